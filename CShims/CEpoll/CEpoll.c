@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+// CEpoll: the calls whose headers may not show in CEpoll.h, and the layouts the Swift side relies on.
+#define _GNU_SOURCE
+#include "CEpoll.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <pthread.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+_Static_assert(sizeof(((struct epoll_event *)0)->data) == 8, "an epoll token is 64 bits");
+_Static_assert(sizeof(struct sockaddr_un) <= sizeof(struct sockaddr_storage), "every address fits the storage");
+_Static_assert(sizeof(socklen_t) == sizeof(unsigned), "lengths of addresses pass as unsigned");
+_Static_assert(EAGAIN == EWOULDBLOCK, "one would-block");
+
+ptrdiff_t cepoll_recv(int descriptor, void *buffer, size_t capacity) {
+    ptrdiff_t count = recv(descriptor, buffer, capacity, MSG_DONTWAIT);
+    return count < 0 ? -errno : count;
+}
+
+ptrdiff_t cepoll_send(int descriptor, const void *octets, size_t count) {
+    ptrdiff_t taken = send(descriptor, octets, count, MSG_DONTWAIT | MSG_NOSIGNAL);
+    return taken < 0 ? -errno : taken;
+}
+
+ptrdiff_t cepoll_send_vectors(int descriptor, const struct iovec *vectors, size_t count) {
+    struct msghdr message = {.msg_iov = (struct iovec *)vectors, .msg_iovlen = count};
+    ptrdiff_t taken = sendmsg(descriptor, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    return taken < 0 ? -errno : taken;
+}
+
+int cepoll_stream_socket(int family) {
+    int descriptor = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    return descriptor < 0 ? -errno : descriptor;
+}
+
+int cepoll_connect(int descriptor, const void *address, unsigned length) {
+    return connect(descriptor, (const struct sockaddr *)address, length) < 0 ? -errno : 0;
+}
+
+int cepoll_bind(int descriptor, const void *address, unsigned length) {
+    return bind(descriptor, (const struct sockaddr *)address, length) < 0 ? -errno : 0;
+}
+
+int cepoll_listen(int descriptor, int backlog) { return listen(descriptor, backlog) < 0 ? -errno : 0; }
+
+int cepoll_shutdown_write(int descriptor) { return shutdown(descriptor, SHUT_WR) < 0 ? -errno : 0; }
+
+int cepoll_shutdown_both(int descriptor) { return shutdown(descriptor, SHUT_RDWR) < 0 ? -errno : 0; }
+
+int cepoll_local_address(int descriptor, void *address, unsigned *length) {
+    return getsockname(descriptor, (struct sockaddr *)address, length) < 0 ? -errno : 0;
+}
+
+int cepoll_peer_address(int descriptor, void *address, unsigned *length) {
+    return getpeername(descriptor, (struct sockaddr *)address, length) < 0 ? -errno : 0;
+}
+
+int cepoll_pending_error(int descriptor) {
+    int value = 0;
+    unsigned length = sizeof value;
+    return getsockopt(descriptor, SOL_SOCKET, SO_ERROR, &value, &length) < 0 ? -errno : value;
+}
+
+int cepoll_set_send_buffer(int descriptor, int octets) {
+    return setsockopt(descriptor, SOL_SOCKET, SO_SNDBUF, &octets, sizeof octets) < 0 ? -errno : 0;
+}
+
+int cepoll_set_keep_alive(int descriptor, int enabled) {
+    return setsockopt(descriptor, SOL_SOCKET, SO_KEEPALIVE, &enabled, sizeof enabled) < 0 ? -errno : 0;
+}
+
+int cepoll_set_reuse_address(int descriptor, int enabled) {
+    return setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &enabled, sizeof enabled) < 0 ? -errno : 0;
+}
+
+int cepoll_set_linger_zero(int descriptor) {
+    struct linger linger = {.l_onoff = 1, .l_linger = 0};
+    return setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &linger, sizeof linger) < 0 ? -errno : 0;
+}
+
+int cepoll_accept(int descriptor) {
+    int accepted = accept4(descriptor, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    return accepted < 0 ? -errno : accepted;
+}
+
+int cepoll_close(int descriptor) { return close(descriptor) < 0 ? -errno : 0; }
+
+int cepoll_set_no_delay(int descriptor, int enabled) {
+    return setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &enabled, sizeof enabled) < 0 ? -errno : 0;
+}
+
+int cepoll_set_user_timeout(int descriptor, unsigned milliseconds) {
+    return setsockopt(descriptor, IPPROTO_TCP, TCP_USER_TIMEOUT, &milliseconds, sizeof milliseconds) < 0 ? -errno : 0;
+}
+
+int cepoll_name_thread(const char *name) { return -pthread_setname_np(pthread_self(), name); }

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+// CEpoll: the Linux calls the event loop makes and Swift cannot spell itself.
+// One function, one system call: no loop, allocation, state or policy. Returns the result, or -errno.
+// Only small system headers here: a broad one, or _GNU_SOURCE, makes this module disagree with Swift's Glibc module,
+// and a type that both modules declare belongs to either by chance. So the socket calls stand in CEpoll.c.
+#ifndef CEPOLL_H
+#define CEPOLL_H
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+
+#pragma clang assume_nonnull begin
+
+/// epoll_create1(2), close-on-exec. C because the Glibc module has no sys/epoll.h.
+static inline int cepoll_create(void) {
+    int descriptor = epoll_create1(EPOLL_CLOEXEC);
+    return descriptor < 0 ? -errno : descriptor;
+}
+
+/// epoll_wait(2). `timeout_ms`: -1 blocks, 0 polls. Returns the number of events, or -errno.
+static inline int cepoll_wait(int epfd, struct epoll_event *events, int capacity, int timeout_ms) {
+    int count = epoll_wait(epfd, events, capacity, timeout_ms);
+    return count < 0 ? -errno : count;
+}
+
+/// epoll_ctl(2), EPOLL_CTL_ADD: in, out and peer close, edge-triggered, reported with `token`.
+static inline int cepoll_add(int epfd, int descriptor, uint64_t token) {
+    struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data = {.u64 = token}};
+    return epoll_ctl(epfd, EPOLL_CTL_ADD, descriptor, &event) < 0 ? -errno : 0;
+}
+
+/// epoll_ctl(2), EPOLL_CTL_DEL.
+static inline int cepoll_delete(int epfd, int descriptor) {
+    struct epoll_event event = {0};
+    return epoll_ctl(epfd, EPOLL_CTL_DEL, descriptor, &event) < 0 ? -errno : 0;
+}
+
+/// The token given to `cepoll_add`. C because the struct is packed on x86-64 and a union.
+static inline uint64_t cepoll_event_token(const struct epoll_event *event) { return event->data.u64; }
+
+/// The readiness bits of an event: EPOLLIN, EPOLLOUT, EPOLLRDHUP, EPOLLHUP, EPOLLERR.
+static inline uint32_t cepoll_event_bits(const struct epoll_event *event) { return event->events; }
+
+enum {
+    cepoll_in = EPOLLIN,
+    cepoll_out = EPOLLOUT,
+    cepoll_rdhup = EPOLLRDHUP,
+    cepoll_hup = EPOLLHUP,
+    cepoll_err = EPOLLERR,
+};
+
+/// eventfd(2), non-blocking and close-on-exec.
+static inline int cepoll_eventfd(void) {
+    int descriptor = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    return descriptor < 0 ? -errno : descriptor;
+}
+
+/// eventfd_write(3) of one: an edge for the epoll instance that watches it.
+static inline int cepoll_eventfd_signal(int descriptor) { return eventfd_write(descriptor, 1) < 0 ? -errno : 0; }
+
+/// recv(2), never blocking. Returns the octets read, 0 at the end of the stream, or -errno.
+ptrdiff_t cepoll_recv(int descriptor, void *buffer, size_t capacity);
+
+/// send(2), never blocking, never raising SIGPIPE. Returns the octets taken, or -errno.
+ptrdiff_t cepoll_send(int descriptor, const void *octets, size_t count);
+
+struct iovec;
+
+/// sendmsg(2) of a vector, never blocking, never raising SIGPIPE. Returns the octets taken, or -errno.
+ptrdiff_t cepoll_send_vectors(int descriptor, const struct iovec *vectors, size_t count);
+
+/// socket(2): a stream socket, non-blocking and close-on-exec.
+int cepoll_stream_socket(int family);
+
+/// connect(2). -EINPROGRESS is the usual answer of a non-blocking socket.
+int cepoll_connect(int descriptor, const void *address, unsigned length);
+
+/// bind(2).
+int cepoll_bind(int descriptor, const void *address, unsigned length);
+
+/// listen(2).
+int cepoll_listen(int descriptor, int backlog);
+
+/// shutdown(2) of the sending half.
+int cepoll_shutdown_write(int descriptor);
+
+/// shutdown(2) of both halves.
+int cepoll_shutdown_both(int descriptor);
+
+/// getsockname(2).
+int cepoll_local_address(int descriptor, void *address, unsigned *length);
+
+/// getpeername(2).
+int cepoll_peer_address(int descriptor, void *address, unsigned *length);
+
+/// getsockopt(2) SO_ERROR: takes the pending error. Returns it as a positive number, or -errno of the call.
+int cepoll_pending_error(int descriptor);
+
+/// setsockopt(2) SO_SNDBUF, in octets; the kernel doubles it.
+int cepoll_set_send_buffer(int descriptor, int octets);
+
+/// setsockopt(2) SO_KEEPALIVE.
+int cepoll_set_keep_alive(int descriptor, int enabled);
+
+/// setsockopt(2) SO_REUSEADDR.
+int cepoll_set_reuse_address(int descriptor, int enabled);
+
+/// setsockopt(2) SO_LINGER with a time of zero: close(2) then sends a reset.
+int cepoll_set_linger_zero(int descriptor);
+
+/// accept4(2), non-blocking and close-on-exec. In CEpoll.c: it needs _GNU_SOURCE.
+int cepoll_accept(int descriptor);
+
+/// close(2). In CEpoll.c: unistd.h is too broad for this header. EINTR has closed the descriptor on Linux.
+int cepoll_close(int descriptor);
+
+/// setsockopt(2) TCP_NODELAY. In CEpoll.c: netinet/tcp.h is too broad for this header.
+int cepoll_set_no_delay(int descriptor, int enabled);
+
+/// setsockopt(2) TCP_USER_TIMEOUT, in milliseconds; 0 is the system's default.
+int cepoll_set_user_timeout(int descriptor, unsigned milliseconds);
+
+/// pthread_setname_np(3) of the calling thread, at most 15 octets. In CEpoll.c: it needs _GNU_SOURCE.
+int cepoll_name_thread(const char *name);
+
+#pragma clang assume_nonnull end
+
+#endif

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+import Glibc
+import Synchronization
+
+// EventLoopGroup: a fixed set of loops, handed out in turn. A connection stays on its loop for life.
+
+/// Several event loops over which connections are spread.
+public final class EventLoopGroup: Sendable {
+    /// The group used unless another is named: half the cores, at least one and at most four loops.
+    ///
+    /// It is started at its first use and lives as long as the process.
+    public static let shared: EventLoopGroup = {
+        let cores = Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))
+        do throws(SystemError) {
+            return try EventLoopGroup(count: min(4, max(1, cores / 2)))
+        } catch {
+            fatalError("the shared event loops cannot start: \(error)")
+        }
+    }()
+
+    private let loops: [EventLoop]
+    private let turn = Atomic<UInt>(0)
+
+    /// Starts loops.
+    ///
+    /// - Parameter count: How many, at least 1.
+    /// - Throws: ``SystemError`` when descriptors or threads run out.
+    public init(count: Int) throws(SystemError) {
+        var loops: [EventLoop] = []
+        for index in 0..<max(1, count) { loops.append(try EventLoop(name: "epoll-\(index)")) }
+        self.loops = loops
+    }
+
+    /// A loop, each in its turn.
+    package func next() -> EventLoop {
+        let turn = self.turn.wrappingAdd(1, ordering: .relaxed).oldValue
+        return self.loops[Int(turn % UInt(self.loops.count))]
+    }
+
+    /// Ends every loop of the group.
+    public func shutdown() {
+        for loop in self.loops { loop.shutdown() }
+    }
+}

@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: Apache-2.0
+import CEpoll
+import DequeModule
+import Glibc
+import Synchronization
+
+// LoopCore: the turn of an EventLoop and its state. It does not keep the EventLoop alive, so that dropping the last
+// owner ends the thread. Everything but `remote` and `executor` belongs to the loop thread.
+//
+//   drain remote -> up to 256 jobs -> timers -> end of tick -> release the deregistered -> epoll_wait -> events
+//
+// Wake-ups: `sleeping` is set under the lock of the remote queue just before a wait that may block, and taken by the
+// first producer, who alone pays for the eventfd; the eventfd is edge-triggered and never read.
+
+final class LoopCore: @unchecked Sendable {
+    enum Entry {
+        case job(UnownedJob)
+        case work(any LoopWork)
+        case body(@Sendable () -> Void)
+    }
+
+    struct Remote {
+        var entries: [Entry] = []
+        var isSleeping = false
+        var isStopRequested = false
+        var hasStopped = false
+        var wakeUps = 0
+        var stopWaiters: [UnsafeContinuation<Void, Never>] = []
+    }
+
+    /// Set once after the thread has started, before anyone can hand it a job.
+    struct ExecutorReference: ~Copyable {
+        private let box = Locked<UnownedTaskExecutor?>(nil)
+        func initialize(_ value: UnownedTaskExecutor) { self.box.withLock { $0 = value } }
+        var value: UnownedTaskExecutor? { self.box.withLock { $0 } }
+    }
+
+    private static let jobsPerTurn = 256
+    private static let eventsPerWait = 256
+    private static let wakeToken = UInt64.max
+
+    let executor = ExecutorReference()
+    private let name: String
+    private let epoll: CInt
+    private let wake: CInt
+    private let remote = Locked(Remote())
+
+    // The loop thread's own.
+    var local: Deque<Entry> = []
+    var endOfTick: [any LoopWork] = []
+    var timers = TimerQueue<any LoopWork>()
+    private var registrations = RegistrationTable()
+    private var deregistered: [any SocketHandler] = []
+    private var spare: [Entry] = []
+    private var spareEndOfTick: [any LoopWork] = []
+    private var ownExecutor: UnownedTaskExecutor?
+    private(set) var hasStopped = false
+
+    init(name: String) throws(SystemError) {
+        self.name = name
+        let epoll = try SystemCall.checking("epoll_create1") { cepoll_create() }
+        var wake: CInt = -1
+        do {
+            let eventfd = try SystemCall.checking("eventfd") { cepoll_eventfd() }
+            wake = eventfd
+            try SystemCall.checking("epoll_ctl") { cepoll_add(epoll, eventfd, Self.wakeToken) }
+        } catch {
+            if wake >= 0 { _ = cepoll_close(wake) }
+            _ = cepoll_close(epoll)
+            throw error
+        }
+        self.epoll = epoll
+        self.wake = wake
+    }
+
+    deinit {
+        _ = cepoll_close(self.wake)
+        _ = cepoll_close(self.epoll)
+    }
+}
+
+// MARK: - From any thread
+
+extension LoopCore {
+    /// False when the loop has ended; the entry is then dropped.
+    func enqueueRemote(_ entry: Entry) -> Bool {
+        enum Outcome { case queued, queuedAsleep, refused }
+        let outcome = self.remote.withLock { remote -> Outcome in
+            if remote.hasStopped { return .refused }
+            if remote.isStopRequested, case .job = entry { return .refused }
+            remote.entries.append(entry)
+            return remote.takeSleeping() ? .queuedAsleep : .queued
+        }
+        if outcome == .queuedAsleep { _ = cepoll_eventfd_signal(self.wake) }
+        return outcome != .refused
+    }
+
+    func requestStop() {
+        let isAsleep = self.remote.withLock { remote -> Bool in
+            remote.isStopRequested = true
+            return remote.takeSleeping()
+        }
+        if isAsleep { _ = cepoll_eventfd_signal(self.wake) }
+    }
+
+    func whenStopped(_ continuation: UnsafeContinuation<Void, Never>) {
+        let hasStopped = self.remote.withLock { remote -> Bool in
+            if !remote.hasStopped { remote.stopWaiters.append(continuation) }
+            return remote.hasStopped
+        }
+        if hasStopped { continuation.resume() }
+    }
+
+    var wakeUps: Int { self.remote.withLock { $0.wakeUps } }
+
+    /// Runs a job of an ended loop in the global pool: late, but not never.
+    static func forward(_ job: UnownedJob) { globalConcurrentExecutor.enqueue(job) }
+}
+
+extension LoopCore.Remote {
+    fileprivate mutating func takeSleeping() -> Bool {
+        guard self.isSleeping else { return false }
+        self.isSleeping = false
+        self.wakeUps += 1
+        return true
+    }
+}
+
+// MARK: - The loop thread
+
+extension LoopCore {
+    func run() {
+        _ = String(self.name.prefix(15)).withCString { cepoll_name_thread($0) }
+        withUnsafeTemporaryAllocation(of: epoll_event.self, capacity: Self.eventsPerWait) { events in
+            guard let base = events.baseAddress else { return }
+            while true {
+                if self.drainRemote() { break }
+                self.runJobs()
+                self.runTimers()
+                self.runEndOfTick()
+                self.releaseDeregistered()
+                let count = SystemCall.retrying {
+                    cepoll_wait(self.epoll, base, CInt(Self.eventsPerWait), self.timeout())
+                }
+                // A wait can only fail by our own mistake (EBADF, EFAULT): stop rather than spin.
+                if count < 0 { break }
+                self.dispatch(base, Int(count))
+            }
+        }
+        self.stop()
+    }
+
+    /// Moves what others queued to the local queue; true when the loop is to end.
+    private func drainRemote() -> Bool {
+        var taken = self.spare
+        self.spare = []
+        let stop = self.remote.withLock { remote -> Bool in
+            remote.isSleeping = false
+            swap(&remote.entries, &taken)
+            return remote.isStopRequested
+        }
+        for entry in taken { self.local.append(entry) }
+        taken.removeAll(keepingCapacity: taken.count <= 4096)
+        self.spare = taken
+        return stop
+    }
+
+    private func runJobs() {
+        var budget = Self.jobsPerTurn
+        if self.local.isEmpty { return }
+        if self.ownExecutor == nil { self.ownExecutor = self.executor.value }
+        guard let executor = self.ownExecutor else { return }
+        while budget > 0, let entry = self.local.popFirst() {
+            budget -= 1
+            switch entry {
+            case .job(let job): job.runSynchronously(on: executor)
+            case .work(let work): work.runOnLoop()
+            case .body(let body): body()
+            }
+        }
+    }
+
+    private func runTimers() {
+        if self.timers.isEmpty { return }
+        let now = MonotonicTime.now
+        // As many as there are: a timer that schedules itself anew in the past waits for the next turn.
+        var budget = self.timers.count
+        while budget > 0, let work = self.timers.popDue(at: now) {
+            budget -= 1
+            work.runOnLoop()
+        }
+    }
+
+    private func runEndOfTick() {
+        // Work may ask for more work at the end of the tick; a few rounds, then sockets get their turn.
+        var rounds = 4
+        while rounds > 0, !self.endOfTick.isEmpty {
+            rounds -= 1
+            // Two arrays take turns, so that a tick allocates nothing.
+            var works = self.spareEndOfTick
+            self.spareEndOfTick = []
+            swap(&works, &self.endOfTick)
+            for work in works { work.runOnLoop() }
+            works.removeAll(keepingCapacity: true)
+            self.spareEndOfTick = works
+        }
+    }
+
+    /// How long to wait, in milliseconds.
+    ///
+    /// Announces that the loop sleeps unless it is zero.
+    private func timeout() -> CInt {
+        if !self.local.isEmpty || !self.endOfTick.isEmpty { return 0 }
+        var milliseconds: CInt = -1
+        if let deadline = self.timers.nextDeadline {
+            let now = MonotonicTime.now
+            if deadline <= now { return 0 }
+            // Rounded up: a timer is never early.
+            let remaining = deadline.nanoseconds - now.nanoseconds
+            milliseconds = CInt(clamping: remaining / 1_000_000 + (remaining % 1_000_000 == 0 ? 0 : 1))
+        }
+        let maySleep = self.remote.withLock { remote -> Bool in
+            remote.isSleeping = remote.entries.isEmpty && !remote.isStopRequested
+            return remote.isSleeping
+        }
+        return maySleep ? milliseconds : 0
+    }
+
+    private func dispatch(_ events: UnsafeMutablePointer<epoll_event>, _ count: Int) {
+        for index in 0..<count {
+            let token = cepoll_event_token(events + index)
+            if token == Self.wakeToken { continue }
+            // Looked up one by one: an earlier handler of this batch may have removed a later one.
+            let handler = self.registrations.handler(of: RegistrationID(token: token))
+            handler?.socketReady(ReadyEvents(rawValue: cepoll_event_bits(events + index)))
+        }
+    }
+
+    func register(_ descriptor: CInt, _ handler: any SocketHandler) throws(SystemError) -> RegistrationID {
+        if descriptor < 0 { throw SystemError(code: -EBADF, call: "epoll_ctl") }
+        let id = self.registrations.insert(handler, for: descriptor)
+        let code = cepoll_add(self.epoll, descriptor, id.token)
+        if code < 0 {
+            if let handler = self.registrations.remove(id) { self.deregistered.append(handler) }
+            throw SystemError(code: code, call: "epoll_ctl")
+        }
+        return id
+    }
+
+    func deregister(_ id: RegistrationID) {
+        guard let handler = self.registrations.remove(id) else { return }
+        _ = cepoll_delete(self.epoll, id.descriptor)
+        self.deregistered.append(handler)
+    }
+
+    /// Not while events are dispatched: the swap is for a handler whose last act is to deregister another.
+    private func releaseDeregistered() {
+        while !self.deregistered.isEmpty {
+            var released: [any SocketHandler] = []
+            swap(&released, &self.deregistered)
+        }
+    }
+
+    private func stop() {
+        while true {
+            for handler in self.registrations.removeAll() {
+                handler.socketReady(.loopStopped)
+                self.deregistered.append(handler)
+            }
+            _ = self.drainRemote()
+            while let entry = self.local.popFirst() {
+                switch entry {
+                case .job(let job): Self.forward(job)
+                case .work(let work): work.runOnLoop()
+                case .body(let body): body()
+                }
+            }
+            self.runEndOfTick()
+            self.releaseDeregistered()
+            if !self.local.isEmpty || !self.endOfTick.isEmpty || self.registrations.count > 0 { continue }
+            self.hasStopped = true
+            let waiters = self.remote.withLock { remote -> [UnsafeContinuation<Void, Never>]? in
+                guard remote.entries.isEmpty else { return nil }
+                remote.hasStopped = true
+                defer { remote.stopWaiters = [] }
+                return remote.stopWaiters
+            }
+            guard let waiters else {
+                self.hasStopped = false
+                continue
+            }
+            self.releaseDeregistered()
+            // Taken out first: what is released with a timer may want to cancel it.
+            var dropped = TimerQueue<any LoopWork>()
+            swap(&dropped, &self.timers)
+            for waiter in waiters { waiter.resume() }
+            return
+        }
+    }
+}

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+import CEpoll
+import Glibc
+
+// HostResolver: host names to addresses with getaddrinfo(3), which blocks and cannot be interrupted; so it runs on
+// threads of its own, a bounded number, and a caller whose time is over leaves the thread to finish alone.
+// Addresses written as numbers need no thread. It keeps no cache: that is the system's business.
+
+package enum HostResolver {
+    /// The addresses of a host, in the system's order of preference (RFC 6724), each once.
+    ///
+    /// - Parameters:
+    ///   - host: A name or a numeric address.
+    ///   - port: Put into every address.
+    ///   - deadline: When to give up with `.timedOut`.
+    ///   - loop: Whose timer keeps the deadline.
+    /// - Returns: At least one address.
+    /// - Throws: `NetworkError` of kind `.resolve`, `.timedOut` or `.cancelled`.
+    package static func resolve(
+        host: String,
+        port: UInt16,
+        deadline: MonotonicTime,
+        on loop: EventLoop = EventLoopGroup.shared.next()
+    ) async throws(NetworkError) -> [SocketAddress] {
+        let target = "\(host):\(port)"
+        // A zero would end the C string early: another name would be looked up than was asked for.
+        guard !host.isEmpty, !host.utf8.contains(0) else {
+            throw NetworkError(kind: .resolve, text: "\(target) names no host.")
+        }
+        if case .success(let addresses) = Self.lookUp(host: host, port: port, isNumeric: true) { return addresses }
+        if Task.isCancelled { throw .cancelled(target) }
+
+        let outcome = Outcome<[SocketAddress]>()
+        let late = NetworkError(
+            kind: .timedOut,
+            text: "The name service did not give an address for \(target) in time."
+        )
+        let timer = OutcomeDeadline(outcome, at: deadline, on: loop, failure: late)
+        timer.start()
+        defer { timer.stop() }
+        Self.pool.submit(Request(host: host, port: port, outcome: outcome))
+        return try await outcome.value(cancelled: .cancelled(target))
+    }
+
+    /// How many lookups may run at once; more wait their turn, each under its own deadline.
+    static let threadLimit = 4
+
+    private static let pool = ResolverPool(limit: Self.threadLimit) { request in
+        Self.lookUp(host: request.host, port: request.port, isNumeric: false)
+    }
+
+    struct Request: Sendable {
+        let host: String
+        let port: UInt16
+        let outcome: Outcome<[SocketAddress]>
+    }
+
+    private static func lookUp(
+        host: String,
+        port: UInt16,
+        isNumeric: Bool
+    ) -> Result<[SocketAddress], NetworkError> {
+        var hints = addrinfo()
+        hints.ai_family = AF_UNSPEC
+        hints.ai_socktype = CInt(SOCK_STREAM.rawValue)
+        hints.ai_flags = AI_NUMERICSERV | (isNumeric ? AI_NUMERICHOST : 0)
+        var list: UnsafeMutablePointer<addrinfo>?
+        let code = getaddrinfo(host, String(port), &hints, &list)
+        defer { if let list { freeaddrinfo(list) } }
+        if code != 0 {
+            let reason = gai_strerror(code).map { String(cString: $0) } ?? "error \(code)"
+            return .failure(
+                NetworkError(kind: .resolve, text: "\(host):\(port) cannot be looked up: \(reason). Is the name right?")
+            )
+        }
+        var addresses: [SocketAddress] = []
+        var next = list
+        while let entry = next {
+            if let sockaddr = entry.pointee.ai_addr {
+                let octets = UnsafeRawBufferPointer(start: sockaddr, count: Int(entry.pointee.ai_addrlen))
+                if let address = SocketAddress(sockaddr: octets), !addresses.contains(address) {
+                    addresses.append(address)
+                }
+            }
+            next = entry.pointee.ai_next
+        }
+        if addresses.isEmpty {
+            return .failure(NetworkError(kind: .resolve, text: "\(host):\(port) has no IPv4 or IPv6 address."))
+        }
+        return .success(addresses)
+    }
+}
+
+/// Threads that start when there are requests and end when there are none.
+final class ResolverPool: Sendable {
+    typealias Request = HostResolver.Request
+
+    private struct State {
+        var waiting: [Request] = []
+        var threads = 0
+    }
+
+    private let limit: Int
+    private let lookUp: @Sendable (Request) -> Result<[SocketAddress], NetworkError>
+    private let state = Locked(State())
+
+    init(limit: Int, lookUp: @escaping @Sendable (Request) -> Result<[SocketAddress], NetworkError>) {
+        self.limit = limit
+        self.lookUp = lookUp
+    }
+
+    func submit(_ request: Request) {
+        let startsThread = self.state.withLock { state -> Bool in
+            // Those that gave up while queued must not pile up behind a dead name server.
+            state.waiting.removeAll { $0.outcome.isDecided }
+            state.waiting.append(request)
+            if state.threads >= self.limit { return false }
+            state.threads += 1
+            return true
+        }
+        guard startsThread else { return }
+        do throws(SystemError) {
+            try LoopThread.start { self.work() }
+        } catch {
+            self.threadFailed(error)
+        }
+    }
+
+    private func work() {
+        while let request = self.next() {
+            if request.outcome.isDecided { continue }
+            request.outcome.decide(self.lookUp(request))
+        }
+    }
+
+    private func next() -> Request? {
+        self.state.withLock { state -> Request? in
+            if state.waiting.isEmpty {
+                state.threads -= 1
+                return nil
+            }
+            return state.waiting.removeFirst()
+        }
+    }
+
+    /// Without any thread nobody would answer those who wait.
+    private func threadFailed(_ error: SystemError) {
+        let abandoned = self.state.withLock { state -> [Request] in
+            state.threads -= 1
+            if state.threads > 0 { return [] }
+            defer { state.waiting = [] }
+            return state.waiting
+        }
+        for request in abandoned {
+            let text = "\(request.host):\(request.port) cannot be looked up: no thread can be started."
+            request.outcome.decide(.failure(NetworkError(kind: .other, underlying: error, text: text)))
+        }
+    }
+}

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Outcome: a result that several parties race to give (success, failure, deadline, cancellation); the first wins,
+// once. One task waits for it. The deadline is a timer of the loop, taken back when it was not needed.
+
+final class Outcome<Value: Sendable>: Sendable {
+    private enum State {
+        case open
+        case waiting(UnsafeContinuation<Result<Value, NetworkError>, Never>)
+        case decided(Result<Value, NetworkError>)
+        case taken
+    }
+
+    private let state = Locked(State.open)
+
+    var isDecided: Bool {
+        self.state.withLock { state in
+            switch state {
+            case .open, .waiting: false
+            case .decided, .taken: true
+            }
+        }
+    }
+
+    /// False when another result came first; the caller then still owns what is in its own.
+    @discardableResult
+    func decide(_ result: Result<Value, NetworkError>) -> Bool {
+        var waiter: UnsafeContinuation<Result<Value, NetworkError>, Never>?
+        let isFirst = self.state.withLock { state -> Bool in
+            switch state {
+            case .open:
+                state = .decided(result)
+                return true
+            case .waiting(let continuation):
+                waiter = continuation
+                state = .taken
+                return true
+            case .decided, .taken:
+                return false
+            }
+        }
+        waiter?.resume(returning: result)
+        return isFirst
+    }
+
+    /// Waits for the first result; a cancelled task gives `cancelled`.
+    func value(cancelled: NetworkError) async throws(NetworkError) -> Value {
+        let result = await withTaskCancellationHandler {
+            await withUnsafeContinuation { continuation in
+                let ready = self.state.withLock { state -> Result<Value, NetworkError>? in
+                    switch state {
+                    case .open:
+                        state = .waiting(continuation)
+                        return nil
+                    case .decided(let result):
+                        state = .taken
+                        return result
+                    case .waiting, .taken:
+                        preconditionFailure("two tasks wait for one outcome")
+                    }
+                }
+                if let ready { continuation.resume(returning: ready) }
+            }
+        } onCancel: {
+            self.decide(.failure(cancelled))
+        }
+        return try result.get()
+    }
+}
+
+/// A timer any thread may start and stop: at the deadline the outcome becomes the failure.
+final class OutcomeDeadline<Value: Sendable>: LoopWork, @unchecked Sendable {
+    private enum State { case new, scheduled(TimerID), over }
+
+    private let loop: EventLoop
+    private let outcome: Outcome<Value>
+    private let deadline: MonotonicTime
+    private let failure: NetworkError
+    private var state = State.new  // loop thread only
+
+    /// Starts the timer; an ended loop decides at once.
+    init(_ outcome: Outcome<Value>, at deadline: MonotonicTime, on loop: EventLoop, failure: NetworkError) {
+        self.outcome = outcome
+        self.deadline = deadline
+        self.loop = loop
+        self.failure = failure
+    }
+
+    func start() {
+        if !self.loop.enqueue(self) { self.outcome.decide(.failure(self.failure)) }
+    }
+
+    func stop() { self.loop.enqueue(self) }
+
+    /// First: start.
+    ///
+    /// Again: due, or stopped, which the outcome tells apart.
+    func runOnLoop() {
+        switch self.state {
+        case .new:
+            if self.outcome.isDecided {
+                self.state = .over
+            } else {
+                self.state = .scheduled(self.loop.schedule(self, at: self.deadline))
+            }
+        case .scheduled(let timer):
+            self.state = .over
+            self.loop.cancel(timer)
+            self.outcome.decide(.failure(self.failure))
+        case .over:
+            break
+        }
+    }
+}

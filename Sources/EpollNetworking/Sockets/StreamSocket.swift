@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+public import CEpoll
+package import Glibc
+import Synchronization
+
+// StreamSocket: one owned, non-blocking stream descriptor and the calls on it. It knows no loop and keeps no buffer.
+// Reading and writing may happen on two threads at once. Whoever calls close() must know that no other thread is
+// inside a call, or the kernel may hand the number to another file meanwhile: shut down first, close later.
+
+/// What one read or write did.
+@frozen @usableFromInline package enum IOResult: Equatable, Sendable {
+    /// So many octets moved; zero only for an empty buffer.
+    case count(Int)
+    /// Nothing moved: wait for readiness.
+    case wouldBlock
+    /// The peer sends no more (reads only).
+    case endOfStream
+    case failed(SystemError)
+}
+
+@usableFromInline package final class StreamSocket: @unchecked Sendable {
+    @usableFromInline package let descriptor: CInt
+    private let isClosed = Atomic<Bool>(false)
+
+    /// Takes ownership of a non-blocking descriptor.
+    package init(owning descriptor: CInt) { self.descriptor = descriptor }
+
+    deinit { self.close() }
+
+    /// Reads what is there, at most the buffer's size.
+    @inlinable package func read(into buffer: UnsafeMutableRawBufferPointer) -> IOResult {
+        guard let base = buffer.baseAddress, buffer.count > 0 else { return .count(0) }
+        let count = SystemCall.retrying { cepoll_recv(self.descriptor, base, buffer.count) }
+        if count > 0 { return .count(count) }
+        return count == 0 ? .endOfStream : Self.failure(count, "recv")
+    }
+
+    /// Hands octets to the kernel, as many as it takes.
+    @inlinable package func write(_ octets: UnsafeRawBufferPointer) -> IOResult {
+        guard let base = octets.baseAddress, octets.count > 0 else { return .count(0) }
+        let count = SystemCall.retrying { cepoll_send(self.descriptor, base, octets.count) }
+        return count >= 0 ? .count(count) : Self.failure(count, "send")
+    }
+
+    /// Hands several buffers to the kernel in one call; at most 1024 of them (IOV_MAX) are looked at.
+    package func write(vectors: UnsafeBufferPointer<iovec>) -> IOResult {
+        guard let base = vectors.baseAddress, vectors.count > 0 else { return .count(0) }
+        let limit = min(vectors.count, 1024)
+        let count = SystemCall.retrying { cepoll_send_vectors(self.descriptor, base, limit) }
+        return count >= 0 ? .count(count) : Self.failure(count, "sendmsg")
+    }
+
+    /// Tells the peer that no more octets follow.
+    package func finishWriting() { _ = cepoll_shutdown_write(self.descriptor) }
+
+    /// Ends both directions but keeps the descriptor: another thread inside a call gets an error, not a stranger's file.
+    package func shutdownBoth() { _ = cepoll_shutdown_both(self.descriptor) }
+
+    /// Closes at once and drops what was not sent; the peer sees a reset.
+    package func reset() {
+        guard !self.isClosed.exchange(true, ordering: .acquiringAndReleasing) else { return }
+        _ = cepoll_set_linger_zero(self.descriptor)
+        _ = cepoll_close(self.descriptor)
+    }
+
+    /// Closes the descriptor; further calls do nothing.
+    package func close() {
+        guard !self.isClosed.exchange(true, ordering: .acquiringAndReleasing) else { return }
+        _ = cepoll_close(self.descriptor)
+    }
+
+    /// Takes the error the kernel keeps for this socket.
+    package func takePendingError() -> SystemError? {
+        let code = cepoll_pending_error(self.descriptor)
+        if code == 0 { return nil }
+        return SystemError(code: code > 0 ? -code : code, call: code > 0 ? "connect" : "getsockopt")
+    }
+
+    @usableFromInline static func failure(_ code: Int, _ call: String) -> IOResult {
+        code == -Int(EAGAIN) ? .wouldBlock : .failed(SystemError(code: code, call: call))
+    }
+}
+
+// MARK: - Options
+
+extension StreamSocket {
+    /// Sends small writes at once (TCP only).
+    package func setNoDelay(_ enabled: Bool) throws(SystemError) {
+        try SystemCall.checking("setsockopt TCP_NODELAY") { cepoll_set_no_delay(self.descriptor, enabled ? 1 : 0) }
+    }
+
+    /// Lets the kernel probe an idle connection.
+    package func setKeepAlive(_ enabled: Bool) throws(SystemError) {
+        try SystemCall.checking("setsockopt SO_KEEPALIVE") { cepoll_set_keep_alive(self.descriptor, enabled ? 1 : 0) }
+    }
+
+    /// How long sent octets may stay unacknowledged before the kernel ends the connection; 0 is its default.
+    package func setUserTimeout(milliseconds: UInt32) throws(SystemError) {
+        try SystemCall.checking("setsockopt TCP_USER_TIMEOUT") {
+            cepoll_set_user_timeout(self.descriptor, milliseconds)
+        }
+    }
+
+    /// Fixes the size of the kernel's send buffer, which ends its automatic tuning.
+    package func setSendBuffer(octets: Int) throws(SystemError) {
+        try SystemCall.checking("setsockopt SO_SNDBUF") {
+            cepoll_set_send_buffer(self.descriptor, CInt(clamping: octets))
+        }
+    }
+
+    package var localAddress: SocketAddress? { self.address(cepoll_local_address) }
+    package var peerAddress: SocketAddress? { self.address(cepoll_peer_address) }
+
+    private func address(
+        _ call: (CInt, UnsafeMutableRawPointer, UnsafeMutablePointer<socklen_t>) -> CInt
+    ) -> SocketAddress? {
+        var storage = sockaddr_storage()
+        var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+        return withUnsafeMutableBytes(of: &storage) { bytes in
+            guard let base = bytes.baseAddress, call(self.descriptor, base, &length) == 0 else { return nil }
+            return SocketAddress(sockaddr: UnsafeRawBufferPointer(rebasing: bytes.prefix(Int(length))))
+        }
+    }
+}

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+import Glibc
+import SystemPackage
+import Testing
+
+@testable import EpollNetworking
+
+// ConnectorTests: names and addresses to sockets, all on this host. A black hole is a listener with a full queue, which
+// leaves a connect without any answer.
+
+extension NetworkTests {
+    @Suite("Connector", .timeLimit(.minutes(1)))
+    struct ConnectorTests {
+        /// A listener whose queue is full: further connects hang.
+        private final class BlackHole {
+            let listener: ListeningSocket
+            let address: SocketAddress
+            private var fillers: [StreamSocket] = []
+
+            init() throws {
+                self.listener = try ListeningSocket(.loopback(port: 0), backlog: 0)
+                self.address = try #require(self.listener.localAddress)
+                for _ in 0..<8 {
+                    let filler = try StreamSocket(family: self.address.family)
+                    _ = try filler.beginConnect(to: self.address)
+                    self.fillers.append(filler)
+                }
+            }
+        }
+
+        private func closedPort() throws -> SocketAddress {
+            let listener = try ListeningSocket(.loopback(port: 0))
+            defer { listener.close() }
+            return try #require(listener.localAddress)
+        }
+
+        private var soon: MonotonicTime { .now + .seconds(20) }
+
+        @Test(
+            "A host given as a number or a name is connected",
+            arguments: [
+                ("127.0.0.1", SocketAddress.loopback(port: 0)), ("::1", .loopbackV6(port: 0)),
+                ("localhost", .loopback(port: 0)),
+            ]
+        )
+        func connects(host: String, local: SocketAddress) async throws {
+            let loop = try EventLoop()
+            let listener = try ListeningSocket(local)
+            let port = try #require(listener.localAddress?.port)
+            var options = SocketOptions()
+            options.keepAlive = true
+            options.userTimeout = .seconds(30)
+            options.sendBuffer = 256 * 1024
+            let socket = try await Connector.connect(host: host, port: port, deadline: soon, on: loop, options: options)
+            #expect(socket.peerAddress == listener.localAddress)
+            #expect(try listener.accept() != nil)
+        }
+
+        @Test("A Unix socket is connected by path and by abstract name", arguments: [true, false])
+        func unix(isAbstract: Bool) async throws {
+            let loop = try EventLoop()
+            let name = "epoll-networking-test-\(getpid())"
+            let path = "/tmp/\(name).sock"
+            unlink(path)
+            defer { unlink(path) }
+            let address: SocketAddress = isAbstract ? .abstract(name: Array(name.utf8)) : .unix(path: path)
+            let listener = try ListeningSocket(address)
+            let socket = try await Connector.connect(to: address, deadline: soon, on: loop)
+            let server = try #require(try listener.accept())
+            #expect(socket.peerAddress == address)
+            #expect(socket.send([1]) == .count(1))
+            #expect(server.receive().1 == [1])
+        }
+
+        @Test("A port nobody listens on is refused, in words that name it")
+        func refused() async throws {
+            let loop = try EventLoop()
+            let address = try closedPort()
+            let error = await #expect(throws: NetworkError.self) {
+                _ = try await Connector.connect(host: "127.0.0.1", port: address.port ?? 0, deadline: soon, on: loop)
+            }
+            #expect(error?.kind == .refused)
+            #expect(error?.underlying == SystemError(errno: .connectionRefused, call: "connect"))
+            #expect(error?.description.contains(address.description) == true)
+        }
+
+        @Test("A missing Unix socket is refused and named")
+        func missingPath() async throws {
+            let loop = try EventLoop()
+            let error = await #expect(throws: NetworkError.self) {
+                _ = try await Connector.connect(to: .unix(path: "/nowhere/broker"), deadline: soon, on: loop)
+            }
+            #expect(error?.kind == .refused)
+            #expect(error?.description.contains("/nowhere/broker") == true)
+        }
+
+        @Test("A host that never answers ends at the deadline")
+        func blackHole() async throws {
+            let loop = try EventLoop()
+            let hole = try BlackHole()
+            let deadline = MonotonicTime.now + .milliseconds(60)
+            let error = await #expect(throws: NetworkError.self) {
+                _ = try await Connector.connect(to: hole.address, deadline: deadline, on: loop)
+            }
+            #expect(error?.kind == .timedOut)
+            #expect(MonotonicTime.now >= deadline)
+        }
+
+        @Test("A second address is tried while the first does not answer")
+        func staggered() async throws {
+            let loop = try EventLoop()
+            let hole = try BlackHole()
+            let listener = try ListeningSocket(.loopback(port: 0))
+            let good = try #require(listener.localAddress)
+            let socket = try await Connector.connect(to: [hole.address, good], deadline: soon, on: loop)
+            #expect(socket.peerAddress == good)
+        }
+
+        @Test("After a refusal the next address is tried at once")
+        func failsOver() async throws {
+            let loop = try EventLoop()
+            let listener = try ListeningSocket(.loopback(port: 0))
+            let good = try #require(listener.localAddress)
+            let start = MonotonicTime.now
+            let bad = try closedPort()
+            let socket = try await Connector.connect(to: [bad, bad, bad, bad, good], deadline: soon, on: loop)
+            #expect(socket.peerAddress == good)
+            #expect(MonotonicTime.now - start < Connector.attemptDelay * 4)
+        }
+
+        @Test("Cancelling a connect ends it at once and closes its sockets")
+        func cancels() async throws {
+            let loop = try EventLoop()
+            let hole = try BlackHole()
+            let before = openSockets()
+            let address = hole.address
+            let task = Task {
+                try await Connector.connect(to: [address, address], deadline: .now + .seconds(600), on: loop)
+            }
+            while openSockets().isSubset(of: before) { await Task.yield() }
+            task.cancel()
+            let error = await #expect(throws: NetworkError.self) { _ = try await task.value }
+            #expect(error?.kind == .cancelled)
+            _ = try await onLoop(loop) {}
+            #expect(openSockets().subtracting(before).isEmpty)
+        }
+
+        @Test("The descriptors return to the baseline after wins, losses and refusals")
+        func baseline() async throws {
+            let loop = try EventLoop()
+            let hole = try BlackHole()
+            let listener = try ListeningSocket(.loopback(port: 0))
+            let good = try #require(listener.localAddress)
+            let bad = try closedPort()
+            let before = openSockets()
+            for _ in 0..<3 {
+                _ = try await Connector.connect(to: [hole.address, good], deadline: soon, on: loop)
+                _ = try listener.accept()
+                _ = try? await Connector.connect(to: bad, deadline: soon, on: loop)
+                _ = try? await Connector.connect(to: hole.address, deadline: .now + .milliseconds(5), on: loop)
+            }
+            _ = try await onLoop(loop) {}
+            #expect(openSockets().subtracting(before).isEmpty)
+        }
+
+        @Test("A connect on a loop that ends is told so")
+        func loopEnds() async throws {
+            let loop = try EventLoop()
+            let hole = try BlackHole()
+            let before = openSockets()
+            let address = hole.address
+            let task = Task { try await Connector.connect(to: address, deadline: .now + .seconds(600), on: loop) }
+            while openSockets().isSubset(of: before) { await Task.yield() }
+            loop.shutdown()
+            let first = await #expect(throws: NetworkError.self) { _ = try await task.value }
+            #expect(first?.kind == .cancelled)
+            await loop.stopped()
+            let second = await #expect(throws: NetworkError.self) {
+                _ = try await Connector.connect(to: address, deadline: soon, on: loop)
+            }
+            #expect(second?.kind == .cancelled)
+        }
+
+        @Test("The two families alternate, beginning with the preferred one")
+        func interleaves() {
+            func v4(_ last: UInt8) -> SocketAddress { .ipv4(address: [10, 0, 0, last], port: 1) }
+            func v6(_ last: UInt8) -> SocketAddress {
+                .ipv6(address: [UInt8](repeating: 0, count: 15) + [last], port: 1, scope: 0)
+            }
+            #expect(Connector.interleaved([v6(1), v6(2), v6(3), v4(1)]) == [v6(1), v4(1), v6(2), v6(3)])
+            #expect(Connector.interleaved([v4(1), v4(2), v6(1)]) == [v4(1), v6(1), v4(2)])
+            #expect(Connector.interleaved([]).isEmpty)
+        }
+    }
+
+    @Suite("Host resolver", .timeLimit(.minutes(1)))
+    struct HostResolverTests {
+        @Test(
+            "A number is its own address",
+            arguments: [
+                ("127.0.0.1", SocketAddress.loopback(port: 7)), ("::1", .loopbackV6(port: 7)),
+            ]
+        )
+        func numbers(host: String, address: SocketAddress) async throws {
+            let deadline = MonotonicTime.now + .seconds(20)
+            #expect(try await HostResolver.resolve(host: host, port: 7, deadline: deadline) == [address])
+        }
+
+        @Test("localhost is the loopback")
+        func localhost() async throws {
+            let addresses = try await HostResolver.resolve(host: "localhost", port: 7, deadline: .now + .seconds(20))
+            #expect(!addresses.isEmpty)
+            #expect(addresses.allSatisfy { $0 == .loopback(port: 7) || $0 == .loopbackV6(port: 7) })
+        }
+
+        @Test(
+            "What cannot be a host name is refused",
+            arguments: ["", "a\0b", "host name", "\u{7F}", String(repeating: "a", count: 300)]
+        )
+        func malformed(host: String) async {
+            let error = await #expect(throws: NetworkError.self) {
+                _ = try await HostResolver.resolve(host: host, port: 7, deadline: .now + .seconds(20))
+            }
+            #expect(error?.kind == .resolve)
+        }
+
+        @Test("A lookup that hangs ends at its deadline or with its task, and its thread is not waited for")
+        func abandons() async throws {
+            let gate = Locked(false)
+            let pool = ResolverPool(limit: 1) { _ in
+                while !gate.withLock({ $0 }) { sched_yield() }
+                return .success([.loopback(port: 1)])
+            }
+            defer { gate.withLock { $0 = true } }
+            let loop = try EventLoop()
+            let late = NetworkError(kind: .timedOut, text: "late")
+            func lookUp(until deadline: MonotonicTime) async throws(NetworkError) -> [SocketAddress] {
+                let outcome = Outcome<[SocketAddress]>()
+                let timer = OutcomeDeadline(outcome, at: deadline, on: loop, failure: late)
+                timer.start()
+                defer { timer.stop() }
+                pool.submit(HostResolver.Request(host: "h", port: 1, outcome: outcome))
+                return try await outcome.value(cancelled: NetworkError(kind: .cancelled, text: "cancelled"))
+            }
+            let hanging = await #expect(throws: NetworkError.self) {
+                _ = try await lookUp(until: .now + .milliseconds(5))
+            }
+            #expect(hanging?.kind == .timedOut)
+            let task = Task { try await lookUp(until: .now + .seconds(600)) }
+            task.cancel()
+            let cancelled = await #expect(throws: NetworkError.self) { _ = try await task.value }
+            #expect(cancelled?.kind == .cancelled)
+            // The one thread is free again for those who still wait.
+            let waiting = Task { try await lookUp(until: .now + .seconds(600)) }
+            gate.withLock { $0 = true }
+            #expect(try await waiting.value == [.loopback(port: 1)])
+        }
+    }
+}
