@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// The properties on the wire (AMQP 0-9-1 §4.2.6.1): 16 flags, then the values of those set, in the order of the flags.
+// The low two flags name no property. RabbitMQ ignores them, and so does this, also bit 0, which the specification
+// wants to announce more flags: no class has more.
+
+extension BasicProperties {
+    /// Appends flags and values.
+    package func encode(into buffer: inout WireBuffer) throws(WireError) {
+        guard let values = self.box?.values else { return buffer.appendUInt16(0) }
+        buffer.appendUInt16(values.flags)
+        try buffer.append(values.contentType)
+        try buffer.append(values.contentEncoding)
+        if let headers = values.headers { try buffer.appendTable(headers) }
+        if let deliveryMode = values.deliveryMode { buffer.append(deliveryMode) }
+        if let priority = values.priority { buffer.append(priority) }
+        try buffer.append(values.correlationID)
+        try buffer.append(values.replyTo)
+        try buffer.append(values.expiration)
+        try buffer.append(values.messageID)
+        if let timestamp = values.timestamp { buffer.appendUInt64(timestamp) }
+        try buffer.append(values.type)
+        try buffer.append(values.userID)
+        try buffer.append(values.appID)
+        try buffer.append(values.clusterID)
+    }
+
+    /// Reads flags and values.
+    package init(from reader: inout WireReader) throws(WireError) {
+        let flags = try reader.readUInt16()
+        var values = Values()
+        if flags & 1 << 15 != 0 { values.contentType = try reader.readShortString() }
+        if flags & 1 << 14 != 0 { values.contentEncoding = try reader.readShortString() }
+        if flags & 1 << 13 != 0 { values.headers = try reader.readTable() }
+        if flags & 1 << 12 != 0 { values.deliveryMode = try reader.readUInt8() }
+        if flags & 1 << 11 != 0 { values.priority = try reader.readUInt8() }
+        if flags & 1 << 10 != 0 { values.correlationID = try reader.readShortString() }
+        if flags & 1 << 9 != 0 { values.replyTo = try reader.readShortString() }
+        if flags & 1 << 8 != 0 { values.expiration = try reader.readShortString() }
+        if flags & 1 << 7 != 0 { values.messageID = try reader.readShortString() }
+        if flags & 1 << 6 != 0 { values.timestamp = try reader.readUInt64() }
+        if flags & 1 << 5 != 0 { values.type = try reader.readShortString() }
+        if flags & 1 << 4 != 0 { values.userID = try reader.readShortString() }
+        if flags & 1 << 3 != 0 { values.appID = try reader.readShortString() }
+        if flags & 1 << 2 != 0 { values.clusterID = try reader.readShortString() }
+        self.init(values)
+    }
+}
+
+extension BasicProperties.Values {
+    var flags: UInt16 {
+        var flags: UInt16 = 0
+        if self.contentType != nil { flags |= 1 << 15 }
+        if self.contentEncoding != nil { flags |= 1 << 14 }
+        if self.headers != nil { flags |= 1 << 13 }
+        if self.deliveryMode != nil { flags |= 1 << 12 }
+        if self.priority != nil { flags |= 1 << 11 }
+        if self.correlationID != nil { flags |= 1 << 10 }
+        if self.replyTo != nil { flags |= 1 << 9 }
+        if self.expiration != nil { flags |= 1 << 8 }
+        if self.messageID != nil { flags |= 1 << 7 }
+        if self.timestamp != nil { flags |= 1 << 6 }
+        if self.type != nil { flags |= 1 << 5 }
+        if self.userID != nil { flags |= 1 << 4 }
+        if self.appID != nil { flags |= 1 << 3 }
+        if self.clusterID != nil { flags |= 1 << 2 }
+        return flags
+    }
+}
+
+extension WireBuffer {
+    /// Appends a short string if there is one.
+    fileprivate mutating func append(_ string: String?) throws(WireError) {
+        if let string { try self.appendShortString(string) }
+    }
+}

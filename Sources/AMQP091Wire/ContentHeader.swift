@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// ContentHeader: what stands between a method with content and its body (AMQP 0-9-1 §4.2.6.1).
+// It cannot be split: properties that do not fit one frame cannot be sent.
+//
+//   class u16 = 60 | weight u16 = 0 | body size u64 | property flags u16 | property values
+
+/// The size and the properties of a content.
+package struct ContentHeader: Hashable, Sendable {
+    /// The class of the method before it; always 60, basic.
+    package var classID: UInt16
+    /// Octets of all body frames together.
+    package var bodySize: UInt64
+    /// The properties.
+    package var properties: BasicProperties
+
+    package init(classID: UInt16 = 60, bodySize: UInt64, properties: BasicProperties = BasicProperties()) {
+        self.classID = classID
+        self.bodySize = bodySize
+        self.properties = properties
+    }
+
+    /// Reads the whole payload of a header frame; octets left over are an error.
+    package static func decode(_ payload: RawSpan) throws(WireError) -> ContentHeader {
+        guard payload.byteCount >= 14 else { throw WireError(.frameTooShort(size: payload.byteCount)) }
+        var reader = WireReader(payload)
+        let classID = try reader.readUInt16()
+        let weight = try reader.readUInt16()
+        guard classID == 60, weight == 0 else {
+            throw WireError(.invalidContentHeader(classID: classID, weight: weight))
+        }
+        let bodySize = try reader.readUInt64()
+        let properties = try BasicProperties(from: &reader)
+        try reader.expectEnd()
+        return ContentHeader(classID: classID, bodySize: bodySize, properties: properties)
+    }
+
+    /// Appends the payload.
+    package func encode(into buffer: inout WireBuffer) throws(WireError) {
+        buffer.appendUInt16(self.classID)
+        buffer.appendUInt16(0)
+        buffer.appendUInt64(self.bodySize)
+        try self.properties.encode(into: &buffer)
+    }
+
+    /// Appends the whole header frame; on an error the buffer is as it was.
+    ///
+    /// The size limit is the negotiated frame-max, octets.
+    package func encodeFrame(
+        channel: ChannelNumber,
+        into buffer: inout WireBuffer,
+        maximumFrameSize: Int = Int(UInt32.max)
+    ) throws(WireError) {
+        try buffer.appendFrame(.header, channel: channel, maximumFrameSize: maximumFrameSize) {
+            (buffer) throws(WireError) in
+            try self.encode(into: &buffer)
+        }
+    }
+}

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// DeliverDecoder: recognises one whole basic.deliver (60, 60) with its content where it lies, in one pass.
+// The hot path of consuming. It only ever says yes to three well-formed frames of one channel, one behind the other;
+// for anything else it answers `.other`, and FrameDecoder and ContentAssembler judge those octets. It never throws.
+
+/// Where the parts of one delivery lie in its chunk: octet offsets from the chunk's start.
+@frozen
+@usableFromInline
+package struct DeliveryRecord: Sendable {
+    /// The delivery tag.
+    @usableFromInline package var tag: UInt64
+    /// First octet of the method's arguments: the consumer tag's length.
+    @usableFromInline package var arguments: UInt32
+    /// First octet of the property flags.
+    @usableFromInline package var properties: UInt32
+    /// Octets of property flags and values.
+    @usableFromInline package var propertiesCount: UInt32
+    /// First octet of the body.
+    @usableFromInline package var body: UInt32
+    /// Octets of the body.
+    @usableFromInline package var bodyCount: UInt32
+    /// Octets of the method's arguments.
+    @usableFromInline package var argumentsCount: UInt32
+
+    @inlinable
+    package init(
+        tag: UInt64,
+        arguments: UInt32,
+        argumentsCount: UInt32,
+        properties: UInt32,
+        propertiesCount: UInt32,
+        body: UInt32,
+        bodyCount: UInt32
+    ) {
+        self.tag = tag
+        self.arguments = arguments
+        self.argumentsCount = argumentsCount
+        self.properties = properties
+        self.propertiesCount = propertiesCount
+        self.body = body
+        self.bodyCount = bodyCount
+    }
+}
+
+/// Recognises whole deliveries.
+@frozen
+package enum DeliverDecoder {
+    /// What stands at an offset.
+    @frozen
+    package enum Found {
+        /// A whole delivery on `channel`; the next frame begins at `end`.
+        case delivery(DeliveryRecord, channel: UInt16, end: Int)
+        /// The beginning of one; more octets are needed.
+        case incomplete
+        /// Something else, or something wrong: the general decoder decides.
+        case other
+    }
+
+    /// Looks at the octets from `start`.
+    ///
+    /// - Parameters:
+    ///   - octets: What was read; offsets in the answer count from its start.
+    ///   - start: Where a frame begins.
+    ///   - maximumFrameSize: Negotiated frame-max, octets.
+    ///   - maximumContiguous: Octets of frames up to which a delivery may be waited for in one piece.
+    /// - Returns: What stands there.
+    @inlinable
+    package static func find(
+        in octets: RawSpan,
+        from start: Int,
+        maximumFrameSize: Int,
+        maximumContiguous: Int
+    ) -> Found {
+        let available = octets.byteCount - start
+        guard available >= 11 else { return .other }
+        // type 1, then class 60 method 60 at offset 7
+        guard Self.octet(octets, start) == 1, Self.load32(octets, start + 7) == 60 << 16 | 60 else { return .other }
+        let channel = Self.load16(octets, start + 1)
+        let methodSize = Int(Self.load32(octets, start + 3))
+        guard methodSize >= 16, methodSize + 8 <= maximumFrameSize else { return .other }
+        let header = start + methodSize + 8
+        // the whole header frame up to its body size: 7 + 2 + 2 + 8
+        guard octets.byteCount >= header + 19 else {
+            return available < maximumContiguous ? .incomplete : .other
+        }
+        guard Self.octet(octets, header - 1) == 0xCE, Self.octet(octets, header) == 2,
+            Self.load16(octets, header + 1) == channel, Self.load32(octets, header + 7) == 60 << 16
+        else { return .other }
+        let headerSize = Int(Self.load32(octets, header + 3))
+        let bodySize64 = Self.load64(octets, header + 11)
+        guard headerSize >= 14, headerSize + 8 <= maximumFrameSize,
+            bodySize64 <= UInt64(maximumFrameSize - 8)
+        else { return .other }
+        let bodySize = Int(bodySize64)
+        let bodyFrame = header + headerSize + 8
+        let end = bodySize == 0 ? bodyFrame : bodyFrame + bodySize + 8
+        guard octets.byteCount >= end else {
+            return end - start <= maximumContiguous ? .incomplete : .other
+        }
+        guard Self.octet(octets, bodyFrame - 1) == 0xCE else { return .other }
+        if bodySize > 0 {
+            guard Self.octet(octets, bodyFrame) == 3, Self.load16(octets, bodyFrame + 1) == channel,
+                Int(Self.load32(octets, bodyFrame + 3)) == bodySize, Self.octet(octets, end - 1) == 0xCE
+            else { return .other }
+        }
+        // consumer-tag, delivery-tag, redelivered, exchange, routing-key must fill the method exactly
+        let arguments = start + 11
+        let limit = header - 1
+        let tagAt = arguments + 1 + Int(Self.octet(octets, arguments))
+        guard tagAt + 10 < limit else { return .other }
+        let exchangeAt = tagAt + 9
+        let routingKeyAt = exchangeAt + 1 + Int(Self.octet(octets, exchangeAt))
+        guard routingKeyAt < limit, routingKeyAt + 1 + Int(Self.octet(octets, routingKeyAt)) == limit else {
+            return .other
+        }
+        return .delivery(
+            DeliveryRecord(
+                tag: Self.load64(octets, tagAt),
+                arguments: UInt32(arguments),
+                argumentsCount: UInt32(methodSize - 4),
+                properties: UInt32(header + 19),
+                propertiesCount: UInt32(headerSize - 12),
+                body: UInt32(bodyFrame + 7),
+                bodyCount: UInt32(bodySize)
+            ),
+            channel: channel,
+            end: end
+        )
+    }
+
+    @inlinable
+    static func octet(_ octets: RawSpan, _ offset: Int) -> UInt8 {
+        octets.unsafeLoad(fromByteOffset: offset, as: UInt8.self)
+    }
+
+    @inlinable
+    static func load16(_ octets: RawSpan, _ offset: Int) -> UInt16 {
+        UInt16(bigEndian: octets.unsafeLoadUnaligned(fromByteOffset: offset, as: UInt16.self))
+    }
+
+    @inlinable
+    static func load32(_ octets: RawSpan, _ offset: Int) -> UInt32 {
+        UInt32(bigEndian: octets.unsafeLoadUnaligned(fromByteOffset: offset, as: UInt32.self))
+    }
+
+    @inlinable
+    static func load64(_ octets: RawSpan, _ offset: Int) -> UInt64 {
+        UInt64(bigEndian: octets.unsafeLoadUnaligned(fromByteOffset: offset, as: UInt64.self))
+    }
+}

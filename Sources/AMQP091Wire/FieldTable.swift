@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// FieldTable: names and values in the order of the wire: headers, arguments, peer properties (AMQP 0-9-1 §4.2.5.5).
+// Duplicates of a name are kept as they came; reading answers the first, setting leaves one.
+// Names are short strings of at most 255 octets; one that is longer is refused when the table is encoded.
+
+/// Names and values, in order.
+public struct FieldTable: Hashable, Sendable {
+    struct Field: Hashable, Sendable {
+        var name: String
+        var value: FieldValue
+    }
+
+    var fields: [Field]
+
+    /// How deep tables and arrays may be nested, the outermost included.
+    package static var maximumDepth: Int { 32 }
+
+    /// An empty table.
+    public init() { self.fields = [] }
+
+    /// A table of these fields, in this order.
+    public init(_ fields: some Sequence<(String, FieldValue)>) {
+        self.fields = fields.map { Field(name: $0, value: $1) }
+    }
+
+    /// How many fields.
+    public var count: Int { self.fields.count }
+
+    /// Whether there are no fields.
+    public var isEmpty: Bool { self.fields.isEmpty }
+
+    /// The names, in order.
+    public var names: [String] { self.fields.map(\.name) }
+
+    /// The value of the first field of this name; setting replaces all of the name, or removes them with nil.
+    public subscript(name: String) -> FieldValue? {
+        get { self.fields.first { $0.name == name }?.value }
+        set {
+            guard let index = self.fields.firstIndex(where: { $0.name == name }) else {
+                if let newValue { self.append(newValue, named: name) }
+                return
+            }
+            let next = index + 1
+            if let newValue {
+                self.fields[index].value = newValue
+                self.fields[next...].removeAll { $0.name == name }
+            } else {
+                self.fields[index...].removeAll { $0.name == name }
+            }
+        }
+    }
+
+    /// Adds a field behind the others, whether or not the name is there already.
+    public mutating func append(_ value: FieldValue, named name: String) {
+        self.fields.append(Field(name: name, value: value))
+    }
+}
+
+extension FieldTable: Sequence {
+    /// Walks the fields in order.
+    public struct Iterator: IteratorProtocol {
+        var base: IndexingIterator<[Field]>
+
+        /// The next field.
+        public mutating func next() -> (name: String, value: FieldValue)? {
+            self.base.next().map { (name: $0.name, value: $0.value) }
+        }
+    }
+
+    /// An iterator over the fields in order.
+    public func makeIterator() -> Iterator { Iterator(base: self.fields.makeIterator()) }
+
+    /// How many fields.
+    public var underestimatedCount: Int { self.fields.count }
+}
+
+extension FieldTable: ExpressibleByDictionaryLiteral {
+    /// A table of these fields, in this order.
+    public init(dictionaryLiteral elements: (String, FieldValue)...) { self.init(elements) }
+}
+
+extension FieldTable: CustomStringConvertible {
+    /// Names and values, in order.
+    public var description: String {
+        "[" + self.fields.map { "\($0.name): \($0.value)" }.joined(separator: ", ") + "]"
+    }
+}

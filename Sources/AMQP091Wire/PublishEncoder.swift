@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// PublishEncoder: one publish as octets, in one pass: basic.publish (60, 40), content header, body frames (§4.2.6).
+// The hot path of publishing; every other method is encoded by its generated struct.
+// Unsafe: writes through one raw cursor into room reserved up front. `needed` below adds up every octet the cursor is
+// moved over, so the cursor ends exactly at the end of that room; debug builds check it.
+//
+//   1 | channel | size | 60 40 ticket=0 exchange routing-key bits | CE
+//   2 | channel | size | 60 weight=0 body-size flags values       | CE
+//   3 | channel | size | up to frame-max - 8 octets               | CE     as often as needed, never for an empty body
+
+extension WireBuffer {
+    /// Appends all frames of one publish, or throws and leaves the buffer as it was.
+    ///
+    /// - Parameters:
+    ///   - channel: The channel.
+    ///   - exchange: At most 255 octets.
+    ///   - routingKey: At most 255 octets.
+    ///   - mandatory: The method's bit.
+    ///   - properties: Encoded into one frame; they cannot be split.
+    ///   - body: The body's octets.
+    ///   - maximumPayload: Largest frame payload, octets: the negotiated frame-max less 8.
+    /// - Throws: `WireError` for a name that is too long or properties that do not fit.
+    @inlinable
+    package mutating func appendPublish(
+        channel: UInt16,
+        exchange: String,
+        routingKey: String,
+        mandatory: Bool,
+        properties: BasicProperties,
+        body: UnsafeRawBufferPointer,
+        maximumPayload: Int
+    ) throws(WireError) {
+        let exchangeCount = exchange.utf8.count
+        let routingKeyCount = routingKey.utf8.count
+        guard exchangeCount <= 255 else { throw WireError(.shortStringTooLong(count: exchangeCount)) }
+        guard routingKeyCount <= 255 else { throw WireError(.shortStringTooLong(count: routingKeyCount)) }
+        let start = self.count
+        let methodSize = 9 + exchangeCount + routingKeyCount
+        let needed = methodSize + 8
+        let room = self.reserve(needed + 22)
+        var cursor = room
+        Self.putFrameHeader(&cursor, type: 1, channel: channel, size: methodSize)
+        Self.put(&cursor, UInt32(60 << 16 | 40).bigEndian)
+        Self.put(&cursor, UInt16(0))
+        Self.putShortString(&cursor, exchange, count: exchangeCount)
+        Self.putShortString(&cursor, routingKey, count: routingKeyCount)
+        Self.put(&cursor, UInt8(mandatory ? 1 : 0))
+        Self.put(&cursor, UInt8(0xCE))
+        if properties.isEmpty {
+            Self.putFrameHeader(&cursor, type: 2, channel: channel, size: 14)
+            Self.put(&cursor, UInt32(60 << 16).bigEndian)
+            Self.put(&cursor, UInt64(body.count).bigEndian)
+            Self.put(&cursor, UInt16(0))
+            Self.put(&cursor, UInt8(0xCE))
+            assert(cursor == room + needed + 22)
+            self.commit(needed + 22)
+        } else {
+            assert(cursor == room + needed)
+            self.commit(needed)
+            do {
+                try self.appendPublishHeader(
+                    channel: channel,
+                    properties: properties,
+                    bodySize: body.count,
+                    maximumPayload: maximumPayload
+                )
+            } catch {
+                self.truncate(to: start)
+                throw error
+            }
+        }
+        self.appendBodyFrames(channel: channel, body: body, maximumPayload: maximumPayload)
+    }
+
+    // The content header with properties: the one part whose size is known only afterwards.
+    @usableFromInline
+    package mutating func appendPublishHeader(
+        channel: UInt16,
+        properties: BasicProperties,
+        bodySize: Int,
+        maximumPayload: Int
+    ) throws(WireError) {
+        let start = self.count
+        self.append(2 as UInt8)
+        self.appendUInt16(channel)
+        self.appendUInt32(0)
+        self.appendUInt16(60)
+        self.appendUInt16(0)
+        self.appendUInt64(UInt64(bodySize))
+        try properties.encode(into: &self)
+        let size = self.count - start - 7
+        guard size <= maximumPayload else { throw WireError(.frameTooLarge(size: size, limit: maximumPayload)) }
+        self.patchUInt32(UInt32(size), at: start + 3)
+        self.append(0xCE as UInt8)
+    }
+
+    @inlinable
+    package mutating func appendBodyFrames(channel: UInt16, body: UnsafeRawBufferPointer, maximumPayload: Int) {
+        var offset = 0
+        while offset < body.count {
+            let size = min(maximumPayload, body.count - offset)
+            let room = self.reserve(size + 8)
+            var cursor = room
+            Self.putFrameHeader(&cursor, type: 3, channel: channel, size: size)
+            if let base = body.baseAddress { cursor.copyMemory(from: base + offset, byteCount: size) }
+            cursor += size
+            Self.put(&cursor, UInt8(0xCE))
+            self.commit(size + 8)
+            offset += size
+        }
+    }
+
+    @inlinable
+    static func putFrameHeader(_ cursor: inout UnsafeMutableRawPointer, type: UInt8, channel: UInt16, size: Int) {
+        Self.put(&cursor, type)
+        Self.put(&cursor, channel.bigEndian)
+        Self.put(&cursor, UInt32(size).bigEndian)
+    }
+
+    @inlinable
+    static func put<Value: FixedWidthInteger & BitwiseCopyable>(_ cursor: inout UnsafeMutableRawPointer, _ value: Value)
+    {
+        cursor.storeBytes(of: value, as: Value.self)
+        cursor += MemoryLayout<Value>.size
+    }
+
+    @inlinable
+    static func putShortString(_ cursor: inout UnsafeMutableRawPointer, _ string: String, count: Int) {
+        Self.put(&cursor, UInt8(count))
+        let span = string.utf8Span.span
+        span.withUnsafeBytes { octets in
+            if let base = octets.baseAddress { cursor.copyMemory(from: base, byteCount: count) }
+        }
+        cursor += count
+    }
+}
