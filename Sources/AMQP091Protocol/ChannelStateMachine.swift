@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+package import AMQP091Wire
+
+// ChannelStateMachine: one channel from channel.open to the end of its close (§2.2.5, §1.5), and who waits for which reply.
+// Pure: no socket, clock, task or lock. The owner sends what an action names and resumes the waiters it is given.
+// Not here: contents (ContentAssembler), confirms (ConfirmRing), settlements (AckRuns), the number (ChannelNumbers).
+//
+//   idle --open()--> opening --open-ok--> open --close()-------> closing --close-ok--> closed
+//                        \_____________________\--channel.close--> closed   (and we answer close-ok)
+//   In closing and closed every frame is dropped, except close and close-ok.
+
+/// What may happen on one channel, and what follows from it.
+package struct ChannelStateMachine<Waiter> {
+    package typealias Ticket = ReplyQueue<Waiter>.Ticket
+    package typealias CloseReason = ConnectionStateMachine.CloseReason
+
+    /// Where the channel is.
+    package enum Phase: Hashable, Sendable {
+        case idle
+        case opening
+        case open
+        case closing
+        case closed
+    }
+
+    /// What to do about a method on this channel.
+    package enum Action {
+        /// It is the reply this waiter wants. With `basic.get-ok` the content is still to come.
+        case resume(Waiter, Method)
+        /// It is a reply whose waiter has gone. A `basic.get-ok` brings a message that the owner must requeue.
+        case swallow(Method)
+        /// A delivery, a returned message, a confirm: the owner's hot paths.
+        case pass(Method)
+        /// Answer `channel.flow-ok` with the same value; publish only while it is true.
+        case flow(active: Bool)
+        /// The broker cancelled the consumer; no answer is due.
+        case cancelledByBroker(consumerTag: String)
+        /// Send `channel.close-ok`; fail the waiters.
+        case closedByBroker(CloseReason, waiters: [Waiter])
+        /// Send `channel.close-ok`, and keep waiting for the answer to our own close.
+        case sendCloseOk
+        /// Our close was answered. `closers` asked for it; no reply will come for `waiters`.
+        case closed(closers: [Waiter], waiters: [Waiter])
+        /// Close the connection.
+        case violation(ReplyCode, String)
+        case ignore
+    }
+
+    /// What to do for a caller that wants to close.
+    package enum CloseAction {
+        /// Send `channel.close`; the waiter is resumed at `closed`.
+        case send(Channel.Close)
+        /// Close was sent before; the waiter is resumed with the others.
+        case wait
+        /// Nothing to do; the waiter may go on.
+        case alreadyClosed(Waiter?)
+    }
+
+    private var opening = false
+    private var isOpened = false
+    private var handshake = CloseHandshake<Waiter>()
+    private var replies = ReplyQueue<Waiter>()
+
+    package init() {}
+
+    package var phase: Phase {
+        if self.handshake.isClosed { return .closed }
+        if !self.handshake.isOpen { return .closing }
+        if self.isOpened { return .open }
+        return self.opening ? .opening : .idle
+    }
+
+    /// True when requests and publishes may be appended.
+    package var isOpen: Bool { self.isOpened && self.handshake.isOpen }
+
+    /// Replies that have not come.
+    package var pendingReplies: Int { self.replies.count }
+
+    /// We send `channel.open`; the waiter is resumed with `channel.open-ok`.
+    ///
+    /// - Returns: Nil when the channel was opened before; the waiter was not taken.
+    package mutating func open(_ waiter: Waiter) -> Ticket? {
+        guard !self.opening else { return nil }
+        self.opening = true
+        return self.replies.append(expecting: Channel.OpenOk.id, waiter: waiter)
+    }
+
+    /// We send a request.
+    ///
+    /// - Returns: Nil when the channel is not open; the waiter was not taken.
+    package mutating func expect(_ reply: MethodID, or alternative: MethodID? = nil, waiter: Waiter) -> Ticket? {
+        guard self.isOpen else { return nil }
+        return self.replies.append(expecting: reply, or: alternative, waiter: waiter)
+    }
+
+    /// Takes a waiter back; its reply is swallowed when it comes.
+    package mutating func cancel(_ ticket: Ticket) -> Waiter? { self.replies.cancel(ticket) }
+
+    /// We want to close.
+    package mutating func close(_ waiter: Waiter?, code: ReplyCode = .success, text: String = "") -> CloseAction {
+        guard self.opening else {
+            _ = self.handshake.abort()  // The broker never heard of this channel.
+            return .alreadyClosed(waiter)
+        }
+        switch self.handshake.close(waiter) {
+        case .sendClose:
+            return .send(Channel.Close(replyCode: code, replyText: ShortText.cut(text), classID: 0, methodID: 0))
+        case .wait:
+            return .wait
+        case .alreadyClosed(let waiter):
+            return .alreadyClosed(waiter)
+        }
+    }
+
+    /// The connection is gone, or the wait for close-ok took too long.
+    ///
+    /// - Returns: Everyone who waited: for a reply, and for the close.
+    package mutating func connectionLost() -> (closers: [Waiter], waiters: [Waiter]) {
+        (self.handshake.abort(), self.replies.removeAll())
+    }
+
+    /// A method came on this channel.
+    package mutating func received(_ method: Method) -> Action {
+        switch method {
+        case .channelClose(let close): return self.receivedClose(close)
+        case .channelCloseOk: return self.receivedCloseOk()
+        default: break
+        }
+        guard self.handshake.isOpen else { return .ignore }
+        guard self.isOpened else { return self.receivedBeforeOpen(method) }
+        switch method {
+        case .basicDeliver, .basicReturn, .basicAck, .basicNack:
+            return .pass(method)
+        case .channelFlow(let flow):
+            return .flow(active: flow.active)
+        case .basicCancel(let cancel):
+            return .cancelledByBroker(consumerTag: cancel.consumerTag)
+        default:
+            return self.receivedReply(method)
+        }
+    }
+
+    private mutating func receivedBeforeOpen(_ method: Method) -> Action {
+        guard case .channelOpenOk = method, self.opening else {
+            return .violation(.channelError, "\(method.id) on a channel that is not open")
+        }
+        self.isOpened = true
+        return self.receivedReply(method)
+    }
+
+    private mutating func receivedReply(_ method: Method) -> Action {
+        switch self.replies.received(method.id) {
+        case .resume(let waiter): .resume(waiter, method)
+        case .swallow: .swallow(method)
+        case .unexpected: .violation(.commandInvalid, "\(method.id) was not expected")
+        }
+    }
+
+    private mutating func receivedClose(_ close: Channel.Close) -> Action {
+        guard self.opening else { return .violation(.channelError, "channel.close on a channel that is not open") }
+        switch self.handshake.receivedClose() {
+        case .ignore: return .ignore
+        case .sendCloseOkAndWait: return .sendCloseOk
+        case .sendCloseOk: break
+        }
+        let blamed = MethodID(classID: close.classID, methodID: close.methodID)
+        let reason = CloseReason(
+            code: close.replyCode,
+            text: close.replyText,
+            method: blamed.classID == 0 ? nil : blamed
+        )
+        return .closedByBroker(reason, waiters: self.replies.removeAll())
+    }
+
+    private mutating func receivedCloseOk() -> Action {
+        switch self.handshake.receivedCloseOk() {
+        case .resume(let closers): .closed(closers: closers, waiters: self.replies.removeAll())
+        case .unexpected: .violation(.commandInvalid, "channel.close-ok without a close")
+        case .ignore: .ignore
+        }
+    }
+}
+
+extension ChannelStateMachine: Sendable where Waiter: Sendable {}
+extension ChannelStateMachine.Action: Sendable where Waiter: Sendable {}
+extension ChannelStateMachine.Action: Equatable where Waiter: Equatable {}
+extension ChannelStateMachine.CloseAction: Sendable where Waiter: Sendable {}
+extension ChannelStateMachine.CloseAction: Equatable where Waiter: Equatable {}

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import AMQP091Wire
+
+// The login of ConnectionStateMachine: start, secure, tune and open-ok (§2.2.4), with SASL PLAIN (RFC 4616).
+// A second start, tune or open-ok is a violation, as is one out of order.
+
+extension ConnectionStateMachine {
+    /// What we tell every broker we can do; RabbitMQ sends the methods behind these names only to clients that say so.
+    static let capabilities: FieldTable = [
+        "publisher_confirms": .bool(true),
+        "consumer_cancel_notify": .bool(true),
+        "basic.nack": .bool(true),
+        "exchange_exchange_bindings": .bool(true),
+        "connection.blocked": .bool(true),
+        "authentication_failure_close": .bool(true),
+    ]
+
+    /// Whether the broker names this capability in its properties, with the value true.
+    package func serverHasCapability(_ name: String) -> Bool {
+        guard case .table(let capabilities) = self.serverProperties["capabilities"] else { return false }
+        return capabilities[name] == .bool(true)
+    }
+
+    mutating func receivedStart(_ start: Connection.Start) -> Action {
+        guard self.state == .awaitingStart else { return self.outOfOrder(Connection.Start.id) }
+        guard start.versionMajor == 0 && start.versionMinor == 9 else {
+            return self.fail(.version(major: start.versionMajor, minor: start.versionMinor))
+        }
+        let mechanisms = start.mechanisms.split(separator: UInt8(ascii: " "))
+        guard mechanisms.contains(where: { $0.elementsEqual("PLAIN".utf8) }) else {
+            return self.fail(.noCommonMechanism(offered: String(decoding: start.mechanisms, as: UTF8.self)))
+        }
+        self.serverProperties = start.serverProperties
+        self.state = .awaitingTune
+        var properties = self.configuration.clientProperties
+        if properties["capabilities"] == nil { properties["capabilities"] = .table(Self.capabilities) }
+        let response = [0] + Array(self.configuration.user.utf8) + [0] + Array(self.configuration.password.utf8)
+        return .sendStartOk(
+            Connection.StartOk(clientProperties: properties, mechanism: "PLAIN", response: response, locale: "en_US")
+        )
+    }
+
+    mutating func receivedSecure() -> Action {
+        guard self.state == .awaitingTune else { return self.outOfOrder(Connection.Secure.id) }
+        return self.fail(.secureNotSupported)
+    }
+
+    mutating func receivedTune(_ tune: Connection.Tune) -> Action {
+        guard self.state == .awaitingTune else { return self.outOfOrder(Connection.Tune.id) }
+        let negotiated: TuneNegotiation.Negotiated
+        do throws(TuneNegotiation.Refusal) {
+            negotiated = try self.configuration.tune.negotiate(
+                channelMaximum: tune.channelMax,
+                frameMaximum: tune.frameMax,
+                heartbeat: tune.heartbeat
+            )
+        } catch {
+            return self.fail(.tuneRefused(error))
+        }
+        self.state = .awaitingOpenOk(negotiated)
+        return .sendTuneOkAndOpen(
+            Connection.TuneOk(
+                channelMax: negotiated.channelMaximum,
+                frameMax: negotiated.frameMaximum,
+                heartbeat: negotiated.heartbeat
+            ),
+            Connection.Open(virtualHost: self.configuration.virtualHost),
+            negotiated
+        )
+    }
+
+    mutating func receivedOpenOk() -> Action {
+        guard case .awaitingOpenOk(let negotiated) = self.state else { return self.outOfOrder(Connection.OpenOk.id) }
+        self.state = .open
+        return .opened(negotiated)
+    }
+
+    private mutating func fail(_ failure: HandshakeFailure) -> Action {
+        self.state = .closed
+        return .fail(failure)
+    }
+}

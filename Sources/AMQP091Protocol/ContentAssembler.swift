@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+package import AMQP091Wire
+
+// ContentAssembler: the order of frames of one channel's inbound contents: method, header, bodies (§4.2.6).
+// Keeps no octets, only what may come next; the owner holds the content's parts and drops them when told.
+// Contents of one channel never interleave; channel.close and channel.close-ok may cut one short. §4.2.6.2: body size 0
+// means no body frame.
+//
+//   idle --method with content--> header --size > 0--> body --last octet--> idle
+//                                        --size = 0--> idle
+
+/// What may come next on one channel.
+@frozen
+package struct ContentAssembler: Hashable, Sendable {
+    /// What to do with the frame.
+    @frozen
+    package enum Action: Hashable, Sendable {
+        /// It fits; more frames belong to this content.
+        case more
+        /// It fits, and nothing is missing.
+        case complete
+        /// The peer broke the order; the connection cannot go on.
+        case violation(ReplyCode, String)
+    }
+
+    @usableFromInline
+    @frozen
+    enum State: Hashable, Sendable {
+        case idle
+        case header(MethodID)
+        case body(remaining: UInt64)
+    }
+
+    @usableFromInline var state: State = .idle
+    @usableFromInline let maximumBodySize: UInt64
+
+    /// Makes an assembler that expects a method.
+    ///
+    /// - Parameter maximumBodySize: Octets; a header that announces more is a violation.
+    package init(maximumBodySize: UInt64 = .max) { self.maximumBodySize = maximumBodySize }
+
+    /// True between contents.
+    @inlinable package var isIdle: Bool { self.state == .idle }
+
+    /// A method frame came.
+    ///
+    /// - Parameters:
+    ///   - id: The method.
+    ///   - carriesContent: Whether a header must follow.
+    /// - Returns: `.complete` for a method without content.
+    @inlinable
+    package mutating func receivedMethod(_ id: MethodID, carriesContent: Bool) -> Action {
+        guard case .idle = self.state else {
+            if id == Self.channelClose || id == Self.channelCloseOk {
+                self.state = .idle
+                return .complete
+            }
+            return self.unexpectedMethod(id)
+        }
+        guard carriesContent else { return .complete }
+        self.state = .header(id)
+        return .more
+    }
+
+    /// A content header frame came.
+    @inlinable
+    package mutating func receivedHeader(bodySize: UInt64) -> Action {
+        guard case .header(let method) = self.state else {
+            return .violation(.unexpectedFrame, "content header without a method before it")
+        }
+        guard bodySize <= self.maximumBodySize else { return self.tooLarge(method, bodySize) }
+        guard bodySize > 0 else {
+            self.state = .idle
+            return .complete
+        }
+        self.state = .body(remaining: bodySize)
+        return .more
+    }
+
+    /// A body frame came.
+    ///
+    /// - Parameter count: Octets of its payload.
+    /// - Returns: `.complete` with the last octet.
+    @inlinable
+    package mutating func receivedBody(count: Int) -> Action {
+        guard case .body(let remaining) = self.state else {
+            return .violation(.unexpectedFrame, "content body without a header before it")
+        }
+        guard let count = UInt64(exactly: count), count <= remaining else {
+            return .violation(.frameError, "content body longer than its header said")
+        }
+        guard count < remaining else {
+            self.state = .idle
+            return .complete
+        }
+        self.state = .body(remaining: remaining - count)
+        return .more
+    }
+
+    @inlinable static var channelClose: MethodID { MethodID(classID: 20, methodID: 40) }
+    @inlinable static var channelCloseOk: MethodID { MethodID(classID: 20, methodID: 41) }
+
+    @usableFromInline
+    func unexpectedMethod(_ id: MethodID) -> Action {
+        .violation(.unexpectedFrame, "\(id) in the middle of a content")
+    }
+
+    @usableFromInline
+    func tooLarge(_ method: MethodID, _ bodySize: UInt64) -> Action {
+        .violation(.frameError, "\(method) announces \(bodySize) octets, the limit is \(self.maximumBodySize)")
+    }
+}
