@@ -1,0 +1,56 @@
+// swift-tools-version: 6.3
+// SPDX-License-Identifier: Apache-2.0
+import PackageDescription
+
+/// What every Swift target is compiled with: language mode 6 and the features the code is written for.
+let settings: [SwiftSetting] = [
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+    .enableExperimentalFeature("Lifetimes"),
+]
+
+let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+let deque = Target.Dependency.product(name: "DequeModule", package: "swift-collections")
+let system = Target.Dependency.product(name: "SystemPackage", package: "swift-system")
+
+let package = Package(
+    name: "swift-amqp091",
+    products: [
+        .library(name: "EpollNetworking", targets: ["EpollNetworking"]),
+        .library(name: "AMQP091", targets: ["AMQP091"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
+        .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
+        .package(url: "https://github.com/apple/swift-system", from: "1.8.0"),
+    ],
+    targets: [
+        .target(name: "CEpoll", path: "CShims/CEpoll"),
+        .target(name: "EpollNetworking", dependencies: ["CEpoll", deque, system], swiftSettings: settings),
+        .target(name: "AMQP091Wire", swiftSettings: settings),
+        .target(name: "AMQP091Protocol", dependencies: ["AMQP091Wire", deque], swiftSettings: settings),
+        .target(
+            name: "AMQP091",
+            dependencies: ["AMQP091Protocol", "AMQP091Wire", "EpollNetworking", logging, deque, system],
+            swiftSettings: settings
+        ),
+        .executableTarget(name: "AMQP091Codegen", dependencies: [], swiftSettings: settings),
+
+        .testTarget(name: "EpollNetworkingTests", dependencies: ["EpollNetworking", system], swiftSettings: settings),
+        .testTarget(
+            name: "AMQP091WireTests",
+            dependencies: ["AMQP091Wire", "AMQP091Codegen"],
+            swiftSettings: settings
+        ),
+        .testTarget(
+            name: "AMQP091ProtocolTests",
+            dependencies: ["AMQP091Protocol", "AMQP091Wire"],
+            swiftSettings: settings
+        ),
+        .testTarget(name: "AMQP091Tests", dependencies: ["AMQP091", "AMQP091Wire"], swiftSettings: settings),
+        .testTarget(name: "IntegrationTests", dependencies: ["AMQP091"], swiftSettings: settings),
+    ],
+    swiftLanguageModes: [.v6]
+)

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+import AMQP091Protocol
+public import AMQP091Wire
+import EpollNetworking
+
+// Consuming and getting. The consumer is registered when `consume-ok` is decoded on the loop, so a delivery that came
+// in the same read is not missed. Leaving the closure of `consume` cancels the consumer.
+
+/// Who says that a delivery was processed.
+public enum AMQPAcknowledgement: Hashable, Sendable {
+    /// The application, by settling each delivery.
+    case manual
+    /// Nobody: the broker forgets a message once it is sent (`no-ack`); prefetch does not apply.
+    case automatic
+}
+
+extension AMQPChannel {
+    /// Consumes a queue while `body` runs, and cancels the consumer when it returns or throws.
+    ///
+    /// - Parameters:
+    ///   - queue: The queue.
+    ///   - acknowledgement: Who says that a delivery was processed.
+    ///   - exclusive: Whether no other consumer may use the queue.
+    ///   - arguments: The broker's own options, such as `x-priority`.
+    ///   - timeout: Time to wait for the broker's replies; the configuration's `operationTimeout` by default.
+    ///   - body: Gets the deliveries.
+    /// - Returns: What `body` returns.
+    /// - Throws: What `body` throws, or ``AMQPError``.
+    @discardableResult
+    public func consume<Result>(
+        _ queue: String,
+        acknowledgement: AMQPAcknowledgement = .manual,
+        exclusive: Bool = false,
+        arguments: FieldTable = [:],
+        timeout: Duration? = nil,
+        _ body: (AMQPDeliveries) async throws -> Result
+    ) async throws -> Result {
+        let deliveries = try await self.deliveries(
+            from: queue,
+            acknowledgement: acknowledgement,
+            exclusive: exclusive,
+            arguments: arguments,
+            timeout: timeout
+        )
+        let result: Result
+        do {
+            result = try await body(deliveries)
+        } catch {
+            try? await self.core.cancelShielded(deliveries.inbox, timeout: timeout)
+            throw error
+        }
+        if self.isOpen { try await self.core.cancelShielded(deliveries.inbox, timeout: timeout) }
+        return result
+    }
+
+    /// Starts a consumer: `basic.consume` (60, 20).
+    ///
+    /// End it with ``cancel(_:timeout:)``.
+    ///
+    /// - Parameters:
+    ///   - queue: The queue.
+    ///   - acknowledgement: Who says that a delivery was processed.
+    ///   - exclusive: Whether no other consumer may use the queue.
+    ///   - arguments: The broker's own options, such as `x-priority`.
+    ///   - timeout: Time to wait; the configuration's `operationTimeout` by default.
+    /// - Returns: The deliveries, buffered up to the configuration's `consumerBufferSize`.
+    /// - Throws: ``AMQPError``; after a refusal by the broker the channel is closed.
+    public func deliveries(
+        from queue: String,
+        acknowledgement: AMQPAcknowledgement = .manual,
+        exclusive: Bool = false,
+        arguments: FieldTable = [:],
+        timeout: Duration? = nil
+    ) async throws(AMQPError) -> AMQPDeliveries {
+        let inbox = try await self.core.startConsumer(
+            queue: queue,
+            isAutomatic: acknowledgement == .automatic,
+            exclusive: exclusive,
+            arguments: arguments,
+            timeout: timeout
+        )
+        return AMQPDeliveries(inbox: inbox)
+    }
+
+    /// Ends a consumer: `basic.cancel` (60, 30).
+    ///
+    /// Its sequence ends behind what was delivered before `cancel-ok`.
+    ///
+    /// - Parameters:
+    ///   - deliveries: The consumer's deliveries.
+    ///   - timeout: Time to wait; the configuration's `operationTimeout` by default.
+    /// - Throws: ``AMQPError``.
+    public func cancel(_ deliveries: AMQPDeliveries, timeout: Duration? = nil) async throws(AMQPError) {
+        try await self.core.cancel(deliveries.inbox, timeout: timeout)
+    }
+
+    /// Takes one message from a queue: `basic.get` (60, 70).
+    ///
+    /// Consume instead where many are wanted.
+    ///
+    /// - Parameters:
+    ///   - queue: The queue.
+    ///   - acknowledgement: Who says that the message was processed.
+    ///   - timeout: Time to wait; the configuration's `operationTimeout` by default.
+    /// - Returns: The message, or nil when the queue has none ready.
+    /// - Throws: ``AMQPError``; after a refusal by the broker the channel is closed.
+    public func get(
+        _ queue: String,
+        acknowledgement: AMQPAcknowledgement = .manual,
+        timeout: Duration? = nil
+    ) async throws(AMQPError) -> AMQPDelivery? {
+        try await self.core.get(queue: queue, isAutomatic: acknowledgement == .automatic, timeout: timeout)
+    }
+}
+
+extension ChannelCore {
+    nonisolated(nonsending) func startConsumer(
+        queue: String,
+        isAutomatic: Bool,
+        exclusive: Bool,
+        arguments: FieldTable,
+        timeout: Duration?
+    ) async throws(AMQPError) -> ConsumerInbox {
+        let inbox = self.driver.state.withLock { _ in
+            self.nextConsumer += 1
+            return ConsumerInbox(
+                consumerTag: "amqp091-\(self.number.rawValue)-\(self.nextConsumer)",
+                isAutomatic: isAutomatic,
+                channel: self,
+                bound: self.driver.configuration.consumerBufferSize
+            )
+        }
+        let consume = Basic.Consume(
+            queue: queue,
+            consumerTag: inbox.consumerTag,
+            noAck: isAutomatic,
+            exclusive: exclusive,
+            arguments: arguments
+        )
+        do {
+            _ = try await self.call(.basicConsume(consume), timeout: timeout) {
+                $0.startingConsumers[inbox.consumerTag] = inbox
+            }
+        } catch {
+            // The consumer may start all the same: whoever gave up waiting must not leave it running unread.
+            if !error.isSafeToRetry, error.scope == .operation { self.abandon(inbox) }
+            throw error
+        }
+        return inbox
+    }
+
+    nonisolated(nonsending) func cancel(_ inbox: ConsumerInbox, timeout: Duration?) async throws(AMQPError) {
+        guard !inbox.isFinished else { return }
+        _ = try await self.call(.basicCancel(.init(consumerTag: inbox.consumerTag)), timeout: timeout)
+    }
+
+    /// As `cancel`, also when the calling task is cancelled: leaving a scope must not leave its consumer behind.
+    nonisolated(nonsending) func cancelShielded(_ inbox: ConsumerInbox, timeout: Duration?) async throws(AMQPError) {
+        guard Task.isCancelled else { return try await self.cancel(inbox, timeout: timeout) }
+        let outcome = await Task { () async -> Result<Void, AMQPError> in
+            do throws(AMQPError) { return .success(try await self.cancel(inbox, timeout: timeout)) } catch {
+                return .failure(error)
+            }
+        }.value
+        try outcome.get()
+    }
+
+    /// Cancels a consumer nobody waits for any more.
+    private func abandon(_ inbox: ConsumerInbox) {
+        Task { try? await self.cancel(inbox, timeout: nil) }
+    }
+
+    nonisolated(nonsending) func get(
+        queue: String,
+        isAutomatic: Bool,
+        timeout: Duration?
+    ) async throws(AMQPError) -> AMQPDelivery? {
+        let get = Method.basicGet(.init(queue: queue, noAck: isAutomatic))
+        let result = try await self.request(get, timeout: timeout) { $0.expectedGets.append(isAutomatic) }
+        guard case .message(let delivery) = result else { return nil }
+        return delivery
+    }
+}

@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: Apache-2.0
+import AMQP091Protocol
+public import AMQP091Wire
+import EpollNetworking
+
+// Publishing. A publish is encoded on the caller's thread under the connection's short lock and returns without
+// suspending; it waits only for the confirm window, for room in the write buffer, or while the broker blocks publishers.
+//
+//   publish             back-pressure only; refusals are kept for waitForConfirms
+//   publishAndConfirm   waits for the outcome of this one
+//   waitForConfirms     waits until nothing is unconfirmed, and throws what was refused in between
+
+extension AMQPChannel {
+    /// Turns publisher confirms on: `confirm.select` (85, 10).
+    ///
+    /// - Parameters:
+    ///   - window: Publishes unconfirmed at which the next one waits, 1...4194304.
+    ///   - windowOctets: Octets of bodies unconfirmed at which the next one waits.
+    ///   - timeout: Time to wait; the configuration's `operationTimeout` by default.
+    /// - Throws: ``AMQPError``; after a refusal by the broker the channel is closed.
+    public func enableConfirms(
+        window: Int = 1024,
+        windowOctets: Int = 64 << 20,
+        timeout: Duration? = nil
+    ) async throws(AMQPError) {
+        guard 1...(1 << 22) ~= window, windowOctets > 0 else {
+            throw AMQPError(
+                .invalidArgument,
+                "the confirm window is 1 to \(1 << 22) messages and at least one octet",
+                isSafeToRetry: true
+            )
+        }
+        _ = try await self.core.call(.confirmSelect(.init()), timeout: timeout)
+        self.core.driver.state.withLock { _ in
+            self.core.windowMessages = window
+            self.core.windowOctets = windowOctets
+            if self.core.confirms == nil { self.core.confirms = ConfirmRing(capacity: min(window, 4096)) }
+        }
+    }
+
+    /// Publishes a message: `basic.publish` (60, 40).
+    ///
+    /// Returns as soon as the message has a place in the write buffer; waits while the confirm window or the buffer is
+    /// full or the broker blocks publishers. With confirms on, what the broker refuses is kept for
+    /// ``waitForConfirms(timeout:)``.
+    ///
+    /// - Parameters:
+    ///   - message: Body and properties.
+    ///   - destination: Where to.
+    ///   - mandatory: Whether the broker returns a message that no queue takes.
+    ///   - timeout: Time to wait for room; the configuration's `operationTimeout` by default.
+    /// - Throws: ``AMQPError``: `.invalidArgument` and the channel goes on; `.timedOut` or `.cancelled`, nothing was
+    ///   sent and the channel goes on; `.channelClosed` or `.connectionClosed`.
+    @inlinable
+    public func publish(
+        _ message: AMQPMessage,
+        to destination: AMQPDestination,
+        mandatory: Bool = false,
+        timeout: Duration? = nil
+    ) async throws(AMQPError) {
+        try await self.publish(
+            message.body.bytes,
+            to: destination,
+            mandatory: mandatory,
+            properties: message.properties,
+            timeout: timeout
+        )
+    }
+
+    /// Publishes octets the caller keeps: as ``publish(_:to:mandatory:timeout:)``, with no copy but the one to the wire.
+    ///
+    /// - Parameters:
+    ///   - body: The octets; read before this returns, not kept.
+    ///   - destination: Where to.
+    ///   - mandatory: Whether the broker returns a message that no queue takes.
+    ///   - properties: The properties; none by default.
+    ///   - timeout: Time to wait for room; the configuration's `operationTimeout` by default.
+    /// - Throws: ``AMQPError`` as ``publish(_:to:mandatory:timeout:)``.
+    public func publish(
+        _ body: RawSpan,
+        to destination: AMQPDestination,
+        mandatory: Bool = false,
+        properties: BasicProperties = BasicProperties(),
+        timeout: Duration? = nil
+    ) async throws(AMQPError) {
+        var deadline: UInt64?
+        while true {
+            let attempt = try self.core.tryPublish(
+                body,
+                to: destination,
+                mandatory: mandatory,
+                properties: properties,
+                token: 0
+            )
+            switch attempt {
+            case .done(let kick): return self.core.driver.perform(kick)
+            case .windowFull, .noRoom:
+                let until = deadline ?? self.core.driver.deadline(timeout)
+                deadline = until
+                try await self.core.waitForRoom(deadline: until)
+            }
+        }
+    }
+
+    /// Publishes a message and waits for the broker's word on it.
+    ///
+    /// - Parameters:
+    ///   - message: Body and properties.
+    ///   - destination: Where to.
+    ///   - mandatory: Whether the broker returns a message that no queue takes.
+    ///   - timeout: Time to wait for room and the confirm together; the configuration's `operationTimeout` by default.
+    /// - Throws: ``AMQPError``: `.nacked`; `.returned` with code and text; `.unknownOutcome` when the message was
+    ///   written and no confirm came; with `isSafeToRetry` when nothing was written.
+    public func publishAndConfirm(
+        _ message: AMQPMessage,
+        to destination: AMQPDestination,
+        mandatory: Bool = false,
+        timeout: Duration? = nil
+    ) async throws(AMQPError) {
+        try await self.core.publishAndConfirm(message, to: destination, mandatory: mandatory, timeout: timeout)
+    }
+
+    /// Waits until the broker has confirmed all that was published on this channel.
+    ///
+    /// - Parameter timeout: Time to wait; the configuration's `operationTimeout` by default.
+    /// - Throws: ``AMQPError``: the first refusal since the last call of this (`.nacked` or `.returned`), with the
+    ///   count of refusals in its text; `.timedOut`; `.channelClosed` or `.connectionClosed`, after which the outcome
+    ///   of what was unconfirmed is unknown.
+    public func waitForConfirms(timeout: Duration? = nil) async throws(AMQPError) {
+        try await self.core.waitForConfirms(timeout: timeout)
+    }
+}
+
+extension ChannelCore {
+    @inline(__always)
+    func tryPublish(
+        _ body: RawSpan,
+        to destination: AMQPDestination,
+        mandatory: Bool,
+        properties: BasicProperties,
+        token: UInt32
+    ) throws(AMQPError) -> PublishAttempt {
+        try body.withUnsafeBytes { octets throws(AMQPError) in
+            try self.driver.state.withLock { state throws(AMQPError) in
+                try self.publish(
+                    &state,
+                    body: octets,
+                    destination: destination,
+                    mandatory: mandatory,
+                    properties: properties,
+                    token: token
+                )
+            }
+        }
+    }
+
+    /// Suspends until there may be room for a publish.
+    nonisolated(nonsending) func waitForRoom(deadline: UInt64) async throws(AMQPError) {
+        do {
+            _ = try await self.driver.wait(deadline: deadline) { state, token throws(AMQPError) in
+                if let failure = self.failure { throw failure.withSafeRetry }
+                try state.requireOpen()
+                if self.hasWindowRoom {
+                    if state.hasRoom, !self.isFlowStopped {
+                        // Room came between the attempt and this lock: be woken at once.
+                        state.readyWaiters.append(token)
+                        return .wakeLoop
+                    }
+                    state.roomWaiters.append(token)
+                } else {
+                    self.windowWaiters.append(token)
+                }
+                return state.fill.count > 0 ? state.scheduleFlush() : .none
+            }
+        } catch {
+            guard error.code == .timedOut || error.code == .cancelled else { throw error }
+            let reason = self.driver.state.withLock { $0.blockedReason }
+            throw AMQPError(
+                error.code,
+                reason.map { "the broker blocks publishers: \($0)" } ?? "no room to publish: \(error.replyText)",
+                isSafeToRetry: true
+            )
+        }
+    }
+
+    /// Whether the confirm window takes another publish.
+    ///
+    /// Under the lock.
+    var hasWindowRoom: Bool {
+        guard let confirms = self.confirms else { return true }
+        let outstanding = confirms.outstandingMessages
+        return outstanding < self.windowMessages && !confirms.isFull
+            && (confirms.outstandingOctets < self.windowOctets || outstanding == 0)
+    }
+
+    nonisolated(nonsending) func publishAndConfirm(
+        _ message: AMQPMessage,
+        to destination: AMQPDestination,
+        mandatory: Bool,
+        timeout: Duration?
+    ) async throws(AMQPError) {
+        let deadline = self.driver.deadline(timeout)
+        while true {
+            var isAppended = false
+            let result: WaitResult
+            do {
+                result = try await self.driver.wait(deadline: deadline) { state, token throws(AMQPError) in
+                    guard self.confirms != nil else {
+                        throw AMQPError(
+                            .invalidArgument,
+                            "confirms are not enabled on the channel",
+                            isSafeToRetry: true
+                        )
+                    }
+                    let attempt = try message.body.bytes.withUnsafeBytes { octets throws(AMQPError) in
+                        try self.publish(
+                            &state,
+                            body: octets,
+                            destination: destination,
+                            mandatory: mandatory,
+                            properties: message.properties,
+                            token: token
+                        )
+                    }
+                    switch attempt {
+                    case .done(let kick):
+                        isAppended = true
+                        return kick
+                    case .windowFull: self.windowWaiters.append(token)
+                    case .noRoom: state.roomWaiters.append(token)
+                    }
+                    return .none
+                }
+            } catch {
+                guard isAppended, !error.isSafeToRetry else { throw error }
+                throw AMQPError(.unknownOutcome, error.description, scope: error.scope, origin: error.origin)
+            }
+            switch result {
+            case .room: continue
+            case .outcome(let outcome):
+                if let error = AMQPError(outcome) { throw error }
+                return
+            default: return
+            }
+        }
+    }
+
+    nonisolated(nonsending) func waitForConfirms(timeout: Duration?) async throws(AMQPError) {
+        _ = try await self.driver.wait(deadline: self.driver.deadline(timeout)) { state, token throws(AMQPError) in
+            if let failure = self.failure { throw failure }
+            try state.requireOpen()
+            if (self.confirms?.outstandingMessages ?? 0) == 0 {
+                state.readyWaiters.append(token)
+                return .wakeLoop
+            }
+            self.drainWaiters.append(token)
+            return state.scheduleFlush()
+        }
+        let (failure, count) = self.driver.state.withLock { _ in
+            defer {
+                self.firstFailure = nil
+                self.failedCount = 0
+            }
+            return (self.firstFailure, self.failedCount)
+        }
+        if let failure {
+            throw AMQPError(
+                failure.code,
+                count == 1 ? failure.replyText : "\(failure.replyText) (the first of \(count))",
+                replyCode: failure.replyCode,
+                method: failure.method,
+                origin: .broker
+            )
+        }
+    }
+}
+
+extension AMQPError {
+    /// The error of a publish the broker did not take; nil when it was confirmed.
+    init?(_ outcome: PublishOutcome) {
+        switch outcome {
+        case .confirmed: return nil
+        case .nacked: self.init(.nacked, method: Basic.Nack.id, origin: .broker)
+        case .returned(let code, let text):
+            self.init(.returned, text, replyCode: code, method: Basic.Return.id, origin: .broker)
+        }
+    }
+
+    static func unexpectedReply(_ reply: Method) -> AMQPError {
+        AMQPError(.protocolViolation, "the broker answered with \(reply.id)", method: reply.id)
+    }
+}

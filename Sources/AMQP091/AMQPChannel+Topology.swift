@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0
+import AMQP091Protocol
+public import AMQP091Wire
+
+// Declaring, binding, purging and deleting queues and exchanges (AMQP 0-9-1 §3.1.3, §3.1.4).
+// Every call throws an AMQPError of scope `.channel` when the broker refuses: 403 (no right, or a reserved name), 404 (no
+// such queue or exchange), 405 (exclusive to another connection), 406 (it exists with other arguments).
+
+/// A queue as the broker described it when it was declared.
+public struct AMQPQueue: Hashable, Sendable {
+    /// The name; chosen by the broker when it was declared with an empty one.
+    public let name: String
+    /// Messages that were ready then.
+    public let messageCount: Int
+    /// Consumers it had then.
+    public let consumerCount: Int
+}
+
+/// The kind of an exchange.
+public struct AMQPExchangeType: Hashable, Sendable, ExpressibleByStringLiteral {
+    /// The name on the wire.
+    public let name: String
+    /// The kind of this name, for those a plugin brings.
+    public init(stringLiteral value: String) { self.name = value }
+    /// Routes by equal routing key.
+    public static let direct: AMQPExchangeType = "direct"
+    /// Routes to every bound queue.
+    public static let fanout: AMQPExchangeType = "fanout"
+    /// Routes by patterns of words: `*` is one word, `#` any number.
+    public static let topic: AMQPExchangeType = "topic"
+    /// Routes by header values.
+    public static let headers: AMQPExchangeType = "headers"
+}
+
+extension AMQPChannel {
+    /// Makes a queue, or checks that the existing one has these properties: `queue.declare` (50, 10).
+    ///
+    /// - Parameters:
+    ///   - name: At most 255 octets; empty lets the broker choose one.
+    ///   - durable: Whether it survives a restart of the broker.
+    ///   - exclusive: Whether only this connection may use it; it goes with the connection.
+    ///   - autoDelete: Whether it goes when its last consumer has gone.
+    ///   - arguments: The broker's own options, such as `x-queue-type`.
+    ///   - timeout: Time to wait; the configuration's `operationTimeout` by default.
+    /// - Returns: The queue's name and counts.
+    /// - Throws: ``AMQPError``; after a refusal by the broker the channel is closed.
+    @discardableResult
+    public func declareQueue(
+        _ name: String = "",
+        durable: Bool = false,
+        exclusive: Bool = false,
+        autoDelete: Bool = false,
+        arguments: FieldTable = [:],
+        timeout: Duration? = nil
+    ) async throws(AMQPError) -> AMQPQueue {
+        let declare = Queue.Declare(
+            queue: name,
+            durable: durable,
+            exclusive: exclusive,
+            autoDelete: autoDelete,
+            arguments: arguments
+        )
+        return try Self.queue(try await self.core.call(.queueDeclare(declare), timeout: timeout))
+    }
+
+    /// Asks for the counts of an existing queue: `queue.declare` (50, 10), passive.
+    ///
+    /// - Parameters:
+    ///   - name: The queue.
+    ///   - timeout: Time to wait; the configuration's `operationTimeout` by default.
+    /// - Returns: The queue's name and counts.
+    /// - Throws: ``AMQPError`` 404 of scope `.channel` when there is none; the channel is then closed.
+    public func inspectQueue(_ name: String, timeout: Duration? = nil) async throws(AMQPError) -> AMQPQueue {
+        try Self.queue(try await self.core.call(.queueDeclare(.init(queue: name, passive: true)), timeout: timeout))
+    }
+
+    private static func queue(_ reply: Method) throws(AMQPError) -> AMQPQueue {
+        guard case .queueDeclareOk(let ok) = reply else { throw .unexpectedReply(reply) }
+        return AMQPQueue(
+            name: ok.queue,
+            messageCount: Int(ok.messageCount),
+            consumerCount: Int(ok.consumerCount)
+        )
+    }
+
+    /// Deletes a queue: `queue.delete` (50, 40).
+    ///
+    /// - Parameters:
+    ///   - name: The queue; deleting one that is not there is no error.
+    ///   - ifUnused: Refuse (406) while it has consumers.
+    ///   - ifEmpty: Refuse (406) while it has messages.
+    ///   - timeout: Time to wait; the configuration's `operationTimeout` by default.
+    /// - Returns: How many messages went with it.
+    /// - Throws: ``AMQPError``; after a refusal by the broker the channel is closed.
+    @discardableResult
+    public func deleteQueue(
+        _ name: String,
+        ifUnused: Bool = false,
+        ifEmpty: Bool = false,
+        timeout: Duration? = nil
+    ) async throws(AMQPError) -> Int {
+        let delete = Queue.Delete(queue: name, ifUnused: ifUnused, ifEmpty: ifEmpty)
+        let reply = try await self.core.call(.queueDelete(delete), timeout: timeout)
+        guard case .queueDeleteOk(let ok) = reply else { throw .unexpectedReply(reply) }
+        return Int(ok.messageCount)
+    }
+
+    /// Drops the messages of a queue that no consumer holds: `queue.purge` (50, 30).
+    ///
+    /// - Parameters:
+    ///   - name: The queue.
+    ///   - timeout: Time to wait; the configuration's `operationTimeout` by default.
+    /// - Returns: How many messages were dropped.
+    /// - Throws: ``AMQPError``; after a refusal by the broker the channel is closed.
+    @discardableResult
+    public func purgeQueue(_ name: String, timeout: Duration? = nil) async throws(AMQPError) -> Int {
+        let reply = try await self.core.call(.queuePurge(.init(queue: name)), timeout: timeout)
+        guard case .queuePurgeOk(let ok) = reply else { throw .unexpectedReply(reply) }
+        return Int(ok.messageCount)
+    }
+
+    /// Lets an exchange route to a queue: `queue.bind` (50, 20).
+    ///
+    /// - Parameters:
+    ///   - queue: The queue.
+    ///   - exchange: The exchange; the default one has its bindings by itself and refuses others (403).
+    ///   - routingKey: The key or pattern, at most 255 octets.
+    ///   - arguments: What a headers exchange compares.
+    ///   - timeout: Time to wait; the configuration's `operationTimeout` by default.
+    /// - Throws: ``AMQPError``; after a refusal by the broker the channel is closed.
+    public func bindQueue(
+        _ queue: String,
+        to exchange: String,
+        routingKey: String = "",
+        arguments: FieldTable = [:],
+        timeout: Duration? = nil
+    ) async throws(AMQPError) {
+        let bind = Queue.Bind(queue: queue, exchange: exchange, routingKey: routingKey, arguments: arguments)
+        _ = try await self.core.call(.queueBind(bind), timeout: timeout)
+    }
+
+    /// Takes a binding back: `queue.unbind` (50, 50).
+    ///
+    /// - Parameters:
+    ///   - queue: The queue.
+    ///   - exchange: The exchange.
+    ///   - routingKey: The key it was bound with.
+    ///   - arguments: The arguments it was bound with.
+    ///   - timeout: Time to wait; the configuration's `operationTimeout` by default.
+    /// - Throws: ``AMQPError``; after a refusal by the broker the channel is closed.
+    public func unbindQueue(
+        _ queue: String,
+        from exchange: String,
+        routingKey: String = "",
+        arguments: FieldTable = [:],
+        timeout: Duration? = nil
+    ) async throws(AMQPError) {
+        let unbind = Queue.Unbind(queue: queue, exchange: exchange, routingKey: routingKey, arguments: arguments)
+        _ = try await self.core.call(.queueUnbind(unbind), timeout: timeout)
+    }
+
+    /// Makes an exchange, or checks that the existing one has these properties: `exchange.declare` (40, 10).
+    ///
+    /// - Parameters:
+    ///   - name: At most 255 octets; names that begin with `amq.` are the broker's (403).
+    ///   - type: How it routes.
+    ///   - durable: Whether it survives a restart of the broker.
+    ///   - autoDelete: Whether it goes when its last binding has gone.
+    ///   - isInternal: Whether only other exchanges may publish to it.
+    ///   - arguments: The broker's own options, such as `alternate-exchange`.
+    ///   - timeout: Time to wait; the configuration's `operationTimeout` by default.
+    /// - Throws: ``AMQPError``; after a refusal by the broker the channel is closed.
+    public func declareExchange(
+        _ name: String,
+        type: AMQPExchangeType = .direct,
+        durable: Bool = false,
+        autoDelete: Bool = false,
+        isInternal: Bool = false,
+        arguments: FieldTable = [:],
+        timeout: Duration? = nil
+    ) async throws(AMQPError) {
+        let declare = Exchange.Declare(
+            exchange: name,
+            type: type.name,
+            durable: durable,
+            autoDelete: autoDelete,
+            internal: isInternal,
+            arguments: arguments
+        )
+        _ = try await self.core.call(.exchangeDeclare(declare), timeout: timeout)
+    }
+
+    /// Deletes an exchange: `exchange.delete` (40, 20).
+    ///
+    /// - Parameters:
+    ///   - name: The exchange; deleting one that is not there is no error.
+    ///   - ifUnused: Refuse (406) while it has bindings.
+    ///   - timeout: Time to wait; the configuration's `operationTimeout` by default.
+    /// - Throws: ``AMQPError``; after a refusal by the broker the channel is closed.
+    public func deleteExchange(
+        _ name: String,
+        ifUnused: Bool = false,
+        timeout: Duration? = nil
+    ) async throws(AMQPError) {
+        _ = try await self.core.call(.exchangeDelete(.init(exchange: name, ifUnused: ifUnused)), timeout: timeout)
+    }
+
+    /// Lets one exchange route to another: `exchange.bind` (40, 30), RabbitMQ's.
+    ///
+    /// - Parameters:
+    ///   - destination: The exchange that gets the messages.
+    ///   - source: The exchange they were published to.
+    ///   - routingKey: The key or pattern, at most 255 octets.
+    ///   - arguments: What a headers exchange compares.
+    ///   - timeout: Time to wait; the configuration's `operationTimeout` by default.
+    /// - Throws: ``AMQPError``; after a refusal by the broker the channel is closed.
+    public func bindExchange(
+        _ destination: String,
+        to source: String,
+        routingKey: String = "",
+        arguments: FieldTable = [:],
+        timeout: Duration? = nil
+    ) async throws(AMQPError) {
+        let bind = Exchange.Bind(
+            destination: destination,
+            source: source,
+            routingKey: routingKey,
+            arguments: arguments
+        )
+        _ = try await self.core.call(.exchangeBind(bind), timeout: timeout)
+    }
+
+    /// Takes a binding between exchanges back: `exchange.unbind` (40, 40), RabbitMQ's.
+    ///
+    /// - Parameters:
+    ///   - destination: The exchange that got the messages.
+    ///   - source: The exchange they were published to.
+    ///   - routingKey: The key it was bound with.
+    ///   - arguments: The arguments it was bound with.
+    ///   - timeout: Time to wait; the configuration's `operationTimeout` by default.
+    /// - Throws: ``AMQPError``; after a refusal by the broker the channel is closed.
+    public func unbindExchange(
+        _ destination: String,
+        from source: String,
+        routingKey: String = "",
+        arguments: FieldTable = [:],
+        timeout: Duration? = nil
+    ) async throws(AMQPError) {
+        let unbind = Exchange.Unbind(
+            destination: destination,
+            source: source,
+            routingKey: routingKey,
+            arguments: arguments
+        )
+        _ = try await self.core.call(.exchangeUnbind(unbind), timeout: timeout)
+    }
+}

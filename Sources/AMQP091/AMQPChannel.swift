@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+import AMQP091Protocol
+public import AMQP091Wire
+import EpollNetworking
+
+// AMQPChannel: a channel as applications use it. Its facets are in AMQPChannel+Topology, +Publish, +Consume and +Get.
+// A value that points to one opening of the channel; any task may use it at any time.
+
+/// A channel of a connection.
+public struct AMQPChannel: Sendable {
+    let core: ChannelCore
+
+    /// The number of the channel, 1...65535.
+    public var number: ChannelNumber { self.core.number }
+
+    /// True until the channel or its connection is closed by either side.
+    public var isOpen: Bool {
+        self.core.driver.state.withLock { self.core.failure == nil && $0.failure == nil }
+    }
+
+    /// Closes the channel: `channel.close` (20, 40), and waits for `channel.close-ok`.
+    ///
+    /// Deliveries that were not settled go back to their queues. Closing a closed channel does nothing.
+    ///
+    /// - Parameter timeout: Time to wait; the configuration's `operationTimeout` by default.
+    /// - Throws: ``AMQPError``: `.timedOut`, `.cancelled` or `.connectionClosed`; the channel is unusable in any case.
+    public func close(timeout: Duration? = nil) async throws(AMQPError) {
+        try await self.core.close(timeout: timeout)
+    }
+
+    /// Limits how many deliveries the broker may send ahead of acknowledgement.
+    ///
+    /// Sends `basic.qos` (60, 10) and waits for `basic.qos-ok`. AMQP 0-9-1 §3.1.7. In RabbitMQ the limit counts for
+    /// each consumer started on this channel afterwards.
+    ///
+    /// - Parameters:
+    ///   - count: Deliveries, 0...65535; 0 removes the limit.
+    ///   - timeout: Time to wait; the configuration's `operationTimeout` by default.
+    /// - Throws: ``AMQPError`` of scope `.channel` if the broker refuses; the channel is then closed.
+    public func setPrefetch(count: UInt16, timeout: Duration? = nil) async throws(AMQPError) {
+        _ = try await self.core.call(.basicQos(.init(prefetchCount: count)), timeout: timeout)
+    }
+}

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// AMQPClientConfiguration: every option of a connection, as a value with defaults.
+// Not here: reading a URI (AMQPURI) and negotiating with the broker (TuneNegotiation).
+
+/// Where a broker listens.
+public struct AMQPServerAddress: Hashable, Sendable, CustomStringConvertible {
+    /// The host name or address.
+    public var host: String
+    /// The port, 1...65535.
+    public var port: UInt16
+
+    /// A host and a port.
+    public static func host(_ host: String, port: UInt16 = 5672) -> AMQPServerAddress {
+        AMQPServerAddress(host: host, port: port)
+    }
+
+    /// `host:port`, an IPv6 address in brackets.
+    public var description: String {
+        self.host.contains(":") ? "[\(self.host)]:\(self.port)" : "\(self.host):\(self.port)"
+    }
+}
+
+/// How the client says who it is.
+public struct AMQPAuthentication: Hashable, Sendable, CustomStringConvertible {
+    let username: String
+    let password: String
+
+    /// User name and password, SASL PLAIN.
+    public static func plain(username: String, password: String) -> AMQPAuthentication {
+        AMQPAuthentication(username: username, password: password)
+    }
+
+    /// The mechanism and the user name, never the password.
+    public var description: String { "PLAIN, user \(self.username)" }
+}
+
+/// Every option of a connection.
+public struct AMQPClientConfiguration: Hashable, Sendable {
+    /// The brokers to try, in order.
+    public var addresses: [AMQPServerAddress]
+    /// The virtual host; `/` by default.
+    public var virtualHost = "/"
+    /// Who the client is; `guest` with password `guest` by default, which brokers accept from loopback only.
+    public var authentication = AMQPAuthentication.plain(username: "guest", password: "guest")
+    /// The name the broker's management pages show, empty for none.
+    public var connectionName = ""
+    /// Time from the first octet of name resolution to `connection.open-ok`; 10 s by default.
+    public var connectTimeout: Duration = .seconds(10)
+    /// Time a call waits for its reply or for room when it names no timeout of its own; 30 s by default.
+    public var operationTimeout: Duration = .seconds(30)
+    /// Silence in which the client writes something and after twice which it gives up the peer.
+    ///
+    /// Whole seconds, 0...65535; 0 asks for none. The lower of both sides' wishes holds. 30 s by default.
+    public var heartbeat: Duration = .seconds(30)
+    /// Channels to ask for, 1...65535; the lower of both sides' wishes holds.
+    ///
+    /// 2047 by default.
+    public var channelMax: UInt16 = 2047
+    /// Largest frame to ask for in octets, 8192...; the lower of both sides' wishes holds.
+    ///
+    /// 131072 by default.
+    public var frameMax: UInt32 = 131_072
+    /// Largest body accepted from the broker, in octets; 16 MiB by default.
+    public var maximumBodySize = 16 << 20
+    /// Octets of deliveries one consumer holds before the connection stops reading; 1 MiB by default.
+    public var consumerBufferSize = 1 << 20
+    /// Octets waiting to be written above which a publish waits; 1 MiB by default.
+    public var writeBufferSize = 1 << 20
+    /// The socket's send buffer in octets, nil for the system's own; 256 KiB by default, right on loopback and LAN.
+    public var socketSendBufferSize: Int? = 256 << 10
+
+    /// Options for these brokers, all else by default.
+    public init(addresses: [AMQPServerAddress] = [.host("localhost")]) {
+        self.addresses = addresses
+    }
+
+    /// Options read from a URI.
+    ///
+    /// Understood behind the question mark: `heartbeat` (seconds), `connection_timeout` (milliseconds), `channel_max`,
+    /// `frame_max`, `connection_name`. Others are refused by name.
+    ///
+    /// - Throws: ``AMQPError`` with code `.invalidConfiguration` that names the wrong part.
+    public init(uri: String) throws(AMQPError) {
+        let parsed = try AMQPURI(uri)
+        self.init(addresses: [.host(parsed.host, port: parsed.port)])
+        self.virtualHost = parsed.virtualHost
+        self.authentication = .plain(username: parsed.username, password: parsed.password)
+        for parameter in parsed.parameters {
+            switch parameter.name {
+            case "heartbeat": self.heartbeat = .seconds(Int64(try Self.number(parameter, 0...65535)))
+            case "connection_timeout":
+                self.connectTimeout = .milliseconds(Int64(try Self.number(parameter, 1...86_400_000)))
+            case "channel_max": self.channelMax = UInt16(try Self.number(parameter, 1...65535))
+            case "frame_max": self.frameMax = UInt32(try Self.number(parameter, 8192...0x7FFF_FFFF))
+            case "connection_name": self.connectionName = parameter.value
+            default:
+                throw AMQPError(.invalidConfiguration, "unknown URI parameter \(parameter.name)", isSafeToRetry: true)
+            }
+        }
+        try self.validate()
+    }
+
+    private static func number(_ parameter: AMQPURI.Parameter, _ range: ClosedRange<Int>) throws(AMQPError) -> Int {
+        guard let value = Int(parameter.value), range.contains(value) else {
+            throw AMQPError(
+                .invalidConfiguration,
+                "\(parameter.name) is not a number from \(range.lowerBound) to \(range.upperBound)",
+                isSafeToRetry: true
+            )
+        }
+        return value
+    }
+
+    /// Throws when an option is outside its range, before anything is resolved or connected.
+    func validate() throws(AMQPError) {
+        func require(_ holds: Bool, _ sentence: String) throws(AMQPError) {
+            guard holds else { throw AMQPError(.invalidConfiguration, sentence, isSafeToRetry: true) }
+        }
+        try require(!self.addresses.isEmpty, "no broker address is given")
+        try require(self.addresses.allSatisfy { $0.port > 0 }, "a port is 0; ports are 1 to 65535")
+        try require(self.frameMax >= 8192, "frameMax is below 8192, the least RabbitMQ accepts")
+        try require(self.channelMax >= 1, "channelMax is 0; it is at least 1")
+        try require(self.connectTimeout > .zero, "connectTimeout is not above zero")
+        try require(self.operationTimeout > .zero, "operationTimeout is not above zero")
+        try require(self.heartbeat >= .zero && self.heartbeat <= .seconds(65535), "heartbeat is not 0 to 65535 s")
+        try require(self.heartbeat.components.attoseconds == 0, "heartbeat is not in whole seconds")
+        try require(self.virtualHost.utf8.count <= 255, "the virtual host is longer than 255 octets")
+        try require(self.maximumBodySize >= 0, "maximumBodySize is negative")
+        try require(self.consumerBufferSize > 0, "consumerBufferSize is not above zero")
+        try require(self.writeBufferSize > 0, "writeBufferSize is not above zero")
+    }
+}

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+import AMQP091Protocol
+public import AMQP091Wire
+import EpollNetworking
+public import Logging
+
+// AMQPConnection: one connection to one broker, as applications use it.
+// Not here: the socket and the frames (ConnectionDriver), channels (AMQPChannel).
+
+/// A connection to a broker.
+public final class AMQPConnection: Sendable {
+    let driver: ConnectionDriver
+
+    init(driver: ConnectionDriver) { self.driver = driver }
+
+    deinit {
+        self.driver.abandon()
+    }
+
+    /// Connects, runs `body` and closes the connection in order, also when `body` throws.
+    ///
+    /// - Parameters:
+    ///   - uri: `amqp://user:password@host:port/vhost`.
+    ///   - logger: Where the connection reports; nowhere by default.
+    ///   - body: Gets the connection.
+    /// - Returns: What `body` returns.
+    /// - Throws: What `body` throws, or ``AMQPError``.
+    @discardableResult
+    public static func withConnection<Result>(
+        _ uri: String,
+        logger: Logger? = nil,
+        _ body: (AMQPConnection) async throws -> Result
+    ) async throws -> Result {
+        try await Self.withConnection(AMQPClientConfiguration(uri: uri), logger: logger, body)
+    }
+
+    /// Connects, runs `body` and closes the connection in order, also when `body` throws.
+    ///
+    /// - Parameters:
+    ///   - configuration: All options.
+    ///   - logger: Where the connection reports; nowhere by default.
+    ///   - body: Gets the connection.
+    /// - Returns: What `body` returns.
+    /// - Throws: What `body` throws, or ``AMQPError``.
+    @discardableResult
+    public static func withConnection<Result>(
+        _ configuration: AMQPClientConfiguration,
+        logger: Logger? = nil,
+        _ body: (AMQPConnection) async throws -> Result
+    ) async throws -> Result {
+        let connection = try await Self.connect(configuration, logger: logger)
+        let result: Result
+        do {
+            result = try await body(connection)
+        } catch {
+            await connection.closeShielded()
+            throw error
+        }
+        await connection.closeShielded()
+        return result
+    }
+
+    /// Connects to the first of the configuration's addresses that answers.
+    ///
+    /// - Parameters:
+    ///   - configuration: All options.
+    ///   - logger: Where the connection reports; nowhere by default.
+    /// - Returns: An open connection; the caller closes it.
+    /// - Throws: ``AMQPError``: `.invalidConfiguration`, `.connectFailed`, `.authenticationFailed`,
+    ///   `.virtualHostRefused`, `.timedOut` or `.cancelled`.
+    public static func connect(
+        _ configuration: AMQPClientConfiguration,
+        logger: Logger? = nil
+    ) async throws(AMQPError) -> AMQPConnection {
+        AMQPConnection(driver: try await ConnectionDriver.connect(configuration, logger: logger))
+    }
+
+    /// Opens a channel: `channel.open` (20, 10).
+    ///
+    /// - Parameter timeout: Time to wait; the configuration's `operationTimeout` by default.
+    /// - Returns: An open channel; the caller closes it.
+    /// - Throws: ``AMQPError``: `.noFreeChannel` and nothing was sent; `.timedOut`, `.cancelled`, `.connectionClosed`.
+    public func openChannel(timeout: Duration? = nil) async throws(AMQPError) -> AMQPChannel {
+        AMQPChannel(core: try await self.driver.openChannel(timeout: timeout))
+    }
+
+    /// Opens a channel, runs `body` and closes the channel, also when `body` throws.
+    ///
+    /// - Parameter body: Gets the channel.
+    /// - Returns: What `body` returns.
+    /// - Throws: What `body` throws, or ``AMQPError``.
+    @discardableResult
+    public func withChannel<Result>(_ body: (AMQPChannel) async throws -> Result) async throws -> Result {
+        let channel = try await self.openChannel()
+        let result: Result
+        do {
+            result = try await body(channel)
+        } catch {
+            await channel.core.closeShielded()
+            throw error
+        }
+        await channel.core.closeShielded()
+        return result
+    }
+
+    /// What the broker said of itself in `connection.start`: `product`, `version`, `capabilities` and more.
+    public var serverProperties: FieldTable { self.driver.serverProperties }
+
+    /// True until either side closes the connection or the link is lost.
+    public var isOpen: Bool { self.driver.state.withLock { $0.failure == nil && !$0.isClosing } }
+
+    /// The broker's reason while it blocks publishers, as under a memory or disk alarm; nil otherwise.
+    public var blockedReason: String? { self.driver.state.withLock { $0.blockedReason } }
+
+    /// The executor of the connection's own thread, for tasks that want the lowest latency.
+    ///
+    /// A task that prefers it runs on the thread that serves the socket: what blocks there blocks the connection.
+    public var taskExecutor: any TaskExecutor { self.driver.loop }
+
+    /// Closes the connection in order: `connection.close` (10, 50), and waits for `connection.close-ok`.
+    ///
+    /// After the timeout the socket is closed all the same. Closing a closed connection does nothing.
+    ///
+    /// - Parameter timeout: Time to wait for the broker, 10 s by default.
+    /// - Throws: ``AMQPError`` with code `.timedOut` when the broker did not answer; the connection is closed all the
+    ///   same.
+    public func close(timeout: Duration = .seconds(10)) async throws(AMQPError) {
+        try await self.driver.close(timeout: timeout)
+    }
+
+    /// Closes the socket at once, without a word to the broker.
+    public func abort() {
+        self.driver.abort()
+    }
+
+    /// Closes in order even when the calling task is cancelled; the socket is gone in any case.
+    private func closeShielded() async {
+        await Task { try? await self.close() }.value
+    }
+}

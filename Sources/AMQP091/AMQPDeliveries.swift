@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+import AMQP091Wire
+
+// AMQPDeliveries: the deliveries of one consumer as an AsyncSequence for one task at a time.
+// `next(isolation:)` is nonisolated(nonsending) and inlinable, so a loop over it neither hops nor locks per message.
+
+/// The deliveries of one consumer, in order.
+///
+/// It ends without an error only when the application cancelled the consumer; otherwise it throws the reason.
+public struct AMQPDeliveries: AsyncSequence, Sendable {
+    /// What it yields.
+    public typealias Element = AMQPDelivery
+    /// What it throws.
+    public typealias Failure = AMQPError
+
+    let inbox: ConsumerInbox
+
+    /// The consumer tag.
+    public var consumerTag: String { self.inbox.consumerTag }
+
+    /// An iterator; the deliveries go to whichever iterator asks, so use one.
+    public func makeAsyncIterator() -> AsyncIterator { AsyncIterator(inbox: self.inbox) }
+
+    /// Walks the deliveries.
+    @frozen
+    public struct AsyncIterator: AsyncIteratorProtocol {
+        @usableFromInline let inbox: ConsumerInbox
+        @usableFromInline var batch: DeliveryBatch?
+        @usableFromInline var index = 0
+
+        init(inbox: ConsumerInbox) { self.inbox = inbox }
+
+        /// The next delivery; waits for one when there is none.
+        @inlinable
+        public nonisolated(nonsending) mutating func next(
+            isolation actor: (any Actor)?
+        ) async throws(AMQPError) -> AMQPDelivery? {
+            if let batch = self.batch, self.index < batch.entries.count {
+                let entry = batch.entries[self.index]
+                self.index += 1
+                return AMQPDelivery(
+                    chunk: entry.chunk.takeUnretainedValue(),
+                    record: entry.record,
+                    channel: self.inbox.channel,
+                    isAutomatic: self.inbox.isAutomatic
+                )
+            }
+            return try await self.refill()
+        }
+
+        @usableFromInline
+        nonisolated(nonsending) mutating func refill() async throws(AMQPError) -> AMQPDelivery? {
+            let finished = self.batch
+            self.batch = nil
+            self.index = 0
+            guard let batch = try await self.inbox.next(after: finished) else { return nil }
+            self.batch = batch
+            return try await self.next(isolation: nil)
+        }
+    }
+}

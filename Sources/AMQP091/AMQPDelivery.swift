@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+public import AMQP091Wire
+
+// AMQPDelivery: one message from the broker: a few integers beside a reference to the octets it was read into.
+// Properties, routing key and headers are decoded when asked for. A delivery that is kept keeps its whole chunk of up
+// to 256 KiB alive; keep `body.copy()` instead where that matters.
+// Unsafe: the offsets were checked against the chunk by the decoder that made the record.
+
+/// A message from the broker.
+@frozen
+public struct AMQPDelivery: Sendable {
+    @usableFromInline let chunk: InboundChunk
+    @usableFromInline let record: DeliveryRecord
+    @usableFromInline let channel: ChannelCore
+    @usableFromInline let isAutomatic: Bool
+
+    @inlinable
+    init(chunk: InboundChunk, record: DeliveryRecord, channel: ChannelCore, isAutomatic: Bool) {
+        self.chunk = chunk
+        self.record = record
+        self.channel = channel
+        self.isAutomatic = isAutomatic
+    }
+
+    /// The number of this delivery on its channel, from 1.
+    @inlinable public var deliveryTag: DeliveryTag { DeliveryTag(rawValue: self.record.tag) }
+
+    /// The body, valid as long as the delivery is held.
+    @inlinable public var body: AMQPDeliveryBody {
+        AMQPDeliveryBody(chunk: self.chunk, offset: self.record.body, count: self.record.bodyCount)
+    }
+
+    /// True when the message was delivered before, to this consumer or another.
+    public var redelivered: Bool { self.envelope.redelivered }
+
+    /// The exchange it was published to; empty for the default exchange.
+    public var exchange: String { self.envelope.exchange }
+
+    /// The routing key it was published with.
+    public var routingKey: String { self.envelope.routingKey }
+
+    /// The consumer tag it was delivered to; empty for `basic.get`.
+    public var consumerTag: String { self.envelope.consumerTag }
+
+    /// The properties, decoded at each call.
+    ///
+    /// - Throws: ``AMQPError`` with code `.protocolViolation` if they cannot be decoded; the delivery can be settled.
+    public func properties() throws(AMQPError) -> BasicProperties {
+        let octets = self.chunk.octets(from: self.record.properties, count: self.record.propertiesCount)
+        do {
+            var reader = WireReader(RawSpan(_unsafeBytes: octets))
+            return try BasicProperties(from: &reader)
+        } catch {
+            throw AMQPError(.protocolViolation, "the properties of a delivery: \(error)", origin: .broker)
+        }
+    }
+
+    private var envelope: (consumerTag: String, redelivered: Bool, exchange: String, routingKey: String) {
+        let octets = self.chunk.octets(from: self.record.arguments, count: self.record.argumentsCount)
+        var reader = WireReader(RawSpan(_unsafeBytes: octets))
+        // The record was made from octets that had all of these; the alternative cannot be reached.
+        guard let consumerTag = try? reader.readShortString(), (try? reader.readUInt64()) != nil,
+            let bits = try? reader.readUInt8(), let exchange = try? reader.readShortString(),
+            let routingKey = try? reader.readShortString()
+        else { return ("", false, "", "") }
+        return (consumerTag, bits & 1 == 1, exchange, routingKey)
+    }
+}
+
+/// The octets of a delivery, where they were read.
+@frozen
+public struct AMQPDeliveryBody: Sendable {
+    @usableFromInline let chunk: InboundChunk
+    @usableFromInline let offset: UInt32
+    @usableFromInline let length: UInt32
+
+    @inlinable
+    init(chunk: InboundChunk, offset: UInt32, count: UInt32) {
+        self.chunk = chunk
+        self.offset = offset
+        self.length = count
+    }
+
+    /// How many octets.
+    @inlinable public var count: Int { Int(self.length) }
+
+    /// The octets, borrowed.
+    @inlinable public var bytes: RawSpan {
+        @_lifetime(borrow self)
+        get {
+            let octets = self.chunk.octets(from: self.offset, count: self.length)
+            return _overrideLifetime(RawSpan(_unsafeBytes: octets), borrowing: self)
+        }
+    }
+
+    /// The octets as text; what is not UTF-8 is replaced.
+    public var string: String {
+        String(decoding: self.chunk.octets(from: self.offset, count: self.length), as: UTF8.self)
+    }
+
+    /// The octets, copied: they keep nothing else alive.
+    public func copy() -> AMQPBody { AMQPBody(Array(self.chunk.octets(from: self.offset, count: self.length))) }
+}
+
+extension AMQPDelivery {
+    /// Says that the message was processed.
+    ///
+    /// Settled deliveries that follow each other are merged: one `basic.ack` (60, 80) goes out per turn of the loop.
+    ///
+    /// - Parameter multiple: Also settles every earlier delivery of the channel.
+    /// - Throws: ``AMQPError``: `.alreadySettled` when it was settled before or needs none, `.channelClosed` or
+    ///   `.connectionClosed` when the channel it came on is gone; in all three cases nothing is sent.
+    public func ack(multiple: Bool = false) throws(AMQPError) {
+        try self.settle { () throws(AMQPError) in
+            try self.channel.acknowledge(self.record.tag, multiple: multiple)
+        }
+    }
+
+    /// Refuses the message: `basic.nack` (60, 120).
+    ///
+    /// - Parameters:
+    ///   - requeue: True puts it back into its queue; false drops or dead-letters it.
+    ///   - multiple: Also refuses every earlier unsettled delivery of the channel.
+    /// - Throws: ``AMQPError`` as ``ack(multiple:)``.
+    public func nack(requeue: Bool = true, multiple: Bool = false) throws(AMQPError) {
+        try self.settle { () throws(AMQPError) in
+            try self.channel.refuse(self.record.tag, multiple: multiple, requeue: requeue)
+        }
+    }
+
+    /// Refuses the message: `basic.reject` (60, 90).
+    ///
+    /// - Parameter requeue: True puts it back into its queue; false drops or dead-letters it.
+    /// - Throws: ``AMQPError`` as ``ack(multiple:)``.
+    public func reject(requeue: Bool = true) throws(AMQPError) {
+        try self.nack(requeue: requeue)
+    }
+
+    private func settle(_ body: () throws(AMQPError) -> Void) throws(AMQPError) {
+        guard !self.isAutomatic else {
+            throw AMQPError(.alreadySettled, "the consumer acknowledges automatically", isSafeToRetry: true)
+        }
+        try body()
+    }
+}

@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+import AMQP091Protocol
+import AMQP091Wire
+import DequeModule
+import EpollNetworking
+
+// ChannelCore: one opening of one channel: what callers and the loop share of it.
+// Properties under "guarded" are touched only inside the connection's lock; those under "loop" on the loop thread only.
+// A delivery points to the core it came on, so settling after the channel is gone finds it closed and sends nothing.
+
+@usableFromInline
+final class ChannelCore: @unchecked Sendable {
+    let driver: ConnectionDriver
+    let number: ChannelNumber
+
+    // MARK: guarded by the connection's lock
+
+    var machine = ChannelStateMachine<UInt32>()
+    /// Publishes unconfirmed; nil while confirms are off.
+    var confirms: ConfirmRing?
+    var windowMessages = 0
+    var windowOctets = 0
+    /// Publishers that wait for the confirm window.
+    var windowWaiters = Deque<UInt32>()
+    /// Tasks that wait until nothing is unconfirmed.
+    var drainWaiters: [UInt32] = []
+    /// Publishes nobody waited for that the broker refused or returned, since the last `waitForConfirms`.
+    var firstFailure: AMQPError?
+    var failedCount = 0
+    var acks = AckRuns()
+    var hasUnsentAcks = false
+    /// `channel.flow` told publishers to stop.
+    var isFlowStopped = false
+    /// Why the channel is closed; nil while it is usable.
+    var failure: AMQPError?
+    /// The consumer of a `basic.consume` whose reply is still to come, by tag.
+    var startingConsumers: [String: ConsumerInbox] = [:]
+    /// Consumers started so far: part of their tags.
+    var nextConsumer = 0
+    /// For each `basic.get` under way, whether it acknowledges automatically.
+    var expectedGets = Deque<Bool>()
+
+    // MARK: loop thread only
+
+    var consumers: [String: ConsumerInbox] = [:]
+    /// The last delivery's consumer: most channels have just one.
+    var lastConsumerTag: [UInt8] = []
+    var lastConsumer: ConsumerInbox?
+    var assembling: AssemblingContent?
+
+    init(driver: ConnectionDriver, number: ChannelNumber) {
+        self.driver = driver
+        self.number = number
+    }
+}
+
+// MARK: settling
+
+extension ChannelCore {
+    func acknowledge(_ tag: UInt64, multiple: Bool) throws(AMQPError) {
+        let kick = try self.driver.state.withLock { state throws(AMQPError) -> Kick in
+            try self.requireOpen(state.failure)
+            let isNew = multiple ? self.acks.settle(upTo: tag) : self.acks.settle(tag)
+            guard isNew else { throw Self.alreadySettled }
+            guard !self.hasUnsentAcks else { return .none }
+            self.hasUnsentAcks = true
+            state.unsentAcks.append(self)
+            return state.scheduleFlush()
+        }
+        self.driver.perform(kick)
+    }
+
+    func refuse(_ tag: UInt64, multiple: Bool, requeue: Bool) throws(AMQPError) {
+        let kick = try self.driver.state.withLock { state throws(AMQPError) -> Kick in
+            try self.requireOpen(state.failure)
+            guard multiple ? self.acks.reject(upTo: tag) : self.acks.reject(tag) else { throw Self.alreadySettled }
+            // Acknowledgements given before this call go out before it: a multiple must not take them along.
+            if multiple { self.appendAcks(to: &state.fill) }
+            do throws(WireError) {
+                try Method.basicNack(
+                    .init(deliveryTag: DeliveryTag(rawValue: tag), multiple: multiple, requeue: requeue)
+                )
+                .encodeFrame(channel: self.number, into: &state.fill)
+            } catch {
+                throw .invalidArgument(error)
+            }
+            return state.scheduleFlush()
+        }
+        self.driver.perform(kick)
+    }
+
+    /// Merges what was acknowledged into as few `basic.ack` as the tags allow.
+    ///
+    /// Under the lock.
+    func appendAcks(to buffer: inout WireBuffer) {
+        self.hasUnsentAcks = false
+        guard self.failure == nil else { return }
+        self.acks.drain { tag, multiple in
+            // 21 octets: frame header, 60 80, tag, bit, frame end.
+            buffer.append(1 as UInt8)
+            buffer.appendUInt16(self.number.rawValue)
+            buffer.appendUInt32(13)
+            buffer.appendUInt32(60 << 16 | 80)
+            buffer.appendUInt64(tag)
+            buffer.append((multiple ? 1 : 0) as UInt8)
+            buffer.append(0xCE as UInt8)
+        }
+    }
+
+    private func requireOpen(_ connectionFailure: AMQPError?) throws(AMQPError) {
+        if let failure = self.failure ?? connectionFailure { throw failure.withSafeRetry }
+    }
+
+    private static let alreadySettled = AMQPError(.alreadySettled, isSafeToRetry: true)
+}
+
+// MARK: publishing
+
+extension ChannelCore {
+    /// What one attempt to publish came to.
+    enum PublishAttempt {
+        case done(Kick)
+        /// No room: wait in the window's queue or the connection's.
+        case windowFull
+        case noRoom
+    }
+
+    /// Numbers, registers and appends one publish, in one step; or says what it has to wait for.
+    ///
+    /// - Parameters:
+    ///   - state: The connection's state, whose lock is held.
+    ///   - body: The body's octets.
+    ///   - destination: Where to.
+    ///   - mandatory: Whether the broker returns a message that no queue takes.
+    ///   - properties: The properties.
+    ///   - token: The waiter of its confirm, 0 for none.
+    /// - Returns: Whether it is done, or what to wait for.
+    /// - Throws: What cannot be encoded, or that the channel is closed; nothing was appended.
+    func publish(
+        _ state: inout ConnectionState,
+        body: UnsafeRawBufferPointer,
+        destination: AMQPDestination,
+        mandatory: Bool,
+        properties: BasicProperties,
+        token: UInt32
+    ) throws(AMQPError) -> PublishAttempt {
+        if let failure = self.failure { throw failure.withSafeRetry }
+        try state.requireOpen()
+        guard state.fill.count < state.writeBufferSize, state.blockedReason == nil, !self.isFlowStopped else {
+            return .noRoom
+        }
+        var wasIdle = state.fill.count == 0
+        if self.confirms != nil {
+            let outstanding = self.confirms?.outstandingMessages ?? 0
+            let octets = self.confirms?.outstandingOctets ?? 0
+            guard outstanding < self.windowMessages, octets < self.windowOctets || outstanding == 0,
+                !(self.confirms?.isFull ?? false)
+            else { return .windowFull }
+            wasIdle = wasIdle && outstanding == 0
+        } else {
+            wasIdle = false
+        }
+        do {
+            try state.fill.appendPublish(
+                channel: self.number.rawValue,
+                exchange: destination.exchange,
+                routingKey: destination.routingKey,
+                mandatory: mandatory,
+                properties: properties,
+                body: body,
+                maximumPayload: state.maximumPayload
+            )
+        } catch {
+            throw .invalidArgument(error)
+        }
+        if self.confirms != nil {
+            let sequence = self.confirms?.append(octets: body.count, token: token)
+            if mandatory, let sequence {
+                self.confirms?.markMandatory(
+                    sequence,
+                    exchange: destination.exchange,
+                    routingKey: destination.routingKey,
+                    bodyLength: body.count
+                )
+            }
+        }
+        if self.driver.loop.isInLoop {
+            return .done(
+                state.fill.count >= 128 << 10 && state.writer == .nobody ? state.takeWriter() : state.scheduleFlush()
+            )
+        }
+        // A lone publish is written by its caller: waking the loop would cost more than the write.
+        if wasIdle, state.writer == .nobody, !state.isFlushScheduled, state.unsentAcks.isEmpty {
+            return .done(state.takeWriter())
+        }
+        return .done(state.scheduleFlush())
+    }
+}
+
+extension ConnectionState {
+    mutating func takeWriter() -> Kick {
+        self.writer = .caller
+        return .write
+    }
+}
+
+/// The octets of a delivery that came in pieces: interleaved with other channels, or in more than one body frame.
+struct AssemblingContent {
+    var assembler: ContentAssembler
+    let method: Method
+    let arguments: [UInt8]
+    /// Who waits for it, with `basic.get`; 0 for none.
+    let waiter: UInt32
+    var properties: [UInt8] = []
+    var body: [UInt8] = []
+
+    /// The parts side by side in a chunk of their own.
+    func chunk(tag: UInt64, arguments: [UInt8]? = nil) -> (InboundChunk, DeliveryRecord) {
+        let parts = [arguments ?? self.arguments, self.properties, self.body]
+        let chunk = InboundChunk(capacity: parts.reduce(0) { $0 + $1.count })
+        var offset = 0
+        for part in parts {
+            part.withUnsafeBytes { octets in
+                if let base = octets.baseAddress {
+                    (chunk.base + offset).copyMemory(from: base, byteCount: octets.count)
+                }
+            }
+            offset += part.count
+        }
+        let record = DeliveryRecord(
+            tag: tag,
+            arguments: 0,
+            argumentsCount: UInt32(parts[0].count),
+            properties: UInt32(parts[0].count),
+            propertiesCount: UInt32(parts[1].count),
+            body: UInt32(parts[0].count + parts[1].count),
+            bodyCount: UInt32(parts[2].count)
+        )
+        return (chunk, record)
+    }
+
+    /// As `chunk`, for `basic.get-ok`, whose arguments have no consumer tag: an empty one is put before them.
+    func getChunk(tag: UInt64) -> (InboundChunk, DeliveryRecord) {
+        self.chunk(tag: tag, arguments: [0] + self.arguments)
+    }
+}

@@ -1,0 +1,389 @@
+// SPDX-License-Identifier: Apache-2.0
+import AMQP091Protocol
+import AMQP091Wire
+import DequeModule
+import EpollNetworking
+
+// What a frame means: deliveries go to inboxes, confirms are collected, replies wake waiters, contents that came in
+// pieces are put together. Loop thread only. Everything the peer sends is judged by a machine; what a machine calls a
+// violation closes the connection with the reply code it names.
+
+extension ConnectionDriver {
+    // MARK: deliveries in one piece
+
+    /// Takes a delivery found whole in the chunk; false when the connection is gone after it.
+    @inline(__always)
+    func deliver(_ record: DeliveryRecord, in chunk: InboundChunk, channel number: UInt16) -> Bool {
+        guard let core = self.core(number) else { return self.receivedOnUnknownChannel(number) }
+        guard core.assembling == nil else {
+            self.violated(.unexpectedFrame, "a method inside a content")
+            return false
+        }
+        guard let inbox = core.consumer(taggedAt: record, in: chunk) else {
+            core.returnToQueue(record.tag)
+            return true
+        }
+        if inbox.append(record, in: chunk) { self.touchedInboxes.append(inbox) }
+        return true
+    }
+
+    /// The channel of this number, if it is in use.
+    @inline(__always)
+    func core(_ number: UInt16) -> ChannelCore? {
+        let index = Int(number)
+        if index < self.channelCache.count, let core = self.channelCache[index] { return core }
+        return self.findCore(index)
+    }
+
+    private func findCore(_ index: Int) -> ChannelCore? {
+        guard index > 0,
+            let core = self.state.withLock({ $0.channels.indices.contains(index) ? $0.channels[index] : nil })
+        else { return nil }
+        while self.channelCache.count <= index { self.channelCache.append(nil) }
+        self.channelCache[index] = core
+        return core
+    }
+
+    /// A frame for a channel that is not in use: dropped when it was just closed, else a violation.
+    private func receivedOnUnknownChannel(_ number: UInt16) -> Bool {
+        let standing = self.state.withLock { $0.numbers.standing(of: ChannelNumber(rawValue: number)) }
+        if case .unknown = standing {
+            self.violated(.channelError, "a frame on channel \(number), which is not open")
+            return false
+        }
+        return true
+    }
+
+    // MARK: any other frame
+
+    func received(_ frame: DecodedFrame, in octets: RawSpan, chunk: InboundChunk) throws(WireError) {
+        let number = frame.channel.rawValue
+        let payload = octets.extracting(frame.payload)
+        switch frame.type {
+        case .heartbeat: return
+        case .method where number == 0:
+            self.perform(self.machine.received(try Method.decode(payload)))
+        case .method:
+            guard let core = self.core(number) else {
+                _ = self.receivedOnUnknownChannel(number)
+                return
+            }
+            guard core.assembling == nil || Self.isChannelClose(payload) else {
+                return self.violated(.unexpectedFrame, "a method inside a content")
+            }
+            if try self.receivedConfirm(payload, on: core) { return }
+            try self.received(Method.decode(payload), octets: payload, on: core)
+        case .header, .body:
+            guard number > 0, let core = self.core(number) else {
+                if number == 0 { return self.violated(.unexpectedFrame, "a content on channel 0") }
+                _ = self.receivedOnUnknownChannel(number)
+                return
+            }
+            try self.receivedContent(frame.type, payload, on: core)
+        }
+    }
+
+    private static func isChannelClose(_ payload: RawSpan) -> Bool {
+        payload.byteCount >= 4
+            && payload.unsafeLoadUnaligned(fromByteOffset: 0, as: UInt32.self).bigEndian == 20 << 16 | 40
+    }
+
+    /// `basic.ack` and `basic.nack`, without the way through `Method`: there may be one per publish.
+    private func receivedConfirm(_ payload: RawSpan, on core: ChannelCore) throws(WireError) -> Bool {
+        guard payload.byteCount == 13 else { return false }
+        let id = payload.unsafeLoadUnaligned(fromByteOffset: 0, as: UInt32.self).bigEndian
+        guard id == 60 << 16 | 80 || id == 60 << 16 | 120 else { return false }
+        self.pendingConfirms.append(
+            PendingConfirm(
+                channel: core,
+                tag: payload.unsafeLoadUnaligned(fromByteOffset: 4, as: UInt64.self).bigEndian,
+                multiple: payload.unsafeLoad(fromByteOffset: 12, as: UInt8.self) & 1 == 1,
+                isAck: id == 60 << 16 | 80
+            )
+        )
+        return true
+    }
+
+    /// Settles what was collected, under one lock, and wakes whom it concerns.
+    func settlePendingConfirms() {
+        guard !self.pendingConfirms.isEmpty else { return }
+        var resumptions: [Resumption] = []
+        var violation: String?
+        self.state.withLock { state in
+            for confirm in self.pendingConfirms {
+                do {
+                    try confirm.channel.settleConfirm(
+                        confirm.tag,
+                        multiple: confirm.multiple,
+                        isAck: confirm.isAck,
+                        &state,
+                        into: &resumptions
+                    )
+                } catch {
+                    violation = "a confirm for delivery tag \(confirm.tag), which was not published"
+                }
+            }
+        }
+        self.pendingConfirms.removeAll(keepingCapacity: true)
+        for resumption in resumptions { resumption.resume() }
+        if let violation { self.violated(.commandInvalid, violation) }
+    }
+
+    private func received(_ method: Method, octets: RawSpan, on core: ChannelCore) throws(WireError) {
+        // Confirms that came before this method are settled before it: a return or a close must not overtake them.
+        self.settlePendingConfirms()
+        switch self.state.withLock({ _ in core.machine.received(method) }) {
+        case .ignore, .swallow(.basicGetEmpty): break
+        case .swallow(let reply):
+            switch reply {
+            case .basicGetOk: self.beginContent(method, octets, on: core, waiter: 0)
+            case .basicConsumeOk, .basicCancelOk: self.registered(reply, on: core)
+            default: break
+            }
+        case .resume(let token, let reply): self.receivedReply(reply, octets, on: core, token: token)
+        case .pass(let method):
+            switch method {
+            case .basicDeliver, .basicReturn: self.beginContent(method, octets, on: core, waiter: 0)
+            default: self.violated(.commandInvalid, "\(method.id) was not expected")
+            }
+        case .flow(let active): self.receivedFlow(active, on: core)
+        case .cancelledByBroker(let tag):
+            core.removeConsumer(tag)?.finish(
+                .failed(
+                    AMQPError(
+                        .consumerCancelled,
+                        "the broker cancelled the consumer: its queue was deleted or is not available",
+                        method: Basic.Cancel.id,
+                        origin: .broker
+                    )
+                )
+            )
+        case .closedByBroker(let reason, let waiters):
+            let error = AMQPError(
+                .channelClosed,
+                reason.text,
+                replyCode: reason.code,
+                method: reason.method,
+                scope: .channel,
+                origin: .broker
+            )
+            self.send(.channelCloseOk(.init()), on: core)
+            self.channelEnded(core, error, waiters: waiters, closers: [])
+        case .sendCloseOk: self.send(.channelCloseOk(.init()), on: core)
+        case .closed(let closers, let waiters):
+            let error = AMQPError(.channelClosed, "the channel was closed", scope: .channel)
+            self.channelEnded(core, error, waiters: waiters, closers: closers)
+        case .violation(let code, let text): self.violated(code, text)
+        }
+    }
+
+    private func receivedReply(_ reply: Method, _ octets: RawSpan, on core: ChannelCore, token: UInt32) {
+        if case .basicGetOk = reply { return self.beginContent(reply, octets, on: core, waiter: token) }
+        if case .basicGetEmpty = reply {
+            _ = self.state.withLock { _ in core.expectedGets.popFirst() }
+            return self.finish(token, .message(nil))
+        }
+        self.registered(reply, on: core)
+        self.finish(token, .reply(reply))
+    }
+
+    /// A consumer begins with `consume-ok` and ends with `cancel-ok`, here and not when the waiting task wakes.
+    private func registered(_ reply: Method, on core: ChannelCore) {
+        switch reply {
+        case .basicConsumeOk(let ok):
+            if let inbox = self.state.withLock({ _ in core.startingConsumers.removeValue(forKey: ok.consumerTag) }) {
+                core.consumers[ok.consumerTag] = inbox
+            }
+        case .basicCancelOk(let ok):
+            guard let inbox = core.removeConsumer(ok.consumerTag) else { return }
+            _ = inbox.handOver()
+            inbox.finish(.cancelledByApplication)
+        default: break
+        }
+    }
+
+    private func receivedFlow(_ active: Bool, on core: ChannelCore) {
+        var resumptions: [Resumption] = []
+        self.state.withLock { state in
+            core.isFlowStopped = !active
+            if active { state.takeRoomWaiters(into: &resumptions) }
+        }
+        self.send(.channelFlowOk(.init(active: active)), on: core)
+        for resumption in resumptions { resumption.resume() }
+    }
+
+    func finish(_ token: UInt32, _ result: WaitResult) {
+        self.state.withLock { $0.waiters.finish(token) }?.resume(returning: result)
+    }
+
+    /// Appends a method the loop itself has to send.
+    func send(_ method: Method, on core: ChannelCore?) {
+        let kick = self.state.withLock { state -> Kick in
+            // What the loop sends are short answers whose strings were cut to size: encoding them cannot fail.
+            try? method.encodeFrame(channel: core?.number ?? ChannelNumber(rawValue: 0), into: &state.fill)
+            return state.scheduleFlush()
+        }
+        self.perform(kick)
+    }
+
+    // MARK: contents in pieces
+
+    private func beginContent(_ method: Method, _ octets: RawSpan, on core: ChannelCore, waiter: UInt32) {
+        var assembler = ContentAssembler(maximumBodySize: UInt64(self.configuration.maximumBodySize))
+        _ = assembler.receivedMethod(method.id, carriesContent: true)
+        core.assembling = AssemblingContent(
+            assembler: assembler,
+            method: method,
+            arguments: octets.withUnsafeBytes { Array($0.dropFirst(4)) },
+            waiter: waiter
+        )
+    }
+
+    private func receivedContent(_ type: FrameType, _ payload: RawSpan, on core: ChannelCore) throws(WireError) {
+        guard var content = core.assembling else {
+            let isClosing = self.state.withLock { _ in !core.machine.isOpen }
+            if !isClosing { self.violated(.unexpectedFrame, "a content without its method") }
+            return
+        }
+        core.assembling = nil
+        let action: ContentAssembler.Action
+        if type == .header {
+            let header = try ContentHeader.decode(payload)
+            content.properties = payload.withUnsafeBytes { Array($0.dropFirst(12)) }
+            action = content.assembler.receivedHeader(bodySize: header.bodySize)
+            if case .more = action { content.body.reserveCapacity(min(Int(clamping: header.bodySize), 1 << 20)) }
+        } else {
+            payload.withUnsafeBytes { content.body.append(contentsOf: $0) }
+            action = content.assembler.receivedBody(count: payload.byteCount)
+        }
+        switch action {
+        case .more: core.assembling = content
+        case .complete: self.completed(content, on: core)
+        case .violation(let code, let text): self.violated(code, text)
+        }
+    }
+
+    private func completed(_ content: AssemblingContent, on core: ChannelCore) {
+        switch content.method {
+        case .basicDeliver(let deliver):
+            let (chunk, record) = content.chunk(tag: deliver.deliveryTag.rawValue)
+            guard let inbox = core.consumers[deliver.consumerTag] else {
+                return core.returnToQueue(deliver.deliveryTag.rawValue)
+            }
+            if inbox.append(record, in: chunk) { self.touchedInboxes.append(inbox) }
+        case .basicGetOk(let ok):
+            let (chunk, record) = content.getChunk(tag: ok.deliveryTag.rawValue)
+            let isAutomatic = self.state.withLock { _ in
+                let isAutomatic = core.expectedGets.popFirst() ?? false
+                if isAutomatic { _ = core.acks.markAutomatic(ok.deliveryTag.rawValue) }
+                return isAutomatic
+            }
+            let delivery = AMQPDelivery(chunk: chunk, record: record, channel: core, isAutomatic: isAutomatic)
+            let waiter = self.state.withLock { $0.waiters.finish(content.waiter) }
+            if let waiter {
+                waiter.resume(returning: .message(delivery))
+            } else if !isAutomatic {
+                // Whoever asked has gone: the message goes back.
+                core.returnToQueue(ok.deliveryTag.rawValue)
+            }
+        case .basicReturn(let returned):
+            self.state.withLock { _ in
+                _ = core.confirms?.receivedReturn(
+                    exchange: returned.exchange,
+                    routingKey: returned.routingKey,
+                    bodyLength: content.body.count,
+                    code: returned.replyCode,
+                    text: returned.replyText
+                )
+            }
+        default: break
+        }
+    }
+}
+
+// MARK: what the loop does on a channel
+
+extension ChannelCore {
+    /// The consumer whose tag begins the record's arguments.
+    @inline(__always)
+    func consumer(taggedAt record: DeliveryRecord, in chunk: InboundChunk) -> ConsumerInbox? {
+        let count = Int(chunk.base.load(fromByteOffset: Int(record.arguments), as: UInt8.self))
+        let tag = UnsafeRawBufferPointer(start: chunk.base + Int(record.arguments) + 1, count: count)
+        if let last = self.lastConsumer, self.lastConsumerTag.count == count,
+            self.lastConsumerTag.withUnsafeBytes({ $0.elementsEqual(tag) })
+        {
+            return last
+        }
+        guard let inbox = self.consumers[String(decoding: tag, as: UTF8.self)] else { return nil }
+        self.lastConsumerTag = Array(tag)
+        self.lastConsumer = inbox
+        return inbox
+    }
+
+    func removeConsumer(_ tag: String) -> ConsumerInbox? {
+        self.lastConsumer = nil
+        self.lastConsumerTag = []
+        return self.consumers.removeValue(forKey: tag)
+    }
+
+    /// Gives back a delivery nobody here wants: its consumer or its caller has gone.
+    func returnToQueue(_ tag: UInt64) {
+        try? self.refuse(tag, multiple: false, requeue: true)
+    }
+
+    /// Settles publishes and collects the tasks to wake.
+    ///
+    /// Under the lock.
+    func settleConfirm(
+        _ tag: UInt64,
+        multiple: Bool,
+        isAck: Bool,
+        _ state: inout ConnectionState,
+        into resumptions: inout [Resumption]
+    ) throws(ConfirmRing.Violation) {
+        guard self.failure == nil, self.confirms != nil else { return }
+        var ended: [(UInt32, ConfirmRing.Outcome)] = []
+        try self.confirms?.settle(tag: tag, multiple: multiple, outcome: isAck ? .confirmed : .nacked) {
+            ended.append(($1, $2))
+        }
+        for (token, outcome) in ended {
+            let result = PublishOutcome(outcome)
+            if token == 0 {
+                if let error = AMQPError(result) {
+                    self.failedCount += 1
+                    if self.firstFailure == nil { self.firstFailure = error }
+                }
+            } else if let waiter = state.waiters.finish(token) {
+                resumptions.append(Resumption(waiter: waiter, result: .outcome(result)))
+            }
+        }
+        let outstanding = self.confirms?.outstandingMessages ?? 0
+        if !self.windowWaiters.isEmpty, outstanding <= self.windowMessages / 2,
+            (self.confirms?.outstandingOctets ?? 0) <= self.windowOctets / 2
+        {
+            while let token = self.windowWaiters.popFirst() {
+                if let waiter = state.waiters.finish(token) {
+                    resumptions.append(Resumption(waiter: waiter, result: .room))
+                }
+            }
+        }
+        if outstanding == 0 {
+            for token in self.drainWaiters {
+                if let waiter = state.waiters.finish(token) {
+                    resumptions.append(Resumption(waiter: waiter, result: .room))
+                }
+            }
+            self.drainWaiters = []
+        }
+    }
+}
+
+extension PublishOutcome {
+    init(_ outcome: ConfirmRing.Outcome) {
+        switch outcome {
+        case .confirmed: self = .confirmed
+        case .nacked: self = .nacked
+        case .returned(let code, let text): self = .returned(code, text)
+        }
+    }
+}

@@ -1,0 +1,445 @@
+// SPDX-License-Identifier: Apache-2.0
+import AMQP091Protocol
+import AMQP091Wire
+import DequeModule
+import EpollNetworking
+import Logging
+
+// The life of a connection: connect and log in, open and close channels, heartbeats, close, and the end from any cause.
+// Whatever ends it goes through `terminate`, which fails every waiter and every consumer exactly once with the cause.
+
+// MARK: connecting
+
+extension ConnectionDriver {
+    static func connect(
+        _ configuration: AMQPClientConfiguration,
+        logger: Logger?
+    ) async throws(AMQPError) -> ConnectionDriver {
+        try configuration.validate()
+        let deadline = MonotonicTime.now.advanced(by: configuration.connectTimeout)
+        let loop = EventLoopGroup.shared.next()
+        let logger = logger ?? Logger(label: "amqp091", factory: { _ in SwiftLogNoOpLogHandler() })
+        var failure = AMQPError(.connectFailed, "no broker address is given", isSafeToRetry: true)
+        for address in configuration.addresses {
+            do throws(AMQPError) {
+                return try await Self.connect(
+                    to: address,
+                    configuration,
+                    loop: loop,
+                    deadline: deadline,
+                    logger: logger
+                )
+            } catch {
+                logger.debug("connect failed", metadata: ["server.address": "\(address)", "error": "\(error)"])
+                failure = error
+                // Another address will refuse the same credentials, and a cancelled task wants none of them.
+                if [.authenticationFailed, .virtualHostRefused, .cancelled, .timedOut].contains(error.code) {
+                    throw error
+                }
+            }
+        }
+        throw failure
+    }
+
+    private static func connect(
+        to address: AMQPServerAddress,
+        _ configuration: AMQPClientConfiguration,
+        loop: EventLoop,
+        deadline: MonotonicTime,
+        logger: Logger
+    ) async throws(AMQPError) -> ConnectionDriver {
+        let socket: StreamSocket
+        do throws(NetworkError) {
+            socket = try await Connector.connect(
+                host: address.host,
+                port: address.port,
+                deadline: deadline,
+                on: loop,
+                options: SocketOptions(configuration)
+            )
+        } catch {
+            throw AMQPError(error)
+        }
+        let driver: ConnectionDriver
+        do throws(AMQPError) {
+            driver = try ConnectionDriver(socket: socket, loop: loop, configuration: configuration, logger: logger)
+        } catch {
+            socket.close()
+            throw error
+        }
+        let result = await withTaskCancellationHandler {
+            await withCheckedContinuation { (continuation: CheckedContinuation<Result<Void, AMQPError>, Never>) in
+                let accepted = loop.execute { driver.start(continuation, deadline: deadline) }
+                if !accepted { continuation.resume(returning: .failure(Self.loopStopped)) }
+            }
+        } onCancel: {
+            driver.terminateSoon(Self.cancelled(safe: true))
+        }
+        if case .failure(let error) = result {
+            throw error.code == .timedOut
+                ? AMQPError(.timedOut, "\(address) took the connection but did not finish the AMQP login in time")
+                : error
+        }
+        logger.debug("connected", metadata: ["server.address": "\(address)"])
+        return driver
+    }
+
+    private static let loopStopped = AMQPError(.connectFailed, "the event loop has been shut down", isSafeToRetry: true)
+
+    /// Registers the socket and says hello.
+    ///
+    /// Loop thread.
+    private func start(_ waiter: CheckedContinuation<Result<Void, AMQPError>, Never>, deadline: MonotonicTime) {
+        guard !self.isTerminated else { return waiter.resume(returning: .failure(Self.cancelled(safe: true))) }
+        self.openWaiter = waiter
+        self.setHandshakeTimer(deadline)
+        do throws(SystemError) {
+            try self.registerSocket()
+        } catch {
+            return self.terminate(Self.linkLost(error))
+        }
+        self.state.withLock { state in
+            for octet in Frame.protocolHeader { state.fill.append(octet) }
+            _ = state.scheduleFlush()
+        }
+        self.runOnLoop()
+    }
+
+    /// Performs what the machine of channel 0 answered.
+    ///
+    /// Loop thread.
+    func perform(_ action: ConnectionStateMachine.Action) {
+        switch action {
+        case .ignore, .secretUpdated: break
+        case .sendStartOk(let startOk):
+            self.state.withLock { $0.serverProperties = self.machine.serverProperties }
+            self.sendLogin(.connectionStartOk(startOk))
+        case .sendTuneOkAndOpen(let tuneOk, let open, let negotiated):
+            self.use(negotiated)
+            self.sendLogin(.connectionTuneOk(tuneOk))
+            self.sendLogin(.connectionOpen(open))
+        case .opened: self.opened()
+        case .blocked(let reason):
+            self.state.withLock { $0.blockedReason = reason.isEmpty ? "no reason given" : reason }
+            self.logger.info("the broker blocks publishers", metadata: ["reason": "\(reason)"])
+        case .unblocked: self.unblocked()
+        case .fail(let failure): self.terminate(AMQPError(failure))
+        case .sendCloseOkAndClose(let reason):
+            self.send(.connectionCloseOk(.init()), on: nil)
+            self.flushBeforeEnd()
+            self.terminate(AMQPError(reason, isLoggingIn: self.openWaiter != nil))
+        case .sendCloseOk: self.send(.connectionCloseOk(.init()), on: nil)
+        case .closed: self.terminate(self.closingError ?? Self.closedByUs)
+        case .violation(let close):
+            let code = close.replyCode
+            self.send(.connectionClose(close), on: nil)
+            self.flushBeforeEnd()
+            self.terminate(.protocolViolation(code, close.replyText))
+        }
+    }
+
+    /// The peer sent what it must not: tells it why, and ends.
+    func violated(_ code: ReplyCode, _ text: String) {
+        self.perform(self.machine.violate(code, text))
+    }
+
+    func violated(_ error: WireError) {
+        if case .protocolMismatch(let octets) = error.kind {
+            return self.terminate(
+                AMQPError(
+                    .connectFailed,
+                    "the broker speaks AMQP \(octets[5])-\(octets[6])-\(octets[7]), not 0-9-1",
+                    scope: .connection
+                )
+            )
+        }
+        if self.machine.phase == .awaitingStart {
+            return self.terminate(
+                AMQPError(
+                    .connectFailed,
+                    "the peer does not speak AMQP 0-9-1: is this the port of a web server or another service?",
+                    scope: .connection
+                )
+            )
+        }
+        self.violated(error.replyCode, "\(error)")
+    }
+
+    private func sendLogin(_ method: Method) {
+        do {
+            let kick = try self.state.withLock { state throws(WireError) -> Kick in
+                try method.encodeFrame(channel: ChannelNumber(rawValue: 0), into: &state.fill)
+                return state.scheduleFlush()
+            }
+            self.perform(kick)
+        } catch {
+            self.terminate(.invalidArgument(error))
+        }
+    }
+
+    private func use(_ negotiated: TuneNegotiation.Negotiated) {
+        self.decoder.maximumFrameSize = Int(negotiated.frameMaximum)
+        self.state.withLock { state in
+            state.maximumPayload = Int(negotiated.frameMaximum) - 8
+            state.numbers = ChannelNumbers(maximum: negotiated.channelMaximum)
+        }
+        if negotiated.heartbeat > 0 {
+            self.heartbeat = HeartbeatSchedule(seconds: negotiated.heartbeat, now: MonotonicTime.now.nanoseconds)
+            self.heartbeatTick()
+        }
+    }
+
+    private func opened() {
+        self.cancelHandshakeTimer()
+        self.openWaiter?.resume(returning: .success(()))
+        self.openWaiter = nil
+    }
+
+    private func unblocked() {
+        var resumptions: [Resumption] = []
+        self.state.withLock { state in
+            state.blockedReason = nil
+            state.takeRoomWaiters(into: &resumptions)
+        }
+        self.logger.info("the broker lets publishers go on")
+        for resumption in resumptions { resumption.resume() }
+    }
+
+    /// Sends a heartbeat when it is time to, and gives the peer up when it was silent too long.
+    ///
+    /// Loop thread.
+    func heartbeatTick() {
+        guard !self.isTerminated, let schedule = self.heartbeat else { return }
+        let now = MonotonicTime.now
+        switch schedule.check(now: now.nanoseconds) {
+        case .none: break
+        case .sendHeartbeat:
+            let kick = self.state.withLock { state -> Kick in
+                state.fill.appendHeartbeat()
+                return state.scheduleFlush()
+            }
+            self.heartbeat?.wrote(now: now.nanoseconds)
+            self.perform(kick)
+        case .peerDead:
+            return self.terminate(
+                AMQPError(
+                    .connectionClosed,
+                    "the broker was silent for two heartbeat intervals",
+                    scope: .connection
+                )
+            )
+        }
+        self.scheduleHeartbeat()
+    }
+}
+
+// MARK: closing
+
+extension ConnectionDriver {
+    static let closedByUs = AMQPError(.connectionClosed, "the connection was closed", scope: .connection)
+
+    func close(timeout: Duration) async throws(AMQPError) {
+        let deadline = MonotonicTime.now.advanced(by: timeout)
+        let result = await withTaskCancellationHandler {
+            await withCheckedContinuation { (waiter: CheckedContinuation<Result<Void, AMQPError>, Never>) in
+                let accepted = self.loop.execute { self.startClose(waiter, deadline: deadline) }
+                if !accepted { waiter.resume(returning: .success(())) }
+            }
+        } onCancel: {
+            self.terminateSoon(Self.closedByUs)
+        }
+        try result.get()
+    }
+
+    private func startClose(_ waiter: CheckedContinuation<Result<Void, AMQPError>, Never>, deadline: MonotonicTime) {
+        guard !self.isTerminated else { return waiter.resume(returning: .success(())) }
+        self.closeWaiters.append(waiter)
+        switch self.machine.close() {
+        case .send(let close):
+            let kick = self.state.withLock { state -> Kick in
+                state.isClosing = true
+                state.appendUnsentAcks()
+                // 200 and an empty text: encoding it cannot fail.
+                try? Method.connectionClose(close).encodeFrame(channel: ChannelNumber(rawValue: 0), into: &state.fill)
+                return state.scheduleFlush()
+            }
+            self.setHandshakeTimer(deadline)
+            self.perform(kick)
+        case .wait: break
+        case .alreadyClosed: self.terminate(Self.closedByUs)
+        }
+    }
+
+    func abort() {
+        self.terminateSoon(Self.closedByUs)
+    }
+
+    /// The application let go of a connection without closing it.
+    func abandon() {
+        let isOpen = self.state.withLock { $0.failure == nil }
+        guard isOpen else { return }
+        self.logger.debug("a connection was let go without being closed")
+        self.terminateSoon(Self.closedByUs)
+    }
+
+    /// Any thread.
+    private func terminateSoon(_ error: AMQPError) {
+        self.loop.execute { self.terminate(error) }
+    }
+}
+
+// MARK: channels
+
+extension ConnectionDriver {
+    func openChannel(timeout: Duration?) async throws(AMQPError) -> ChannelCore {
+        var opened: ChannelCore?
+        do throws(AMQPError) {
+            _ = try await self.wait(deadline: self.deadline(timeout)) { state, token throws(AMQPError) in
+                try state.requireOpen()
+                guard let number = state.numbers.allocate() else {
+                    throw AMQPError(
+                        .noFreeChannel,
+                        "all \(state.numbers.maximum) channels the broker allows are open",
+                        isSafeToRetry: true
+                    )
+                }
+                let core = ChannelCore(driver: self, number: number)
+                opened = core
+                let index = Int(number.rawValue)
+                while state.channels.count <= index { state.channels.append(nil) }
+                state.channels[index] = core
+                _ = core.machine.open(token)
+                // No arguments: encoding it cannot fail.
+                try? Method.channelOpen(.init()).encodeFrame(channel: number, into: &state.fill)
+                return state.scheduleFlush()
+            }
+        } catch {
+            if let opened, error.scope == .operation { Task { try? await opened.close(timeout: nil) } }
+            throw error
+        }
+        guard let opened else { throw Self.closedByUs }
+        return opened
+    }
+
+    /// A channel is gone: everyone who waits on it learns why.
+    ///
+    /// Loop thread.
+    func channelEnded(_ core: ChannelCore, _ error: AMQPError, waiters: [UInt32], closers: [UInt32]) {
+        self.settlePendingConfirms()
+        // A get whose content was cut short waits too.
+        let cutShort = core.assembling.map { $0.waiter == 0 ? [] : [$0.waiter] } ?? []
+        core.assembling = nil
+        var resumptions: [Resumption] = []
+        self.state.withLock { state in
+            core.failure = error
+            for token in waiters + cutShort + Array(core.windowWaiters) + core.drainWaiters {
+                if let waiter = state.waiters.finish(token) {
+                    resumptions.append(Resumption(waiter: waiter, result: .failed(error)))
+                }
+            }
+            core.windowWaiters = []
+            core.drainWaiters = []
+            core.confirms?.failAll { _, token in
+                if let waiter = state.waiters.finish(token) {
+                    resumptions.append(Resumption(waiter: waiter, result: .failed(error)))
+                }
+            }
+            let done = Method.channelCloseOk(.init())
+            for token in closers {
+                if let waiter = state.waiters.finish(token) {
+                    resumptions.append(Resumption(waiter: waiter, result: .reply(done)))
+                }
+            }
+            state.channels[Int(core.number.rawValue)] = nil
+            state.numbers.release(core.number)
+        }
+        if self.channelCache.indices.contains(Int(core.number.rawValue)) {
+            self.channelCache[Int(core.number.rawValue)] = nil
+        }
+        core.endConsumers(.failed(error))
+        for resumption in resumptions { resumption.resume() }
+    }
+}
+
+extension ChannelCore {
+    func endConsumers(_ ending: ConsumerInbox.Ending) {
+        let inboxes = Array(self.consumers.values)
+        self.consumers = [:]
+        self.lastConsumer = nil
+        for inbox in inboxes {
+            _ = inbox.handOver()
+            inbox.finish(ending)
+        }
+    }
+
+    /// Sends a request and waits for its reply; registering both and appending the frame is one step.
+    nonisolated(nonsending) func request(
+        _ method: Method,
+        timeout: Duration?,
+        prepare: (ChannelCore) -> Void = { _ in }
+    ) async throws(AMQPError) -> WaitResult {
+        try await self.driver.wait(deadline: self.driver.deadline(timeout)) { state, token throws(AMQPError) in
+            if let failure = self.failure { throw failure.withSafeRetry }
+            try state.requireOpen()
+            let start = state.fill.count
+            do throws(WireError) {
+                try method.encodeFrame(channel: self.number, into: &state.fill)
+            } catch {
+                throw .invalidArgument(error)
+            }
+            let size = state.fill.count - start - 8
+            guard size <= state.maximumPayload else {
+                state.fill.truncate(to: start)
+                throw .invalidArgument(WireError(.frameTooLarge(size: size, limit: state.maximumPayload)))
+            }
+            let replies = method.id.replies
+            guard let reply = replies.first,
+                self.machine.expect(reply, or: replies.dropFirst().first, waiter: token) != nil
+            else {
+                state.fill.truncate(to: start)
+                throw AMQPError(.channelClosed, "the channel is being closed", scope: .channel, isSafeToRetry: true)
+            }
+            prepare(self)
+            return state.scheduleFlush()
+        }
+    }
+
+    nonisolated(nonsending) func call(
+        _ method: Method,
+        timeout: Duration?,
+        prepare: (ChannelCore) -> Void = { _ in }
+    ) async throws(AMQPError) -> Method {
+        guard case .reply(let reply) = try await self.request(method, timeout: timeout, prepare: prepare) else {
+            throw AMQPError(.protocolViolation, "no reply to \(method.id)", method: method.id)
+        }
+        return reply
+    }
+
+    nonisolated(nonsending) func close(timeout: Duration?) async throws(AMQPError) {
+        do throws(AMQPError) {
+            _ = try await self.driver.wait(deadline: self.driver.deadline(timeout)) { state, token throws(AMQPError) in
+                if let failure = self.failure ?? state.failure { throw failure }
+                self.appendAcks(to: &state.fill)
+                switch self.machine.close(token) {
+                case .send(let close):
+                    // 200 and an empty text: encoding it cannot fail.
+                    try? Method.channelClose(close).encodeFrame(channel: self.number, into: &state.fill)
+                    return state.scheduleFlush()
+                case .wait: return .none
+                case .alreadyClosed:
+                    state.readyWaiters.append(token)
+                    return .wakeLoop
+                }
+            }
+        } catch {
+            // It is closed: that is what was asked for.
+            guard error.code != .channelClosed, error.code != .connectionClosed else { return }
+            throw error
+        }
+    }
+
+    /// Closes in order even when the calling task is cancelled.
+    nonisolated(nonsending) func closeShielded() async {
+        await Task { try? await self.close(timeout: nil) }.value
+    }
+}

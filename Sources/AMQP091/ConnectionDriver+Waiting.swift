@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+import AMQP091Protocol
+import AMQP091Wire
+import EpollNetworking
+
+// Calls that wait: a request and its reply, room to publish, the confirm of one publish, and the deadlines of them all.
+// A cancelled or late caller gives up its waiter, never the protocol's step: what was sent is answered, and the answer
+// is swallowed by the tombstone in the WaiterTable.
+
+extension ConnectionDriver {
+    /// Suspends the caller until its slot is resolved, its deadline passes or its task is cancelled.
+    ///
+    /// - Parameters:
+    ///   - deadline: The moment to give up, monotonic nanoseconds.
+    ///   - register: Runs under the lock with the slot's token; appends and registers in one step.
+    /// - Returns: What the slot was resolved with; never `.failed`.
+    /// - Throws: What `register` throws, and then nothing was sent; or how the wait failed.
+    nonisolated(nonsending) func wait(
+        deadline: UInt64,
+        register: (inout ConnectionState, UInt32) throws(AMQPError) -> Kick
+    ) async throws(AMQPError) -> WaitResult {
+        let handle = WaitHandle()
+        let result = await withTaskCancellationHandler {
+            await withUnsafeContinuation { (waiter: Waiter) in
+                var kick = Kick.none
+                var immediate: WaitResult?
+                self.state.withLock { state in
+                    guard !handle.isCancelled else {
+                        immediate = .failed(Self.cancelled(safe: true))
+                        return
+                    }
+                    let token = state.waiters.add(waiter, deadline: deadline)
+                    handle.token = token
+                    do throws(AMQPError) {
+                        kick = try register(&state, token)
+                        if deadline < state.armedDeadline {
+                            state.armedDeadline = deadline
+                            // The loop sets its timer when it flushes.
+                            if case .none = kick { kick = .wakeLoop }
+                        }
+                    } catch {
+                        _ = state.waiters.finish(token)
+                        handle.token = 0
+                        immediate = .failed(error)
+                    }
+                }
+                if let immediate { return waiter.resume(returning: immediate) }
+                self.perform(kick)
+            }
+        } onCancel: {
+            let waiter = self.state.withLock { state -> Waiter? in
+                handle.isCancelled = true
+                return handle.token == 0 ? nil : state.waiters.abandon(handle.token)
+            }
+            waiter?.resume(returning: .failed(Self.cancelled(safe: false)))
+        }
+        if case .failed(let error) = result { throw error }
+        return result
+    }
+
+    static func cancelled(safe: Bool) -> AMQPError {
+        AMQPError(.cancelled, "the task was cancelled", isSafeToRetry: safe)
+    }
+
+    /// The moment a call that may take `timeout` gives up.
+    func deadline(_ timeout: Duration?) -> UInt64 {
+        MonotonicTime.now.advanced(by: timeout ?? self.configuration.operationTimeout).nanoseconds
+    }
+
+    /// Fails every wait whose deadline has passed and sets the timer for the next.
+    ///
+    /// Loop thread.
+    func armDeadlineTimer() {
+        var expired: [Waiter] = []
+        let now = MonotonicTime.now
+        let next = self.state.withLock { state -> UInt64 in
+            let next = state.waiters.expire(now: now.nanoseconds) { _, waiter in expired.append(waiter) }
+            state.armedDeadline = next ?? .max
+            return state.armedDeadline
+        }
+        self.wakeReadyWaiters()
+        for waiter in expired {
+            waiter.resume(returning: .failed(AMQPError(.timedOut, "the deadline passed before the broker answered")))
+        }
+        self.setDeadlineTimer(next)
+    }
+
+    /// Wakes the tasks whose wait was over when it began.
+    private func wakeReadyWaiters() {
+        var resumptions: [Resumption] = []
+        self.state.withLock { $0.takeRoomWaiters(into: &resumptions) }
+        for resumption in resumptions { resumption.resume() }
+    }
+}

@@ -1,0 +1,461 @@
+// SPDX-License-Identifier: Apache-2.0
+import AMQP091Protocol
+import AMQP091Wire
+import DequeModule
+import EpollNetworking
+import Logging
+import SystemPackage
+
+// ConnectionDriver: where the protocol's machines meet one socket. Reads, hands frames to the machines, performs what
+// they answer, writes, keeps time. Lives on one loop thread; callers reach it only through `state` and `perform`.
+// Not here: what a frame means (ConnectionDriver+Frames), calls that wait (ConnectionDriver+Waiting).
+//
+//   caller: lock, append frames, unlock --kick--> loop: flush ---octets---> socket
+//   socket ---octets---> chunk ---records---> inboxes, ---methods---> machines ---> waiters
+
+final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
+    let loop: EventLoop
+    let configuration: AMQPClientConfiguration
+    let logger: Logger
+    let state: Locked<ConnectionState>
+    private let socket: StreamSocket
+
+    // MARK: the holder of the writer token
+
+    private var writing = WireBuffer(capacity: 16 << 10)
+    private var written = 0
+
+    // MARK: loop thread only
+
+    private var registration: RegistrationID?
+    private(set) var chunk = InboundChunk(capacity: ConnectionDriver.chunkSize)
+    /// Octets of `chunk` that were read, and of those, octets that were parsed.
+    private var filled = 0
+    private var parsed = 0
+    private var retiredChunks: [InboundChunk] = []
+    var decoder = FrameDecoder(maximumFrameSize: 64 << 10)
+    var machine: ConnectionStateMachine
+    var isPaused = false
+    /// Inboxes that got deliveries in this read.
+    var touchedInboxes: [ConsumerInbox] = []
+    /// Confirms decoded in this read: they are settled under one lock at its end.
+    var pendingConfirms: [PendingConfirm] = []
+    var heartbeat: HeartbeatSchedule?
+    /// Channels by number, as far as a frame has asked for them.
+    var channelCache: [ChannelCore?] = []
+    var openWaiter: CheckedContinuation<Result<Void, AMQPError>, Never>?
+    var closeWaiters: [CheckedContinuation<Result<Void, AMQPError>, Never>] = []
+    /// What waiters are told when a close of ours is answered; nil for the ordinary text.
+    var closingError: AMQPError?
+    private(set) var isTerminated = false
+    private var isSocketClosed = false
+    private var timers = Timers()
+    private var timerDeadline = UInt64.max
+
+    /// The timers of one connection, by what they do.
+    private struct Timers {
+        var heartbeat: TimerID?
+        var deadline: TimerID?
+        var handshake: TimerID?
+    }
+
+    struct PendingConfirm {
+        let channel: ChannelCore
+        let tag: UInt64
+        let multiple: Bool
+        let isAck: Bool
+    }
+
+    static let chunkSize = 256 << 10
+    /// Reads of one connection per turn of the loop, so that none starves the others.
+    private static let readsPerTurn = 8
+
+    init(
+        socket: StreamSocket,
+        loop: EventLoop,
+        configuration: AMQPClientConfiguration,
+        logger: Logger
+    ) throws(AMQPError) {
+        self.socket = socket
+        self.loop = loop
+        self.configuration = configuration
+        self.logger = logger
+        self.state = Locked(ConnectionState(writeBufferSize: configuration.writeBufferSize))
+        self.machine = try ConnectionStateMachine(configuration)
+    }
+
+    // MARK: writing
+
+    /// After unlocking: does what the append asked for.
+    @inline(__always)
+    func perform(_ kick: Kick) {
+        switch kick {
+        case .none: break
+        case .wakeLoop:
+            if self.loop.isInLoop { self.loop.atEndOfTick(self) } else { self.loop.enqueue(self) }
+        case .write: self.writeAsCaller()
+        }
+    }
+
+    /// The loop was asked to flush.
+    func runOnLoop() {
+        self.flush()
+        guard !self.isTerminated else { return }
+        if self.isPaused { self.readIfPossible() }
+        let (armed, ready) = self.state.withLock { ($0.armedDeadline, $0.readyWaiters.isEmpty) }
+        if armed != self.timerDeadline || !ready { self.armDeadlineTimer() }
+    }
+
+    private enum WriteEnd { case drained, wouldBlock, failed(SystemError) }
+
+    /// Writes what was taken.
+    ///
+    /// The caller of this holds the writer token.
+    private func writeTaken() -> WriteEnd {
+        while self.written < self.writing.count {
+            let result = self.writing.withUnsafeBytes { octets in
+                self.socket.write(UnsafeRawBufferPointer(rebasing: octets[self.written...]))
+            }
+            switch result {
+            case .count(let count): self.written += count
+            case .wouldBlock: return .wouldBlock
+            case .endOfStream: return .failed(SystemError(errno: .brokenPipe, call: "send"))
+            case .failed(let error): return .failed(error)
+            }
+        }
+        self.writing.removeAll(keepingCapacity: true)
+        self.written = 0
+        return .drained
+    }
+
+    /// Takes what was appended; false when there is nothing.
+    ///
+    /// Under the lock, by the holder of the token.
+    private func take(_ state: inout ConnectionState) -> Bool {
+        state.appendUnsentAcks()
+        guard state.fill.count > 0 else { return false }
+        swap(&state.fill, &self.writing)
+        return true
+    }
+
+    /// A lone publish: one write on the caller's thread; what remains is the loop's.
+    private func writeAsCaller() {
+        guard self.state.withLock({ self.take(&$0) }) else { return self.giveTokenToLoop() }
+        if case .drained = self.writeTaken() {
+            let kick = self.state.withLock { state -> Kick in
+                state.writer = .nobody
+                guard state.fill.count > 0 || !state.unsentAcks.isEmpty || state.failure != nil else { return .none }
+                state.isFlushScheduled = true
+                return .wakeLoop
+            }
+            if case .wakeLoop = kick { self.loop.enqueue(self) }
+        } else {
+            self.giveTokenToLoop()
+        }
+    }
+
+    private func giveTokenToLoop() {
+        self.state.withLock { $0.writer = .loop }
+        self.loop.enqueue(self)
+    }
+
+    /// Writes all there is, or until the socket takes no more.
+    ///
+    /// Loop thread.
+    private func flush() {
+        guard !self.isTerminated else { return self.closeSocketIfPossible() }
+        let mayWrite = self.state.withLock { state -> Bool in
+            state.isFlushScheduled = false
+            switch state.writer {
+            case .caller: return false
+            case .nobody, .loop:
+                state.writer = .loop
+                return true
+            }
+        }
+        guard mayWrite else { return }
+        while true {
+            switch self.writeTaken() {
+            case .wouldBlock: return
+            case .failed(let error):
+                return self.terminate(Self.linkLost(error))
+            case .drained:
+                self.heartbeat?.wrote(now: MonotonicTime.now.nanoseconds)
+                var resumptions: [Resumption] = []
+                let goesOn = self.state.withLock { state -> Bool in
+                    let goesOn = self.take(&state)
+                    if !goesOn { state.writer = .nobody }
+                    state.takeRoomWaiters(into: &resumptions)
+                    return goesOn
+                }
+                for resumption in resumptions { resumption.resume() }
+                guard goesOn else { return }
+            }
+        }
+    }
+
+    // MARK: reading
+
+    func socketReady(_ events: ReadyEvents) {
+        if events.contains(.writable) { self.flush() }
+        if !events.isDisjoint(with: [.readable, .hangup, .error]) { self.readIfPossible() }
+    }
+
+    /// Any thread: a consumer caught up.
+    func resumeReading() {
+        self.loop.enqueue(self)
+    }
+
+    private func readIfPossible() {
+        guard !self.isTerminated, !self.shouldPause() else { return }
+        for _ in 0..<Self.readsPerTurn {
+            if self.chunk.capacity - self.filled < 16 << 10 { self.changeChunk() }
+            let room = UnsafeMutableRawBufferPointer(
+                start: self.chunk.base + self.filled,
+                count: self.chunk.capacity - self.filled
+            )
+            switch self.socket.read(into: room) {
+            case .wouldBlock: return self.finishRead()
+            case .endOfStream:
+                self.finishRead()
+                let inFrame = self.parsed < self.filled
+                return self.terminate(
+                    AMQPError(
+                        .connectionClosed,
+                        inFrame ? "the peer ended the link in the middle of a frame" : "the peer ended the link",
+                        scope: .connection
+                    )
+                )
+            case .failed(let error):
+                self.finishRead()
+                return self.terminate(Self.linkLost(error))
+            case .count(let count):
+                self.filled += count
+                self.heartbeat?.read(now: MonotonicTime.now.nanoseconds)
+                self.parse()
+                guard !self.isTerminated else { return }
+                if count < room.count || self.isPaused { return self.finishRead() }
+            }
+        }
+        self.finishRead()
+        // The budget of this turn is used up; with edges only, nobody else would say that there is more.
+        self.loop.enqueue(self.readAgain)
+    }
+
+    private lazy var readAgain = ReadAgain(driver: self)
+
+    private final class ReadAgain: LoopWork, @unchecked Sendable {
+        private weak var driver: ConnectionDriver?
+        init(driver: ConnectionDriver) { self.driver = driver }
+        func runOnLoop() { self.driver?.readIfPossible() }
+    }
+
+    /// Moves the incomplete frame at the end to the front of a fresh chunk.
+    private func changeChunk() {
+        let tail = self.filled - self.parsed
+        let old = self.chunk
+        var fresh: InboundChunk?
+        if let candidate = self.retiredChunks.indices.last(where: { isKnownUniquelyReferenced(&self.retiredChunks[$0]) }
+        ) {
+            fresh = self.retiredChunks.remove(at: candidate)
+        }
+        let chunk = fresh ?? InboundChunk(capacity: Self.chunkSize)
+        chunk.base.copyMemory(from: old.base + self.parsed, byteCount: tail)
+        if self.retiredChunks.count >= 8 { self.retiredChunks.removeFirst() }
+        self.retiredChunks.append(old)
+        self.chunk = chunk
+        self.filled = tail
+        self.parsed = 0
+    }
+
+    private func parse() {
+        let chunk = self.chunk
+        let octets = RawSpan(_unsafeBytes: UnsafeRawBufferPointer(start: chunk.base, count: self.filled))
+        let maximumFrameSize = self.decoder.maximumFrameSize
+        var offset = self.parsed
+        defer { self.parsed = offset }
+        while true {
+            let found = DeliverDecoder.find(
+                in: octets,
+                from: offset,
+                maximumFrameSize: maximumFrameSize,
+                maximumContiguous: Self.chunkSize - (16 << 10)
+            )
+            switch found {
+            case .delivery(let record, let channel, let end):
+                guard self.deliver(record, in: chunk, channel: channel) else { return }
+                offset = end
+            case .incomplete: return
+            case .other:
+                do {
+                    guard let frame = try self.decoder.next(in: octets, from: offset) else { return }
+                    offset = frame.end
+                    try self.received(frame, in: octets, chunk: chunk)
+                    if self.isTerminated { return }
+                } catch {
+                    return self.violated(error)
+                }
+            }
+        }
+    }
+
+    /// The end of one read: everything it brought is handed over, and every waiter it answers is woken.
+    private func finishRead() {
+        for inbox in self.touchedInboxes {
+            if inbox.isAutomatic { self.markAutomatic(inbox) }
+            if inbox.handOver() { self.isPaused = true }
+        }
+        self.touchedInboxes.removeAll(keepingCapacity: true)
+        self.settlePendingConfirms()
+    }
+
+    /// Deliveries that need no acknowledgement use up tags, which must not stand in the way of merging the others.
+    private func markAutomatic(_ inbox: ConsumerInbox) {
+        self.state.withLock { _ in
+            inbox.forEachUndelivered { _ = inbox.channel.acks.markAutomatic($0) }
+        }
+    }
+
+    /// Whether consumers are so far behind that the socket is left alone.
+    ///
+    /// Never while a caller waits for the broker.
+    private func shouldPause() -> Bool {
+        guard self.isPaused else { return false }
+        let isFull = self.hasFullInbox
+        self.isPaused = isFull
+        guard isFull else { return false }
+        return self.state.withLock { $0.waiters.count == 0 }
+    }
+
+    private var hasFullInbox: Bool {
+        self.state.withLock { $0.channels.compactMap { $0 } }.contains { $0.consumers.values.contains { $0.isFull } }
+    }
+
+    // MARK: the end
+
+    /// Ends the connection: every waiter and every consumer learns why, once.
+    ///
+    /// Loop thread.
+    func terminate(_ error: AMQPError) {
+        guard !self.isTerminated else { return }
+        self.isTerminated = true
+        let cause = self.machine.phase == .awaitingTune ? error.inLogin : error
+        self.machine.linkLost()
+        self.settlePendingConfirms()
+        for timer in [self.timers.heartbeat, self.timers.deadline, self.timers.handshake] {
+            if let timer { self.loop.cancel(timer) }
+        }
+        self.timers = Timers()
+        var waiters: [Waiter] = []
+        let cores = self.state.withLock { state -> [ChannelCore] in
+            state.failure = cause
+            state.waiters.removeAll { waiters.append($0) }
+            state.roomWaiters = []
+            state.readyWaiters = []
+            state.unsentAcks = []
+            let cores = state.channels.compactMap { $0 }
+            for core in cores {
+                _ = core.machine.connectionLost()
+                core.failure = cause
+                core.windowWaiters = []
+                core.drainWaiters = []
+                core.startingConsumers = [:]
+            }
+            state.channels = []
+            return cores
+        }
+        self.channelCache = []
+        for core in cores {
+            core.assembling = nil
+            core.endConsumers(.failed(cause))
+        }
+        for waiter in waiters { waiter.resume(returning: .failed(cause)) }
+        self.openWaiter?.resume(returning: .failure(cause))
+        self.openWaiter = nil
+        let wasInTime = cause.code != .timedOut
+        for waiter in self.closeWaiters { waiter.resume(returning: wasInTime ? .success(()) : .failure(cause)) }
+        self.closeWaiters = []
+        if let registration = self.registration { self.loop.deregister(registration) }
+        self.registration = nil
+        self.closeSocketIfPossible()
+    }
+
+    /// Closes the descriptor, unless a caller is writing to it: then that caller's token comes back first.
+    private func closeSocketIfPossible() {
+        guard !self.isSocketClosed else { return }
+        let isFree = self.state.withLock { $0.writer != .caller }
+        guard isFree else { return self.socket.shutdownBoth() }
+        self.isSocketClosed = true
+        self.socket.close()
+    }
+
+    /// Gives the last frames to the socket, as far as it takes them.
+    func flushBeforeEnd() {
+        self.flush()
+    }
+
+    func registerSocket() throws(SystemError) {
+        self.registration = try self.loop.register(self.socket.descriptor, handler: self)
+    }
+
+    // MARK: timers
+
+    private final class Timer: LoopWork, @unchecked Sendable {
+        private weak var driver: ConnectionDriver?
+        private let body: @Sendable (ConnectionDriver) -> Void
+
+        init(_ driver: ConnectionDriver, _ body: @escaping @Sendable (ConnectionDriver) -> Void) {
+            self.driver = driver
+            self.body = body
+        }
+
+        func runOnLoop() {
+            if let driver = self.driver { self.body(driver) }
+        }
+    }
+
+    private lazy var heartbeatWork = Timer(self) { $0.heartbeatTick() }
+    private lazy var deadlineWork = Timer(self) { driver in
+        driver.timers.deadline = nil
+        driver.armDeadlineTimer()
+    }
+    private lazy var handshakeWork = Timer(self) { driver in
+        driver.timers.handshake = nil
+        driver.terminate(AMQPError(.timedOut, "the broker did not answer in time", scope: .connection))
+    }
+
+    func scheduleHeartbeat() {
+        guard let deadline = self.heartbeat?.deadline else { return }
+        self.timers.heartbeat = self.loop.schedule(self.heartbeatWork, at: MonotonicTime(nanoseconds: deadline))
+    }
+
+    func setDeadlineTimer(_ deadline: UInt64) {
+        if let timer = self.timers.deadline { self.loop.cancel(timer) }
+        self.timers.deadline = nil
+        self.timerDeadline = deadline
+        guard deadline != .max, !self.isTerminated else { return }
+        self.timers.deadline = self.loop.schedule(self.deadlineWork, at: MonotonicTime(nanoseconds: deadline))
+    }
+
+    func setHandshakeTimer(_ deadline: MonotonicTime) {
+        self.cancelHandshakeTimer()
+        self.timers.handshake = self.loop.schedule(self.handshakeWork, at: deadline)
+    }
+
+    func cancelHandshakeTimer() {
+        if let timer = self.timers.handshake { self.loop.cancel(timer) }
+        self.timers.handshake = nil
+    }
+
+    /// What the broker said of itself.
+    var serverProperties: FieldTable { self.state.withLock { $0.serverProperties } }
+
+    static func linkLost(_ error: SystemError) -> AMQPError {
+        AMQPError(
+            .connectionClosed,
+            "the link to the broker was lost: \(error)",
+            scope: .connection,
+            origin: .transport(errno: error.errno.rawValue)
+        )
+    }
+}

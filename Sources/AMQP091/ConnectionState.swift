@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+import AMQP091Protocol
+import AMQP091Wire
+import DequeModule
+import EpollNetworking
+
+// ConnectionState: everything of one connection that more than the loop thread touches, behind one short lock:
+// the octets waiting to be written, who writes, who waits, and the state of every channel.
+// Numbering a publish, registering its waiter and appending its frames is one step under this lock, so replies never
+// come before their waiters and tags follow the wire's order. No system call and no resumption happens inside it.
+// Not here: reading and writing the socket (ConnectionDriver).
+
+/// Who holds the writer token: the right to hand octets to the socket.
+enum Writer {
+    case nobody
+    /// A publishing task writes its own octets: the pipe was idle.
+    case caller
+    /// The loop writes, or waits for the socket to take more.
+    case loop
+}
+
+/// What the caller does after it unlocked.
+enum Kick: Sendable {
+    /// Somebody is awake already and will write.
+    case none
+    /// Ask the loop to flush.
+    case wakeLoop
+    /// Write now: the caller holds the writer token.
+    case write
+}
+
+struct ConnectionState: ~Copyable {
+    /// Octets appended and not yet taken by the writer.
+    var fill = WireBuffer(capacity: 16 << 10)
+    /// Octets the writer took last; an empty buffer to swap in otherwise.
+    var writer = Writer.nobody
+    /// The loop has been asked to flush and has not yet begun.
+    var isFlushScheduled = false
+    /// Why the connection is closed; nil while it is usable.
+    var failure: AMQPError?
+    /// `connection.close` was sent or received: only the close itself goes out.
+    var isClosing = false
+    /// The broker's reason while it blocks publishers (`connection.blocked`).
+    var blockedReason: String?
+    var waiters = WaiterTable()
+    /// Publishers that wait for `fill` to drain or for the broker to unblock.
+    var roomWaiters = Deque<UInt32>()
+    /// Tasks whose wait was over when it began; the loop wakes them.
+    var readyWaiters: [UInt32] = []
+    /// Channels by number; number 0 is never used.
+    var channels: [ChannelCore?] = [nil]
+    var numbers = ChannelNumbers(maximum: 1)
+    /// Channels with acknowledgements to merge into the next write.
+    var unsentAcks: [ChannelCore] = []
+    /// Largest frame payload: the negotiated frame-max less 8.
+    var maximumPayload = 8184
+    /// What the broker said of itself in `connection.start`.
+    var serverProperties = FieldTable()
+    /// The moment the deadline timer is set for.
+    var armedDeadline = UInt64.max
+
+    /// Octets above which publishers wait.
+    let writeBufferSize: Int
+
+    init(writeBufferSize: Int) {
+        self.writeBufferSize = writeBufferSize
+    }
+
+    /// After an append: who writes it.
+    mutating func scheduleFlush() -> Kick {
+        guard self.writer == .nobody, !self.isFlushScheduled else { return .none }
+        self.isFlushScheduled = true
+        return .wakeLoop
+    }
+
+    /// Whether anything may be sent on the connection.
+    func requireOpen() throws(AMQPError) {
+        if let failure = self.failure { throw failure.withSafeRetry }
+        if self.isClosing {
+            throw AMQPError(
+                .connectionClosed,
+                "the connection is being closed",
+                scope: .connection,
+                isSafeToRetry: true
+            )
+        }
+    }
+
+    /// Whether the write buffer takes a publish and the broker does not block publishers.
+    var hasRoom: Bool { self.fill.count < self.writeBufferSize && self.blockedReason == nil }
+
+    /// Appends the acknowledgements that wait; called by the writer just before it takes the octets.
+    mutating func appendUnsentAcks() {
+        guard !self.unsentAcks.isEmpty else { return }
+        for channel in self.unsentAcks { channel.appendAcks(to: &self.fill) }
+        self.unsentAcks.removeAll(keepingCapacity: true)
+    }
+
+    /// The tasks that may publish again, when there is room.
+    mutating func takeRoomWaiters(into resumptions: inout [Resumption]) {
+        while let token = self.readyWaiters.popLast() {
+            if let waiter = self.waiters.finish(token) { resumptions.append(Resumption(waiter: waiter, result: .room)) }
+        }
+        guard !self.roomWaiters.isEmpty, self.blockedReason == nil, self.fill.count <= self.writeBufferSize / 2 else {
+            return
+        }
+        while let token = self.roomWaiters.popFirst() {
+            if let waiter = self.waiters.finish(token) { resumptions.append(Resumption(waiter: waiter, result: .room)) }
+        }
+    }
+}
+
+extension AMQPError {
+    /// The same error for a call of which nothing was written.
+    var withSafeRetry: AMQPError {
+        AMQPError(
+            self.code,
+            self.replyText,
+            replyCode: self.replyCode,
+            method: self.method,
+            scope: self.scope,
+            origin: self.origin,
+            isSafeToRetry: true
+        )
+    }
+}

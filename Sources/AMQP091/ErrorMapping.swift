@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+import AMQP091Protocol
+import AMQP091Wire
+import EpollNetworking
+import SystemPackage
+
+// The errors of the lower layers in the words of AMQPError, each with a sentence that helps; and the options of the
+// lower layers taken from the configuration. Credentials appear in none of these texts.
+
+extension AMQPError {
+    init(_ error: NetworkError) {
+        let code: Code =
+            switch error.kind {
+            case .timedOut: .timedOut
+            case .cancelled: .cancelled
+            default: .connectFailed
+            }
+        self.init(
+            code,
+            error.description,
+            scope: .connection,
+            origin: error.underlying.map { .transport(errno: $0.errno.rawValue) } ?? .client,
+            isSafeToRetry: true
+        )
+    }
+
+    init(_ failure: ConnectionStateMachine.HandshakeFailure) {
+        let text =
+            switch failure {
+            case .version(let major, let minor): "the broker speaks AMQP \(major)-\(minor), not 0-9-1"
+            case .noCommonMechanism(let offered): "the broker does not offer PLAIN, only: \(offered)"
+            case .secureNotSupported: "the broker asked for a second step of authentication, which PLAIN has not"
+            case .tuneRefused(let refusal): "the broker's limits cannot be used: \(refusal)"
+            }
+        self.init(.connectFailed, text, scope: .connection, origin: .broker)
+    }
+
+    /// The broker closed the connection; while logging in, the reply code says what it refused.
+    init(_ reason: ConnectionStateMachine.CloseReason, isLoggingIn: Bool) {
+        let code: Code =
+            switch reason.code {
+            case .accessRefused where isLoggingIn: .authenticationFailed
+            case .notAllowed where isLoggingIn: .virtualHostRefused
+            default: .connectionClosed
+            }
+        self.init(
+            code,
+            reason.text,
+            replyCode: reason.code,
+            method: reason.method,
+            scope: .connection,
+            origin: .broker
+        )
+    }
+
+    /// The link ended between the credentials and the broker's answer: most likely they were refused.
+    var inLogin: AMQPError {
+        guard self.code == .connectionClosed, self.replyCode == nil else { return self }
+        return AMQPError(
+            .authenticationFailed,
+            "the broker dropped the link during the login; most likely it refused the user name or the password",
+            scope: .connection,
+            origin: self.origin
+        )
+    }
+}
+
+extension SocketOptions {
+    init(_ configuration: AMQPClientConfiguration) {
+        self.init()
+        self.noDelay = true
+        self.sendBuffer = configuration.socketSendBufferSize
+        if configuration.heartbeat > .zero { self.userTimeout = configuration.heartbeat * 2 }
+    }
+}
+
+extension ConnectionStateMachine {
+    init(_ configuration: AMQPClientConfiguration) throws(AMQPError) {
+        var properties: FieldTable = [
+            "product": .string("swift-amqp091"),
+            "platform": .string("Swift on Linux"),
+        ]
+        if !configuration.connectionName.isEmpty {
+            properties["connection_name"] = .string(configuration.connectionName)
+        }
+        let tune: TuneNegotiation
+        do throws(TuneNegotiation.Invalid) {
+            tune = try TuneNegotiation(
+                channelMaximum: configuration.channelMax,
+                frameMaximum: configuration.frameMax,
+                heartbeat: UInt16(clamping: configuration.heartbeat.components.seconds)
+            )
+        } catch {
+            throw AMQPError(.invalidConfiguration, "\(error)", isSafeToRetry: true)
+        }
+        self.init(
+            Configuration(
+                user: configuration.authentication.username,
+                password: configuration.authentication.password,
+                virtualHost: configuration.virtualHost,
+                clientProperties: properties,
+                tune: tune
+            )
+        )
+    }
+}

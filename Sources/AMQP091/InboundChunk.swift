@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// InboundChunk: reference-counted octets read from the socket; deliveries point into it and keep it alive.
+// Unsafe: owns one raw allocation for its lifetime. The loop thread writes only behind `filled` octets that no delivery
+// points to yet; everything before is never written again while a delivery holds the chunk, because a chunk is reused
+// only when it is uniquely referenced. Hence reads from any thread are safe.
+
+/// A block of octets read from the broker.
+@usableFromInline
+final class InboundChunk: @unchecked Sendable {
+    @usableFromInline let base: UnsafeMutableRawPointer
+    @usableFromInline let capacity: Int
+
+    init(capacity: Int) {
+        self.base = .allocate(byteCount: capacity, alignment: 16)
+        self.capacity = capacity
+    }
+
+    deinit {
+        self.base.deallocate()
+    }
+
+    /// The octets of `range`, which lies in what was read into this chunk.
+    @inlinable
+    func octets(from offset: UInt32, count: UInt32) -> UnsafeRawBufferPointer {
+        UnsafeRawBufferPointer(start: self.base + Int(offset), count: Int(count))
+    }
+}

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+import AMQP091Protocol
+import AMQP091Wire
+
+// WaiterTable: the tasks that wait on one connection, each in a slot that is resolved exactly once.
+// A cancelled or timed-out task leaves its slot behind as a tombstone: the machine that holds the slot's token still
+// answers it one day, and that answer is swallowed. Guarded by the connection's lock; continuations are resumed by the
+// caller after it has unlocked.
+
+/// What a waiting task is woken with.
+enum WaitResult: Sendable {
+    /// The reply of the broker.
+    case reply(Method)
+    /// A delivery or nothing, the reply of `basic.get`.
+    case message(AMQPDelivery?)
+    /// There may be room now: try again.
+    case room
+    /// The outcome of a publish.
+    case outcome(PublishOutcome)
+    /// The wait failed.
+    case failed(AMQPError)
+}
+
+/// How a publish ended, as the broker told it.
+enum PublishOutcome: Sendable {
+    case confirmed
+    case nacked
+    case returned(ReplyCode, String)
+}
+
+typealias Waiter = UnsafeContinuation<WaitResult, Never>
+
+/// A task to resume, collected under the lock and resumed after it.
+struct Resumption: Sendable {
+    let waiter: Waiter
+    let result: WaitResult
+    func resume() { self.waiter.resume(returning: self.result) }
+}
+
+/// Links one call to its slot, so that a cancellation finds it; guarded by the connection's lock.
+final class WaitHandle: @unchecked Sendable {
+    var token: UInt32 = 0
+    var isCancelled = false
+}
+
+struct WaiterTable: ~Copyable {
+    private struct Slot {
+        var waiter: Waiter?
+        var deadline: UInt64
+        var isUsed: Bool
+    }
+
+    private var slots: [Slot] = []
+    private var free: [UInt32] = []
+    /// Tasks waiting now; tombstones are not counted.
+    private(set) var count = 0
+
+    /// Takes a slot; its token is never 0.
+    mutating func add(_ waiter: Waiter, deadline: UInt64) -> UInt32 {
+        self.count += 1
+        let slot = Slot(waiter: waiter, deadline: deadline, isUsed: true)
+        if let token = self.free.popLast() {
+            self.slots[Int(token) - 1] = slot
+            return token
+        }
+        self.slots.append(slot)
+        return UInt32(self.slots.count)
+    }
+
+    /// The machine that held the token is done with it: frees the slot; nil when the task gave up earlier.
+    mutating func finish(_ token: UInt32) -> Waiter? {
+        let index = Int(token) - 1
+        guard self.slots.indices.contains(index), self.slots[index].isUsed else { return nil }
+        let waiter = self.slots[index].waiter
+        if waiter != nil { self.count -= 1 }
+        self.slots[index] = Slot(waiter: nil, deadline: .max, isUsed: false)
+        self.free.append(token)
+        return waiter
+    }
+
+    /// The task gives up; the token stays taken until `finish`.
+    mutating func abandon(_ token: UInt32) -> Waiter? {
+        let index = Int(token) - 1
+        guard self.slots.indices.contains(index), let waiter = self.slots[index].waiter else { return nil }
+        self.slots[index].waiter = nil
+        self.slots[index].deadline = .max
+        self.count -= 1
+        return waiter
+    }
+
+    /// Abandons every slot whose deadline has passed and says when the next one will.
+    mutating func expire(now: UInt64, each: (UInt32, Waiter) -> Void) -> UInt64? {
+        var next: UInt64?
+        guard self.count > 0 else { return nil }
+        for index in self.slots.indices {
+            guard let waiter = self.slots[index].waiter else { continue }
+            let deadline = self.slots[index].deadline
+            if deadline <= now {
+                self.slots[index].waiter = nil
+                self.count -= 1
+                each(UInt32(index + 1), waiter)
+            } else if deadline < next ?? .max {
+                next = deadline
+            }
+        }
+        return next
+    }
+
+    /// Ends every wait, at the end of the connection.
+    mutating func removeAll(each: (Waiter) -> Void) {
+        for slot in self.slots {
+            if let waiter = slot.waiter { each(waiter) }
+        }
+        self.slots = []
+        self.free = []
+        self.count = 0
+    }
+}

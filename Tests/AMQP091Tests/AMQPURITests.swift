@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+import AMQP091
+import Testing
+
+@Suite("URI")
+struct AMQPURITests {
+    struct Row: CustomTestStringConvertible, Sendable {
+        let text: String
+        let user: String
+        let password: String
+        let host: String
+        let port: UInt16
+        let virtualHost: String
+        var testDescription: String { self.text }
+
+        init(_ text: String, _ user: String, _ password: String, _ host: String, _ port: UInt16, _ virtualHost: String)
+        {
+            self.text = text
+            self.user = user
+            self.password = password
+            self.host = host
+            self.port = port
+            self.virtualHost = virtualHost
+        }
+    }
+
+    static let rows = [
+        Row("amqp://user:pass@host:10000/vhost", "user", "pass", "host", 10000, "vhost"),
+        Row("amqp://user%61:%61pass@ho%61st:10000/v%2fhost", "usera", "apass", "hoast", 10000, "v/host"),
+        Row("amqp://", "guest", "guest", "localhost", 5672, "/"),
+        Row("amqp://:@/", "", "", "localhost", 5672, ""),
+        Row("amqp://user@", "user", "guest", "localhost", 5672, "/"),
+        Row("amqp://host", "guest", "guest", "host", 5672, "/"),
+        Row("amqp://:10000", "guest", "guest", "localhost", 10000, "/"),
+        Row("amqp:///vhost", "guest", "guest", "localhost", 5672, "vhost"),
+        Row("amqp://host/", "guest", "guest", "host", 5672, ""),
+        Row("amqp://host/%2F", "guest", "guest", "host", 5672, "/"),
+        Row("amqp://[::1]", "guest", "guest", "::1", 5672, "/"),
+        Row("AMQP://[fe80::1]:1/a", "guest", "guest", "fe80::1", 1, "a"),
+        Row("amqp://u:p%40%3A%2F@h", "u", "p@:/", "h", 5672, "/"),
+    ]
+
+    @Test("A URI is read into its parts", arguments: rows)
+    func parts(_ row: Row) throws {
+        let uri = try AMQPURI(row.text)
+        #expect(uri.username == row.user)
+        #expect(uri.password == row.password)
+        #expect(uri.host == row.host)
+        #expect(uri.port == row.port)
+        #expect(uri.virtualHost == row.virtualHost)
+    }
+
+    static let refused = [
+        "host", "http://host", "amqps://host", "amqp://host:0", "amqp://host:70000", "amqp://host:abc", "amqp://h/%xy",
+        "amqp://h/%2", "amqp://::1", "amqp://[::1", "amqp://[::1]x", "amqp://h/a/b", "amqp://h#f", "amqp://h/%ff",
+        "amqp://h?heartbeat=-1", "amqp://h?heartbeat=70000", "amqp://h?colour=red", "amqp://h?frame_max=4096",
+    ]
+
+    @Test("What cannot be used is refused before anything is connected", arguments: refused)
+    func refuses(_ text: String) {
+        let error = #expect(throws: AMQPError.self) { try AMQPClientConfiguration(uri: text) }
+        #expect(error?.code == .invalidConfiguration)
+    }
+
+    @Test("No text shows the password")
+    func hidesPassword() throws {
+        let uri = try AMQPURI("amqp://me:s3cret@host")
+        #expect(!"\(uri)".contains("s3cret"))
+        let configuration = try AMQPClientConfiguration(uri: "amqp://me:s3cret@host")
+        #expect(!"\(configuration.authentication)".contains("s3cret"))
+        let error = #expect(throws: AMQPError.self) { try AMQPURI("amqp://me:s3cret@host:abc") }
+        #expect(error?.description.contains("s3cret") == false)
+    }
+}
