@@ -31,7 +31,11 @@ public struct AMQPDelivery: Sendable {
     }
 
     /// True when the message was delivered before, to this consumer or another.
-    public var redelivered: Bool { self.envelope.redelivered }
+    @inlinable public var redelivered: Bool {
+        // Consumer tag as a short string, delivery tag, then the bit; the decoder has seen all of them there.
+        let octets = self.chunk.octets(from: self.record.arguments, count: self.record.argumentsCount)
+        return octets[1 + Int(octets[0]) + 8] & 1 == 1
+    }
 
     /// The exchange it was published to; empty for the default exchange.
     public var exchange: String { self.envelope.exchange }
@@ -55,15 +59,15 @@ public struct AMQPDelivery: Sendable {
         }
     }
 
-    private var envelope: (consumerTag: String, redelivered: Bool, exchange: String, routingKey: String) {
+    private var envelope: (consumerTag: String, exchange: String, routingKey: String) {
         let octets = self.chunk.octets(from: self.record.arguments, count: self.record.argumentsCount)
         var reader = WireReader(RawSpan(_unsafeBytes: octets))
         // The record was made from octets that had all of these; the alternative cannot be reached.
         guard let consumerTag = try? reader.readShortString(), (try? reader.readUInt64()) != nil,
-            let bits = try? reader.readUInt8(), let exchange = try? reader.readShortString(),
+            (try? reader.readUInt8()) != nil, let exchange = try? reader.readShortString(),
             let routingKey = try? reader.readShortString()
-        else { return ("", false, "", "") }
-        return (consumerTag, bits & 1 == 1, exchange, routingKey)
+        else { return ("", "", "") }
+        return (consumerTag, exchange, routingKey)
     }
 }
 

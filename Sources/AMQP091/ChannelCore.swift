@@ -27,6 +27,10 @@ final class ChannelCore: @unchecked Sendable {
     /// Publishes nobody waited for that the broker refused or returned, since the last `waitForConfirms`.
     var firstFailure: AMQPError?
     var failedCount = 0
+    /// How publishes have ended that were not confirmed, since confirms were turned on.
+    var nackedCount: UInt64 = 0
+    var returnedCount: UInt64 = 0
+    var unknownCount: UInt64 = 0
     var acks = AckRuns()
     var hasUnsentAcks = false
     /// `channel.flow` told publishers to stop.

@@ -348,6 +348,11 @@ extension ChannelCore {
         }
         for (token, outcome) in ended {
             let result = PublishOutcome(outcome)
+            switch result {
+            case .confirmed: break
+            case .nacked: self.nackedCount += 1
+            case .returned: self.returnedCount += 1
+            }
             if token == 0 {
                 if let error = AMQPError(result) {
                     self.failedCount += 1

@@ -339,6 +339,7 @@ extension ConnectionDriver {
             }
             core.windowWaiters = []
             core.drainWaiters = []
+            core.unknownCount += UInt64(core.confirms?.outstandingMessages ?? 0)
             core.confirms?.failAll { _, token in
                 if let waiter = state.waiters.finish(token) {
                     resumptions.append(Resumption(waiter: waiter, result: .failed(error)))

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+import AMQP091Protocol
+import EpollNetworking
+
+// AMQPConfirmCounts: how the publishes of one channel have ended so far, for dashboards and rate meters.
+
+/// How the publishes made on a channel since its confirms were turned on have ended.
+public struct AMQPConfirmCounts: Hashable, Sendable {
+    /// Publishes given to the connection: the sum of all the others.
+    public var published: UInt64 = 0
+    /// Publishes the broker took: `basic.ack`.
+    public var confirmed: UInt64 = 0
+    /// Publishes the broker refused: `basic.nack`.
+    public var nacked: UInt64 = 0
+    /// Mandatory publishes that no queue took: `basic.return`, then `basic.ack`.
+    public var returned: UInt64 = 0
+    /// Publishes whose channel closed before the broker's word on them came.
+    public var unknown: UInt64 = 0
+    /// Publishes on which the broker's word is still to come.
+    public var unconfirmed: UInt64 = 0
+
+    /// No publishes.
+    public init() {}
+}
+
+extension AMQPChannel {
+    /// How the publishes made on this channel have ended, all at one moment.
+    ///
+    /// All zero until ``enableConfirms(window:windowOctets:timeout:)``; goes on to answer after the channel has closed.
+    public var confirmCounts: AMQPConfirmCounts { self.core.confirmCounts }
+}
+
+extension ChannelCore {
+    var confirmCounts: AMQPConfirmCounts {
+        self.driver.state.withLock { _ in
+            var counts = AMQPConfirmCounts()
+            guard let confirms = self.confirms else { return counts }
+            counts.published = confirms.next - 1
+            counts.nacked = self.nackedCount
+            counts.returned = self.returnedCount
+            counts.unknown = self.unknownCount
+            counts.unconfirmed = UInt64(confirms.outstandingMessages)
+            counts.confirmed =
+                counts.published - counts.nacked - counts.returned - counts.unknown - counts.unconfirmed
+            return counts
+        }
+    }
+}
