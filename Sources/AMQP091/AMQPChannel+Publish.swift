@@ -34,7 +34,8 @@ extension AMQPChannel {
         self.core.driver.state.withLock { _ in
             self.core.windowMessages = window
             self.core.windowOctets = windowOctets
-            if self.core.confirms == nil { self.core.confirms = ConfirmRing(capacity: min(window, 4096)) }
+            if !self.core.hasConfirms { self.core.confirms = ConfirmRing(capacity: min(window, 4096)) }
+            self.core.hasConfirms = true
         }
     }
 
@@ -58,12 +59,20 @@ extension AMQPChannel {
         mandatory: Bool = false,
         timeout: Duration? = nil
     ) async throws(AMQPError) {
-        try await self.publish(
+        let step = try self.core.publishAtOnce(
+            message.body.bytes,
+            to: destination,
+            mandatory: mandatory,
+            properties: message.properties
+        )
+        if step == .done { return }
+        try await self.core.publish(
             message.body.bytes,
             to: destination,
             mandatory: mandatory,
             properties: message.properties,
-            timeout: timeout
+            timeout: timeout,
+            after: step
         )
     }
 
@@ -76,6 +85,7 @@ extension AMQPChannel {
     ///   - properties: The properties; none by default.
     ///   - timeout: Time to wait for room; the configuration's `operationTimeout` by default.
     /// - Throws: ``AMQPError`` as ``publish(_:to:mandatory:timeout:)``.
+    @inlinable
     public func publish(
         _ body: RawSpan,
         to destination: AMQPDestination,
@@ -83,23 +93,16 @@ extension AMQPChannel {
         properties: BasicProperties = BasicProperties(),
         timeout: Duration? = nil
     ) async throws(AMQPError) {
-        var deadline: UInt64?
-        while true {
-            let attempt = try self.core.tryPublish(
-                body,
-                to: destination,
-                mandatory: mandatory,
-                properties: properties,
-                token: 0
-            )
-            switch attempt {
-            case .done(let kick): return self.core.driver.perform(kick)
-            case .windowFull, .noRoom:
-                let until = deadline ?? self.core.driver.deadline(timeout)
-                deadline = until
-                try await self.core.waitForRoom(deadline: until)
-            }
-        }
+        let step = try self.core.publishAtOnce(body, to: destination, mandatory: mandatory, properties: properties)
+        if step == .done { return }
+        try await self.core.publish(
+            body,
+            to: destination,
+            mandatory: mandatory,
+            properties: properties,
+            timeout: timeout,
+            after: step
+        )
     }
 
     /// Publishes a message and waits for the broker's word on it.
@@ -132,26 +135,24 @@ extension AMQPChannel {
 }
 
 extension ChannelCore {
-    @inline(__always)
-    func tryPublish(
+    /// Goes on with a publish that could not end at once.
+    @usableFromInline
+    nonisolated(nonsending) func publish(
         _ body: RawSpan,
         to destination: AMQPDestination,
         mandatory: Bool,
         properties: BasicProperties,
-        token: UInt32
-    ) throws(AMQPError) -> PublishAttempt {
-        try body.withUnsafeBytes { octets throws(AMQPError) in
-            try self.driver.state.withLock { state throws(AMQPError) in
-                try self.publish(
-                    &state,
-                    body: octets,
-                    destination: destination,
-                    mandatory: mandatory,
-                    properties: properties,
-                    token: token
-                )
-            }
+        timeout: Duration?,
+        after step: PublishStep
+    ) async throws(AMQPError) {
+        var step = step
+        let deadline = self.driver.deadline(timeout)
+        while step == .waitForRoom {
+            try await self.waitForRoom(deadline: deadline)
+            step = try self.publishAtOnce(body, to: destination, mandatory: mandatory, properties: properties)
         }
+        // The message is on its way: that the wait failed is for the next publish to find out.
+        if step == .breathe { try? await self.waitForRoom(deadline: deadline) }
     }
 
     /// Suspends until there may be room for a publish.
@@ -186,11 +187,12 @@ extension ChannelCore {
     /// Whether the confirm window takes another publish.
     ///
     /// Under the lock.
+    @inline(__always)
     var hasWindowRoom: Bool {
-        guard let confirms = self.confirms else { return true }
-        let outstanding = confirms.outstandingMessages
-        return outstanding < self.windowMessages && !confirms.isFull
-            && (confirms.outstandingOctets < self.windowOctets || outstanding == 0)
+        guard self.hasConfirms else { return true }
+        let outstanding = self.confirms.outstandingMessages
+        return outstanding < self.windowMessages && !self.confirms.isFull
+            && (self.confirms.outstandingOctets < self.windowOctets || outstanding == 0)
     }
 
     nonisolated(nonsending) func publishAndConfirm(
@@ -205,7 +207,7 @@ extension ChannelCore {
             let result: WaitResult
             do {
                 result = try await self.driver.wait(deadline: deadline) { state, token throws(AMQPError) in
-                    guard self.confirms != nil else {
+                    guard self.hasConfirms else {
                         throw AMQPError(
                             .invalidArgument,
                             "confirms are not enabled on the channel",
@@ -249,7 +251,7 @@ extension ChannelCore {
         _ = try await self.driver.wait(deadline: self.driver.deadline(timeout)) { state, token throws(AMQPError) in
             if let failure = self.failure { throw failure }
             try state.requireOpen()
-            if (self.confirms?.outstandingMessages ?? 0) == 0 {
+            if self.confirms.outstandingMessages == 0 {
                 state.readyWaiters.append(token)
                 return .wakeLoop
             }

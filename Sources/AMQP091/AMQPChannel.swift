@@ -8,7 +8,7 @@ import EpollNetworking
 
 /// A channel of a connection.
 public struct AMQPChannel: Sendable {
-    let core: ChannelCore
+    @usableFromInline let core: ChannelCore
 
     /// The number of the channel, 1...65535.
     public var number: ChannelNumber { self.core.number }

@@ -34,12 +34,12 @@ extension ChannelCore {
     var confirmCounts: AMQPConfirmCounts {
         self.driver.state.withLock { _ in
             var counts = AMQPConfirmCounts()
-            guard let confirms = self.confirms else { return counts }
-            counts.published = confirms.next - 1
+            guard self.hasConfirms else { return counts }
+            counts.published = self.confirms.next - 1
             counts.nacked = self.nackedCount
             counts.returned = self.returnedCount
             counts.unknown = self.unknownCount
-            counts.unconfirmed = UInt64(confirms.outstandingMessages)
+            counts.unconfirmed = UInt64(self.confirms.outstandingMessages)
             counts.confirmed =
                 counts.published - counts.nacked - counts.returned - counts.unknown - counts.unconfirmed
             return counts

@@ -27,6 +27,7 @@ public struct AMQPDeliveries: AsyncSequence, Sendable {
         @usableFromInline let inbox: ConsumerInbox
         @usableFromInline var batch: DeliveryBatch?
         @usableFromInline var index = 0
+        @usableFromInline var count = 0
 
         init(inbox: ConsumerInbox) { self.inbox = inbox }
 
@@ -35,27 +36,23 @@ public struct AMQPDeliveries: AsyncSequence, Sendable {
         public nonisolated(nonsending) mutating func next(
             isolation actor: (any Actor)?
         ) async throws(AMQPError) -> AMQPDelivery? {
-            if let batch = self.batch, self.index < batch.entries.count {
-                let entry = batch.entries[self.index]
+            if self.index < self.count, let batch = self.batch {
                 self.index += 1
-                return AMQPDelivery(
-                    chunk: entry.chunk.takeUnretainedValue(),
-                    record: entry.record,
-                    channel: self.inbox.channel,
-                    isAutomatic: self.inbox.isAutomatic
-                )
+                return AMQPDelivery(batch: batch, record: batch.records[self.index - 1])
             }
             return try await self.refill()
         }
 
         @usableFromInline
         nonisolated(nonsending) mutating func refill() async throws(AMQPError) -> AMQPDelivery? {
-            let finished = self.batch
-            self.batch = nil
             self.index = 0
-            guard let batch = try await self.inbox.next(after: finished) else { return nil }
+            self.count = 0
+            // Taken, so that the batch is not referenced from here while the inbox looks whether it can be used again.
+            guard let batch = try await self.inbox.next(after: self.batch.take()) else { return nil }
             self.batch = batch
-            return try await self.next(isolation: nil)
+            self.count = batch.count
+            self.index = 1
+            return AMQPDelivery(batch: batch, record: batch.records[0])
         }
     }
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 public import AMQP091Wire
 
-// AMQPDelivery: one message from the broker: a few integers beside a reference to the octets it was read into.
+// AMQPDelivery: one message from the broker: a few integers beside a reference to its batch, and so to the octets it
+// was read into.
 // Properties, routing key and headers are decoded when asked for. A delivery that is kept keeps its whole chunk of up
 // to 256 KiB alive; keep `body.copy()` instead where that matters.
 // Unsafe: the offsets were checked against the chunk by the decoder that made the record.
@@ -9,17 +10,13 @@ public import AMQP091Wire
 /// A message from the broker.
 @frozen
 public struct AMQPDelivery: Sendable {
-    @usableFromInline let chunk: InboundChunk
+    @usableFromInline let batch: DeliveryBatch
     @usableFromInline let record: DeliveryRecord
-    @usableFromInline let channel: ChannelCore
-    @usableFromInline let isAutomatic: Bool
 
     @inlinable
-    init(chunk: InboundChunk, record: DeliveryRecord, channel: ChannelCore, isAutomatic: Bool) {
-        self.chunk = chunk
+    init(batch: DeliveryBatch, record: DeliveryRecord) {
+        self.batch = batch
         self.record = record
-        self.channel = channel
-        self.isAutomatic = isAutomatic
     }
 
     /// The number of this delivery on its channel, from 1.
@@ -27,13 +24,13 @@ public struct AMQPDelivery: Sendable {
 
     /// The body, valid as long as the delivery is held.
     @inlinable public var body: AMQPDeliveryBody {
-        AMQPDeliveryBody(chunk: self.chunk, offset: self.record.body, count: self.record.bodyCount)
+        AMQPDeliveryBody(chunk: self.batch.chunk, offset: self.record.body, count: self.record.bodyCount)
     }
 
     /// True when the message was delivered before, to this consumer or another.
     @inlinable public var redelivered: Bool {
         // Consumer tag as a short string, delivery tag, then the bit; the decoder has seen all of them there.
-        let octets = self.chunk.octets(from: self.record.arguments, count: self.record.argumentsCount)
+        let octets = self.batch.chunk.octets(from: self.record.arguments, count: self.record.argumentsCount)
         return octets[1 + Int(octets[0]) + 8] & 1 == 1
     }
 
@@ -50,7 +47,7 @@ public struct AMQPDelivery: Sendable {
     ///
     /// - Throws: ``AMQPError`` with code `.protocolViolation` if they cannot be decoded; the delivery can be settled.
     public func properties() throws(AMQPError) -> BasicProperties {
-        let octets = self.chunk.octets(from: self.record.properties, count: self.record.propertiesCount)
+        let octets = self.batch.chunk.octets(from: self.record.properties, count: self.record.propertiesCount)
         do {
             var reader = WireReader(RawSpan(_unsafeBytes: octets))
             return try BasicProperties(from: &reader)
@@ -60,7 +57,7 @@ public struct AMQPDelivery: Sendable {
     }
 
     private var envelope: (consumerTag: String, exchange: String, routingKey: String) {
-        let octets = self.chunk.octets(from: self.record.arguments, count: self.record.argumentsCount)
+        let octets = self.batch.chunk.octets(from: self.record.arguments, count: self.record.argumentsCount)
         var reader = WireReader(RawSpan(_unsafeBytes: octets))
         // The record was made from octets that had all of these; the alternative cannot be reached.
         guard let consumerTag = try? reader.readShortString(), (try? reader.readUInt64()) != nil,
@@ -116,7 +113,7 @@ extension AMQPDelivery {
     ///   `.connectionClosed` when the channel it came on is gone; in all three cases nothing is sent.
     public func ack(multiple: Bool = false) throws(AMQPError) {
         try self.settle { () throws(AMQPError) in
-            try self.channel.acknowledge(self.record.tag, multiple: multiple)
+            try self.batch.channel.acknowledge(self.record.tag, multiple: multiple)
         }
     }
 
@@ -128,7 +125,7 @@ extension AMQPDelivery {
     /// - Throws: ``AMQPError`` as ``ack(multiple:)``.
     public func nack(requeue: Bool = true, multiple: Bool = false) throws(AMQPError) {
         try self.settle { () throws(AMQPError) in
-            try self.channel.refuse(self.record.tag, multiple: multiple, requeue: requeue)
+            try self.batch.channel.refuse(self.record.tag, multiple: multiple, requeue: requeue)
         }
     }
 
@@ -141,7 +138,7 @@ extension AMQPDelivery {
     }
 
     private func settle(_ body: () throws(AMQPError) -> Void) throws(AMQPError) {
-        guard !self.isAutomatic else {
+        guard !self.batch.isAutomatic else {
             throw AMQPError(.alreadySettled, "the consumer acknowledges automatically", isSafeToRetry: true)
         }
         try body()

@@ -7,6 +7,8 @@ import EpollNetworking
 // ChannelCore: one opening of one channel: what callers and the loop share of it.
 // Properties under "guarded" are touched only inside the connection's lock; those under "loop" on the loop thread only.
 // A delivery points to the core it came on, so settling after the channel is gone finds it closed and sends nothing.
+// Unsafe: @exclusivity(unchecked) on what every message touches, where the run-time check would cost more than the
+// access. The lock, or the thread, is what makes each access exclusive, and no access calls out while it lasts.
 
 @usableFromInline
 final class ChannelCore: @unchecked Sendable {
@@ -16,10 +18,11 @@ final class ChannelCore: @unchecked Sendable {
     // MARK: guarded by the connection's lock
 
     var machine = ChannelStateMachine<UInt32>()
-    /// Publishes unconfirmed; nil while confirms are off.
-    var confirms: ConfirmRing?
-    var windowMessages = 0
-    var windowOctets = 0
+    /// Publishes unconfirmed; empty while confirms are off.
+    @exclusivity(unchecked) var confirms = ConfirmRing(capacity: 16)
+    @exclusivity(unchecked) var hasConfirms = false
+    @exclusivity(unchecked) var windowMessages = 0
+    @exclusivity(unchecked) var windowOctets = 0
     /// Publishers that wait for the confirm window.
     var windowWaiters = Deque<UInt32>()
     /// Tasks that wait until nothing is unconfirmed.
@@ -31,12 +34,12 @@ final class ChannelCore: @unchecked Sendable {
     var nackedCount: UInt64 = 0
     var returnedCount: UInt64 = 0
     var unknownCount: UInt64 = 0
-    var acks = AckRuns()
-    var hasUnsentAcks = false
+    @exclusivity(unchecked) var acks = AckRuns()
+    @exclusivity(unchecked) var hasUnsentAcks = false
     /// `channel.flow` told publishers to stop.
-    var isFlowStopped = false
+    @exclusivity(unchecked) var isFlowStopped = false
     /// Why the channel is closed; nil while it is usable.
-    var failure: AMQPError?
+    @exclusivity(unchecked) var failure: AMQPError?
     /// The consumer of a `basic.consume` whose reply is still to come, by tag.
     var startingConsumers: [String: ConsumerInbox] = [:]
     /// Consumers started so far: part of their tags.
@@ -47,9 +50,6 @@ final class ChannelCore: @unchecked Sendable {
     // MARK: loop thread only
 
     var consumers: [String: ConsumerInbox] = [:]
-    /// The last delivery's consumer: most channels have just one.
-    var lastConsumerTag: [UInt8] = []
-    var lastConsumer: ConsumerInbox?
     var assembling: AssemblingContent?
 
     init(driver: ConnectionDriver, number: ChannelNumber) {
@@ -63,7 +63,7 @@ final class ChannelCore: @unchecked Sendable {
 extension ChannelCore {
     func acknowledge(_ tag: UInt64, multiple: Bool) throws(AMQPError) {
         let kick = try self.driver.state.withLock { state throws(AMQPError) -> Kick in
-            try self.requireOpen(state.failure)
+            guard self.failure == nil, state.failure == nil else { throw self.closed(state.failure) }
             let isNew = multiple ? self.acks.settle(upTo: tag) : self.acks.settle(tag)
             guard isNew else { throw Self.alreadySettled }
             guard !self.hasUnsentAcks else { return .none }
@@ -76,7 +76,7 @@ extension ChannelCore {
 
     func refuse(_ tag: UInt64, multiple: Bool, requeue: Bool) throws(AMQPError) {
         let kick = try self.driver.state.withLock { state throws(AMQPError) -> Kick in
-            try self.requireOpen(state.failure)
+            guard self.failure == nil, state.failure == nil else { throw self.closed(state.failure) }
             guard multiple ? self.acks.reject(upTo: tag) : self.acks.reject(tag) else { throw Self.alreadySettled }
             // Acknowledgements given before this call go out before it: a multiple must not take them along.
             if multiple { self.appendAcks(to: &state.fill) }
@@ -111,8 +111,9 @@ extension ChannelCore {
         }
     }
 
-    private func requireOpen(_ connectionFailure: AMQPError?) throws(AMQPError) {
-        if let failure = self.failure ?? connectionFailure { throw failure.withSafeRetry }
+    /// Why nothing can be sent any more.
+    private func closed(_ connectionFailure: AMQPError?) -> AMQPError {
+        (self.failure ?? connectionFailure ?? ConnectionDriver.closedByUs).withSafeRetry
     }
 
     private static let alreadySettled = AMQPError(.alreadySettled, isSafeToRetry: true)
@@ -129,6 +130,50 @@ extension ChannelCore {
         case noRoom
     }
 
+    /// What the caller of one publish does next.
+    @usableFromInline
+    enum PublishStep {
+        /// Go on: the publish is on its way.
+        case done
+        /// Suspend until there is room, and try again.
+        case waitForRoom
+        /// The publish is on its way; suspend once all the same, because this thread serves the socket too.
+        case breathe
+    }
+
+    /// Publishes if there is room; on the caller's thread, without suspending.
+    ///
+    /// - Parameters:
+    ///   - body: The body's octets.
+    ///   - destination: Where to.
+    ///   - mandatory: Whether the broker returns a message that no queue takes.
+    ///   - properties: The properties.
+    /// - Returns: What to do next.
+    /// - Throws: What cannot be encoded, or that the channel is closed; nothing was appended.
+    @usableFromInline
+    func publishAtOnce(
+        _ body: RawSpan,
+        to destination: AMQPDestination,
+        mandatory: Bool,
+        properties: BasicProperties
+    ) throws(AMQPError) -> PublishStep {
+        let attempt = try body.withUnsafeBytes { octets throws(AMQPError) in
+            try self.driver.state.withLock { state throws(AMQPError) in
+                try self.publish(
+                    &state,
+                    body: octets,
+                    destination: destination,
+                    mandatory: mandatory,
+                    properties: properties,
+                    token: 0
+                )
+            }
+        }
+        guard case .done(let kick) = attempt else { return .waitForRoom }
+        self.driver.perform(kick)
+        return kick == .write && self.driver.loop.isInLoop ? .breathe : .done
+    }
+
     /// Numbers, registers and appends one publish, in one step; or says what it has to wait for.
     ///
     /// - Parameters:
@@ -140,6 +185,7 @@ extension ChannelCore {
     ///   - token: The waiter of its confirm, 0 for none.
     /// - Returns: Whether it is done, or what to wait for.
     /// - Throws: What cannot be encoded, or that the channel is closed; nothing was appended.
+    @inline(__always)
     func publish(
         _ state: inout ConnectionState,
         body: UnsafeRawBufferPointer,
@@ -148,22 +194,16 @@ extension ChannelCore {
         properties: BasicProperties,
         token: UInt32
     ) throws(AMQPError) -> PublishAttempt {
-        if let failure = self.failure { throw failure.withSafeRetry }
-        try state.requireOpen()
+        guard self.failure == nil, state.failure == nil, !state.isClosing else {
+            if let failure = self.failure { throw failure.withSafeRetry }
+            try state.requireOpen()
+            return .noRoom
+        }
         guard state.fill.count < state.writeBufferSize, state.blockedReason == nil, !self.isFlowStopped else {
             return .noRoom
         }
-        var wasIdle = state.fill.count == 0
-        if self.confirms != nil {
-            let outstanding = self.confirms?.outstandingMessages ?? 0
-            let octets = self.confirms?.outstandingOctets ?? 0
-            guard outstanding < self.windowMessages, octets < self.windowOctets || outstanding == 0,
-                !(self.confirms?.isFull ?? false)
-            else { return .windowFull }
-            wasIdle = wasIdle && outstanding == 0
-        } else {
-            wasIdle = false
-        }
+        guard self.hasWindowRoom else { return .windowFull }
+        let isLone = self.hasConfirms && state.fill.isEmpty && self.confirms.outstandingMessages == 0
         do {
             try state.fill.appendPublish(
                 channel: self.number.rawValue,
@@ -177,10 +217,10 @@ extension ChannelCore {
         } catch {
             throw .invalidArgument(error)
         }
-        if self.confirms != nil {
-            let sequence = self.confirms?.append(octets: body.count, token: token)
-            if mandatory, let sequence {
-                self.confirms?.markMandatory(
+        if self.hasConfirms {
+            let sequence = self.confirms.append(octets: body.count, token: token)
+            if mandatory {
+                self.confirms.markMandatory(
                     sequence,
                     exchange: destination.exchange,
                     routingKey: destination.routingKey,
@@ -194,7 +234,7 @@ extension ChannelCore {
             )
         }
         // A lone publish is written by its caller: waking the loop would cost more than the write.
-        if wasIdle, state.writer == .nobody, !state.isFlushScheduled, state.unsentAcks.isEmpty {
+        if isLone, state.writer == .nobody, !state.isFlushScheduled, state.unsentAcks.isEmpty {
             return .done(state.takeWriter())
         }
         return .done(state.scheduleFlush())

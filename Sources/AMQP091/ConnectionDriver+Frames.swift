@@ -11,20 +11,32 @@ import EpollNetworking
 extension ConnectionDriver {
     // MARK: deliveries in one piece
 
-    /// Takes a delivery found whole in the chunk; false when the connection is gone after it.
-    @inline(__always)
-    func deliver(_ record: DeliveryRecord, in chunk: InboundChunk, channel number: UInt16) -> Bool {
-        guard let core = self.core(number) else { return self.receivedOnUnknownChannel(number) }
+    /// The batch of the consumer a delivery found whole in the chunk is for; nil when nobody takes it.
+    ///
+    /// The connection may be gone afterwards.
+    func batch(for record: DeliveryRecord, in chunk: InboundChunk, channel number: UInt16) -> DeliveryBatch? {
+        guard let core = self.core(number) else {
+            _ = self.receivedOnUnknownChannel(number)
+            return nil
+        }
         guard core.assembling == nil else {
             self.violated(.unexpectedFrame, "a method inside a content")
-            return false
+            return nil
         }
-        guard let inbox = core.consumer(taggedAt: record, in: chunk) else {
+        guard let inbox = core.consumers[chunk.shortString(at: Int(record.arguments))] else {
             core.returnToQueue(record.tag)
-            return true
+            return nil
         }
-        if inbox.append(record, in: chunk) { self.touchedInboxes.append(inbox) }
-        return true
+        self.touch(inbox)
+        let batch = inbox.batch(for: chunk)
+        // The bound counts within a long read too.
+        if inbox.isFull { self.isPaused = true }
+        return batch
+    }
+
+    /// Has what the inbox got handed over at the end of this read.
+    private func touch(_ inbox: ConsumerInbox) {
+        if !self.touchedInboxes.contains(where: { $0 === inbox }) { self.touchedInboxes.append(inbox) }
     }
 
     /// The channel of this number, if it is in use.
@@ -196,7 +208,7 @@ extension ConnectionDriver {
             }
         case .basicCancelOk(let ok):
             guard let inbox = core.removeConsumer(ok.consumerTag) else { return }
-            _ = inbox.handOver()
+            inbox.handOver()
             inbox.finish(.cancelledByApplication)
         default: break
         }
@@ -270,7 +282,8 @@ extension ConnectionDriver {
             guard let inbox = core.consumers[deliver.consumerTag] else {
                 return core.returnToQueue(deliver.deliveryTag.rawValue)
             }
-            if inbox.append(record, in: chunk) { self.touchedInboxes.append(inbox) }
+            self.touch(inbox)
+            inbox.batch(for: chunk).append(record)
         case .basicGetOk(let ok):
             let (chunk, record) = content.getChunk(tag: ok.deliveryTag.rawValue)
             let isAutomatic = self.state.withLock { _ in
@@ -278,7 +291,8 @@ extension ConnectionDriver {
                 if isAutomatic { _ = core.acks.markAutomatic(ok.deliveryTag.rawValue) }
                 return isAutomatic
             }
-            let delivery = AMQPDelivery(chunk: chunk, record: record, channel: core, isAutomatic: isAutomatic)
+            let batch = DeliveryBatch(record, in: chunk, channel: core, isAutomatic: isAutomatic)
+            let delivery = AMQPDelivery(batch: batch, record: record)
             let waiter = self.state.withLock { $0.waiters.finish(content.waiter) }
             if let waiter {
                 waiter.resume(returning: .message(delivery))
@@ -288,7 +302,7 @@ extension ConnectionDriver {
             }
         case .basicReturn(let returned):
             self.state.withLock { _ in
-                _ = core.confirms?.receivedReturn(
+                _ = core.confirms.receivedReturn(
                     exchange: returned.exchange,
                     routingKey: returned.routingKey,
                     bodyLength: content.body.count,
@@ -304,26 +318,8 @@ extension ConnectionDriver {
 // MARK: what the loop does on a channel
 
 extension ChannelCore {
-    /// The consumer whose tag begins the record's arguments.
-    @inline(__always)
-    func consumer(taggedAt record: DeliveryRecord, in chunk: InboundChunk) -> ConsumerInbox? {
-        let count = Int(chunk.base.load(fromByteOffset: Int(record.arguments), as: UInt8.self))
-        let tag = UnsafeRawBufferPointer(start: chunk.base + Int(record.arguments) + 1, count: count)
-        if let last = self.lastConsumer, self.lastConsumerTag.count == count,
-            self.lastConsumerTag.withUnsafeBytes({ $0.elementsEqual(tag) })
-        {
-            return last
-        }
-        guard let inbox = self.consumers[String(decoding: tag, as: UTF8.self)] else { return nil }
-        self.lastConsumerTag = Array(tag)
-        self.lastConsumer = inbox
-        return inbox
-    }
-
     func removeConsumer(_ tag: String) -> ConsumerInbox? {
-        self.lastConsumer = nil
-        self.lastConsumerTag = []
-        return self.consumers.removeValue(forKey: tag)
+        self.consumers.removeValue(forKey: tag)
     }
 
     /// Gives back a delivery nobody here wants: its consumer or its caller has gone.
@@ -341,9 +337,9 @@ extension ChannelCore {
         _ state: inout ConnectionState,
         into resumptions: inout [Resumption]
     ) throws(ConfirmRing.Violation) {
-        guard self.failure == nil, self.confirms != nil else { return }
+        guard self.failure == nil, self.hasConfirms else { return }
         var ended: [(UInt32, ConfirmRing.Outcome)] = []
-        try self.confirms?.settle(tag: tag, multiple: multiple, outcome: isAck ? .confirmed : .nacked) {
+        try self.confirms.settle(tag: tag, multiple: multiple, outcome: isAck ? .confirmed : .nacked) {
             ended.append(($1, $2))
         }
         for (token, outcome) in ended {
@@ -362,9 +358,9 @@ extension ChannelCore {
                 resumptions.append(Resumption(waiter: waiter, result: .outcome(result)))
             }
         }
-        let outstanding = self.confirms?.outstandingMessages ?? 0
+        let outstanding = self.confirms.outstandingMessages
         if !self.windowWaiters.isEmpty, outstanding <= self.windowMessages / 2,
-            (self.confirms?.outstandingOctets ?? 0) <= self.windowOctets / 2
+            self.confirms.outstandingOctets <= self.windowOctets / 2
         {
             while let token = self.windowWaiters.popFirst() {
                 if let waiter = state.waiters.finish(token) {

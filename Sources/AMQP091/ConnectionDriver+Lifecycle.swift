@@ -339,8 +339,8 @@ extension ConnectionDriver {
             }
             core.windowWaiters = []
             core.drainWaiters = []
-            core.unknownCount += UInt64(core.confirms?.outstandingMessages ?? 0)
-            core.confirms?.failAll { _, token in
+            core.unknownCount += UInt64(core.confirms.outstandingMessages)
+            core.confirms.failAll { _, token in
                 if let waiter = state.waiters.finish(token) {
                     resumptions.append(Resumption(waiter: waiter, result: .failed(error)))
                 }
@@ -366,9 +366,8 @@ extension ChannelCore {
     func endConsumers(_ ending: ConsumerInbox.Ending) {
         let inboxes = Array(self.consumers.values)
         self.consumers = [:]
-        self.lastConsumer = nil
         for inbox in inboxes {
-            _ = inbox.handOver()
+            inbox.handOver()
             inbox.finish(ending)
         }
     }

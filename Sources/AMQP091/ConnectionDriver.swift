@@ -197,8 +197,8 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
     // MARK: reading
 
     func socketReady(_ events: ReadyEvents) {
-        if events.contains(.writable) { self.flush() }
-        if !events.isDisjoint(with: [.readable, .hangup, .error]) { self.readIfPossible() }
+        if events.has(.writable) { self.flush() }
+        if events.has(.worthReading) { self.readIfPossible() }
     }
 
     /// Any thread: a consumer caught up.
@@ -207,8 +207,9 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
     }
 
     private func readIfPossible() {
-        guard !self.isTerminated, !self.shouldPause() else { return }
+        guard !self.isTerminated else { return }
         for _ in 0..<Self.readsPerTurn {
+            if self.shouldPause() { return self.finishRead() }
             if self.chunk.capacity - self.filled < 16 << 10 { self.changeChunk() }
             let room = UnsafeMutableRawBufferPointer(
                 start: self.chunk.base + self.filled,
@@ -234,7 +235,7 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
                 self.heartbeat?.read(now: MonotonicTime.now.nanoseconds)
                 self.parse()
                 guard !self.isTerminated else { return }
-                if count < room.count || self.isPaused { return self.finishRead() }
+                if count < room.count { return self.finishRead() }
             }
         }
         self.finishRead()
@@ -274,6 +275,10 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
         let maximumFrameSize = self.decoder.maximumFrameSize
         var offset = self.parsed
         defer { self.parsed = offset }
+        // Deliveries come in runs for one consumer: while channel and consumer tag stay the same, so does the batch.
+        var batch: DeliveryBatch?
+        var batchChannel: UInt16 = 0
+        var batchTag: UInt32 = 0
         while true {
             let found = DeliverDecoder.find(
                 in: octets,
@@ -283,10 +288,22 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
             )
             switch found {
             case .delivery(let record, let channel, let end):
-                guard self.deliver(record, in: chunk, channel: channel) else { return }
                 offset = end
+                if let batch, channel == batchChannel, !batch.isFull,
+                    chunk.hasSameShortString(at: batchTag, as: record.arguments)
+                {
+                    batch.append(record)
+                    continue
+                }
+                batch = self.batch(for: record, in: chunk, channel: channel)
+                if self.isTerminated { return }
+                batchChannel = channel
+                batchTag = record.arguments
+                batch?.append(record)
             case .incomplete: return
             case .other:
+                // It may end the consumer.
+                batch = nil
                 do {
                     guard let frame = try self.decoder.next(in: octets, from: offset) else { return }
                     offset = frame.end
@@ -302,33 +319,21 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
     /// The end of one read: everything it brought is handed over, and every waiter it answers is woken.
     private func finishRead() {
         for inbox in self.touchedInboxes {
-            if inbox.isAutomatic { self.markAutomatic(inbox) }
             if inbox.handOver() { self.isPaused = true }
         }
         self.touchedInboxes.removeAll(keepingCapacity: true)
         self.settlePendingConfirms()
     }
 
-    /// Deliveries that need no acknowledgement use up tags, which must not stand in the way of merging the others.
-    private func markAutomatic(_ inbox: ConsumerInbox) {
-        self.state.withLock { _ in
-            inbox.forEachUndelivered { _ = inbox.channel.acks.markAutomatic($0) }
-        }
-    }
-
     /// Whether consumers are so far behind that the socket is left alone.
     ///
-    /// Never while a caller waits for the broker.
+    /// Not while a caller waits for the broker, whose answer may stand behind the deliveries; up to a limit.
     private func shouldPause() -> Bool {
         guard self.isPaused else { return false }
-        let isFull = self.hasFullInbox
-        self.isPaused = isFull
-        guard isFull else { return false }
-        return self.state.withLock { $0.waiters.count == 0 }
-    }
-
-    private var hasFullInbox: Bool {
-        self.state.withLock { $0.channels.compactMap { $0 } }.contains { $0.consumers.values.contains { $0.isFull } }
+        let (channels, hasWaiters) = self.state.withLock { ($0.channels.compactMap { $0 }, $0.waiters.count > 0) }
+        let full = channels.flatMap { $0.consumers.values.filter { $0.isFull } }
+        self.isPaused = !full.isEmpty
+        return self.isPaused && (!hasWaiters || full.contains { $0.isOverfull })
     }
 
     // MARK: the end
@@ -359,6 +364,8 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
                 core.failure = cause
                 core.windowWaiters = []
                 core.drainWaiters = []
+                core.unknownCount += UInt64(core.confirms.outstandingMessages)
+                core.confirms.failAll { _, _ in }
                 core.startingConsumers = [:]
             }
             state.channels = []

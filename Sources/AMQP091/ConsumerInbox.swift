@@ -1,44 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-public import AMQP091Wire
+import AMQP091Protocol
+import AMQP091Wire
 import DequeModule
 import EpollNetworking
 
 // ConsumerInbox: where the loop thread leaves the deliveries of one consumer, and where its iterator picks them up.
 // The loop fills a batch without a lock and hands it over once per read under a short one; the iterator walks its batch
 // with no lock and no suspension and parks once when there is none. Emptied batches go back to be filled again.
-// Unsafe: a batch keeps its chunks alive once each, so its entries hold them unretained.
-
-/// Deliveries handed over together.
-@usableFromInline
-final class DeliveryBatch: @unchecked Sendable {
-    @usableFromInline
-    struct Entry {
-        @usableFromInline let record: DeliveryRecord
-        @usableFromInline let chunk: Unmanaged<InboundChunk>
-
-        init(record: DeliveryRecord, chunk: Unmanaged<InboundChunk>) {
-            self.record = record
-            self.chunk = chunk
-        }
-    }
-
-    @usableFromInline var entries: [Entry] = []
-    private var chunks: [InboundChunk] = []
-    private(set) var octets = 0
-
-    /// Appends a delivery; only the loop thread calls this, before the batch is handed over.
-    func append(_ record: DeliveryRecord, in chunk: InboundChunk) {
-        if self.chunks.last !== chunk { self.chunks.append(chunk) }
-        self.entries.append(Entry(record: record, chunk: Unmanaged.passUnretained(chunk)))
-        self.octets += Int(record.bodyCount) + Int(record.propertiesCount) + 64
-    }
-
-    func removeAll() {
-        self.entries.removeAll(keepingCapacity: true)
-        self.chunks.removeAll(keepingCapacity: true)
-        self.octets = 0
-    }
-}
 
 /// The buffer between the loop and one consumer.
 @usableFromInline
@@ -60,12 +28,15 @@ final class ConsumerInbox: @unchecked Sendable {
     }
 
     let consumerTag: String
-    @usableFromInline let isAutomatic: Bool
-    @usableFromInline let channel: ChannelCore
+    let isAutomatic: Bool
+    let channel: ChannelCore
     private let bound: Int
     private let state: Locked<State>
     /// The batch being filled; loop thread only.
     private var filling: DeliveryBatch?
+
+    /// Batches that wait to be filled again, at most.
+    private static let spareLimit = 4
 
     init(consumerTag: String, isAutomatic: Bool, channel: ChannelCore, bound: Int) {
         self.consumerTag = consumerTag
@@ -77,28 +48,27 @@ final class ConsumerInbox: @unchecked Sendable {
 
     // MARK: loop thread
 
-    /// Takes a delivery; answers true when the inbox must be handed over at the end of this read.
-    func append(_ record: DeliveryRecord, in chunk: InboundChunk) -> Bool {
+    /// The batch that takes the next delivery of this chunk.
+    ///
+    /// Of a batch that is full or of another chunk, the inbox is handed over before.
+    func batch(for chunk: InboundChunk) -> DeliveryBatch {
         if let filling = self.filling {
-            filling.append(record, in: chunk)
-            return false
+            if filling.chunk === chunk, !filling.isFull { return filling }
+            self.handOver()
         }
-        let batch = self.state.withLock { $0.spare.popLast() } ?? DeliveryBatch()
-        batch.append(record, in: chunk)
+        let spare = self.state.withLock { $0.spare.popLast() }
+        spare?.reuse(for: chunk)
+        let batch = spare ?? DeliveryBatch(channel: self.channel, isAutomatic: self.isAutomatic, chunk: chunk)
         self.filling = batch
-        return true
-    }
-
-    /// The tags of what was appended and not yet handed over.
-    func forEachUndelivered(_ body: (UInt64) -> Void) {
-        guard let batch = self.filling else { return }
-        for entry in batch.entries { body(entry.record.tag) }
+        return batch
     }
 
     /// Hands over what was appended; answers true when the consumer is so far behind that reading should stop.
+    @discardableResult
     func handOver() -> Bool {
-        guard let batch = self.filling else { return false }
+        guard let batch = self.filling else { return self.isFull }
         self.filling = nil
+        if self.isAutomatic { self.channel.markAutomatic(batch) }
         let (parked, isFull) = self.state.withLock { state in
             guard state.ending == nil else { return (UnsafeContinuation<Void, Never>?.none, false) }
             state.octets += batch.octets
@@ -117,6 +87,12 @@ final class ConsumerInbox: @unchecked Sendable {
 
     /// True while the consumer is too far behind.
     var isFull: Bool { self.state.withLock { $0.holdsBackReading } }
+
+    /// True while the consumer is so far behind that reading stops even if others wait for the broker's answers.
+    var isOverfull: Bool { self.state.withLock { $0.octets > Self.hardLimit * self.bound } }
+
+    /// How many times the bound the buffer may hold while somebody waits for an answer behind the deliveries.
+    private static let hardLimit = 16
 
     /// Ends the sequence behind what was handed over.
     ///
@@ -139,23 +115,22 @@ final class ConsumerInbox: @unchecked Sendable {
         case empty
     }
 
-    /// The next batch, or nil at the end; `finished` is the batch the iterator is done with.
-    @usableFromInline
-    nonisolated(nonsending)
-        func next(after finished: consuming DeliveryBatch?) async throws(AMQPError) -> DeliveryBatch?
-    {
+    /// The next batch; `finished` is the one the iterator has walked through.
+    nonisolated(nonsending) func next(
+        after finished: consuming DeliveryBatch?
+    ) async throws(AMQPError) -> DeliveryBatch? {
         var done = finished
         while true {
+            let octets = done?.octets ?? 0
+            // A delivery that somebody kept keeps its batch.
+            if isKnownUniquelyReferenced(&done) { done?.recycle() } else { done = nil }
             let refill = self.state.withLock { state -> Refill in
                 var resumes = false
-                if let batch = done {
-                    state.octets -= batch.octets
-                    batch.removeAll()
-                    if state.spare.count < 4 { state.spare.append(batch) }
-                    if state.holdsBackReading, state.octets <= self.bound / 2 {
-                        state.holdsBackReading = false
-                        resumes = true
-                    }
+                state.octets -= octets
+                if let done, state.spare.count < Self.spareLimit { state.spare.append(done) }
+                if state.holdsBackReading, state.octets <= self.bound / 2 {
+                    state.holdsBackReading = false
+                    resumes = true
                 }
                 if let batch = state.ready.popFirst() { return .batch(batch, resumesReading: resumes) }
                 if let ending = state.ending { return .ended(ending) }
@@ -169,7 +144,6 @@ final class ConsumerInbox: @unchecked Sendable {
             case .ended(.cancelledByApplication): return nil
             case .ended(.failed(let error)): throw error
             case .empty:
-                self.channel.driver.resumeReading()
                 await self.park()
                 if Task.isCancelled { throw AMQPError(.cancelled, "the consuming task was cancelled") }
             }
@@ -195,6 +169,15 @@ final class ConsumerInbox: @unchecked Sendable {
                 return parked
             }
             parked?.resume()
+        }
+    }
+}
+
+extension ChannelCore {
+    /// Deliveries that need no acknowledgement use up tags, which must not stand in the way of merging the others.
+    func markAutomatic(_ batch: DeliveryBatch) {
+        self.driver.state.withLock { _ in
+            for index in 0..<batch.count { _ = self.acks.markAutomatic(batch.records[index].tag) }
         }
     }
 }

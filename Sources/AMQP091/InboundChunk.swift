@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import Glibc
 
 // InboundChunk: reference-counted octets read from the socket; deliveries point into it and keep it alive.
 // Unsafe: owns one raw allocation for its lifetime. The loop thread writes only behind `filled` octets that no delivery
@@ -24,5 +25,18 @@ final class InboundChunk: @unchecked Sendable {
     @inlinable
     func octets(from offset: UInt32, count: UInt32) -> UnsafeRawBufferPointer {
         UnsafeRawBufferPointer(start: self.base + Int(offset), count: Int(count))
+    }
+
+    /// The short string at `offset`, which lies in what was read into this chunk, as does the string.
+    func shortString(at offset: Int) -> String {
+        let count = self.base.load(fromByteOffset: offset, as: UInt8.self)
+        return String(decoding: UnsafeRawBufferPointer(start: self.base + offset + 1, count: Int(count)), as: UTF8.self)
+    }
+
+    /// Whether the same short string stands at both offsets, each as `shortString(at:)` wants it.
+    @inline(__always)
+    func hasSameShortString(at one: UInt32, as other: UInt32) -> Bool {
+        let count = self.base.load(fromByteOffset: Int(one), as: UInt8.self)
+        return memcmp(self.base + Int(one), self.base + Int(other), Int(count) + 1) == 0
     }
 }

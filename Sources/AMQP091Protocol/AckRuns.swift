@@ -11,6 +11,7 @@
 
 /// Settled delivery tags of one channel, to be merged into few acknowledgements.
 @frozen
+@usableFromInline
 package struct AckRuns: Sendable {
     @usableFromInline var settled: ContiguousArray<UInt64>
     @usableFromInline var unsent: ContiguousArray<UInt64>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-package import AMQP091Wire
+public import AMQP091Wire
 
 // ConfirmRing: the publishes of one channel that the broker has not settled yet (publisher confirms, RabbitMQ's class 85).
 // Pure: no socket, clock, task or lock. The owner numbers a publish here in the same step that appends its octets.
@@ -11,9 +11,11 @@ package import AMQP091Wire
 
 /// Publishes unconfirmed on one channel, numbered from 1 as the broker numbers them.
 @frozen
+@usableFromInline
 package struct ConfirmRing: Sendable {
     /// How a publish ended.
     @frozen
+    @usableFromInline
     package enum Outcome: Hashable, Sendable {
         /// The broker took it: `basic.ack`.
         case confirmed
@@ -24,6 +26,7 @@ package struct ConfirmRing: Sendable {
     }
 
     /// A confirm the broker had no right to send; the connection cannot go on.
+    @usableFromInline
     package enum Violation: Error, Hashable, Sendable {
         /// The delivery tag belongs to no publish made so far.
         case unknownTag(UInt64)

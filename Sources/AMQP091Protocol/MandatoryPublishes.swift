@@ -7,6 +7,7 @@ private import DequeModule
 // Part of ConfirmRing, which decides when a sequence number is outstanding.
 
 /// The outstanding mandatory publishes of one channel, oldest first.
+@usableFromInline
 package struct MandatoryPublishes: Sendable {
     private struct Entry: Sendable {
         let sequence: UInt64

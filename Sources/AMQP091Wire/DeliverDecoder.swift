@@ -45,9 +45,11 @@ package struct DeliveryRecord: Sendable {
 
 /// Recognises whole deliveries.
 @frozen
+@usableFromInline
 package enum DeliverDecoder {
     /// What stands at an offset.
     @frozen
+    @usableFromInline
     package enum Found {
         /// A whole delivery on `channel`; the next frame begins at `end`.
         case delivery(DeliveryRecord, channel: UInt16, end: Int)
@@ -66,6 +68,7 @@ package enum DeliverDecoder {
     ///   - maximumContiguous: Octets of frames up to which a delivery may be waited for in one piece.
     /// - Returns: What stands there.
     @inlinable
+    @inline(__always)
     package static func find(
         in octets: RawSpan,
         from start: Int,

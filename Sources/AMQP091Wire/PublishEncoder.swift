@@ -21,7 +21,6 @@ extension WireBuffer {
     ///   - body: The body's octets.
     ///   - maximumPayload: Largest frame payload, octets: the negotiated frame-max less 8.
     /// - Throws: `WireError` for a name that is too long or properties that do not fit.
-    @inlinable
     package mutating func appendPublish(
         channel: UInt16,
         exchange: String,
@@ -74,7 +73,6 @@ extension WireBuffer {
     }
 
     // The content header with properties: the one part whose size is known only afterwards.
-    @usableFromInline
     package mutating func appendPublishHeader(
         channel: UInt16,
         properties: BasicProperties,
@@ -95,7 +93,7 @@ extension WireBuffer {
         self.append(0xCE as UInt8)
     }
 
-    @inlinable
+    @inline(__always)
     package mutating func appendBodyFrames(channel: UInt16, body: UnsafeRawBufferPointer, maximumPayload: Int) {
         var offset = 0
         while offset < body.count {
@@ -111,21 +109,21 @@ extension WireBuffer {
         }
     }
 
-    @inlinable
+    @inline(__always)
     static func putFrameHeader(_ cursor: inout UnsafeMutableRawPointer, type: UInt8, channel: UInt16, size: Int) {
         Self.put(&cursor, type)
         Self.put(&cursor, channel.bigEndian)
         Self.put(&cursor, UInt32(size).bigEndian)
     }
 
-    @inlinable
+    @inline(__always)
     static func put<Value: FixedWidthInteger & BitwiseCopyable>(_ cursor: inout UnsafeMutableRawPointer, _ value: Value)
     {
         cursor.storeBytes(of: value, as: Value.self)
         cursor += MemoryLayout<Value>.size
     }
 
-    @inlinable
+    @inline(__always)
     static func putShortString(_ cursor: inout UnsafeMutableRawPointer, _ string: String, count: Int) {
         Self.put(&cursor, UInt8(count))
         let span = string.utf8Span.span

@@ -8,6 +8,7 @@
 
 /// Octets to be sent, growing at the end.
 @frozen
+@usableFromInline
 package struct WireBuffer: ~Copyable, @unchecked Sendable {
     @usableFromInline var base: UnsafeMutableRawPointer
     /// Octets in the buffer.

@@ -20,13 +20,21 @@ package struct ReadyEvents: OptionSet, Sendable {
     /// Octets may still wait to be read.
     package static let hangup = ReadyEvents(rawValue: UInt32(cepoll_hup) | UInt32(cepoll_rdhup))
     package static let error = ReadyEvents(rawValue: UInt32(cepoll_err))
+    /// Readable, or an end of some kind, which a read tells apart.
+    package static let worthReading = ReadyEvents(
+        rawValue: UInt32(cepoll_in) | UInt32(cepoll_hup) | UInt32(cepoll_rdhup) | UInt32(cepoll_err)
+    )
     /// The loop ends: the last call.
     ///
     /// The registration is gone already; fail those who wait.
     package static let loopStopped = ReadyEvents(rawValue: 0x8000_0000)
 
     /// Any of the bits; the hangup of one direction counts.
-    package var isHangup: Bool { !self.isDisjoint(with: .hangup) }
+    package var isHangup: Bool { self.has(.hangup) }
+
+    /// Whether any bit of `other` is set; without the generic ways of OptionSet, which cost more than a system call
+    /// when they are not specialised.
+    package func has(_ other: ReadyEvents) -> Bool { self.rawValue & other.rawValue != 0 }
 }
 
 /// Is told about one descriptor, on the loop thread.

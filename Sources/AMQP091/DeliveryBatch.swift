@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+import AMQP091Wire
+
+// DeliveryBatch: deliveries of one consumer that lie in one chunk, handed over together. A delivery is a record beside a
+// reference to its batch, so that reading and settling it costs one reference count.
+// Unsafe: the records stand in memory of their own. Only the loop thread appends, and only before the batch is handed
+// over; from then on nobody writes until `recycle`, which is called only on a batch that is uniquely referenced. Hence
+// the fields need no exclusivity checks, and records below `count` are initialised and may be read from any thread.
+
+/// Deliveries handed over together.
+@usableFromInline
+final class DeliveryBatch: @unchecked Sendable {
+    @usableFromInline let channel: ChannelCore
+    @usableFromInline let isAutomatic: Bool
+    @usableFromInline @exclusivity(unchecked) private(set) var chunk: InboundChunk
+    @usableFromInline @exclusivity(unchecked) private(set) var records: UnsafeMutablePointer<DeliveryRecord>
+    @usableFromInline @exclusivity(unchecked) private(set) var count = 0
+    @exclusivity(unchecked) private var capacity: Int
+    /// What the records keep in memory, roughly: bodies, properties and the records themselves.
+    @exclusivity(unchecked) private(set) var octets = 0
+
+    /// Records of one batch at most: what fits a chunk of the smallest deliveries.
+    private static let limit = 8192
+    /// Stands for no chunk in a batch that waits to be filled again.
+    private static let noChunk = InboundChunk(capacity: 1)
+
+    init(channel: ChannelCore, isAutomatic: Bool, chunk: InboundChunk, capacity: Int = 64) {
+        self.channel = channel
+        self.isAutomatic = isAutomatic
+        self.chunk = chunk
+        self.capacity = capacity
+        self.records = .allocate(capacity: capacity)
+    }
+
+    deinit { self.records.deallocate() }
+
+    /// A batch of one, for a delivery that no consumer waits for.
+    convenience init(_ record: DeliveryRecord, in chunk: InboundChunk, channel: ChannelCore, isAutomatic: Bool) {
+        self.init(channel: channel, isAutomatic: isAutomatic, chunk: chunk, capacity: 1)
+        self.append(record)
+    }
+
+    /// Whether another record has room.
+    @inline(__always)
+    var isFull: Bool { self.count == Self.limit }
+
+    /// Appends a delivery of the batch's chunk, unless it is full.
+    @inline(__always)
+    func append(_ record: DeliveryRecord) {
+        if self.count == self.capacity { self.grow() }
+        (self.records + self.count).initialize(to: record)
+        self.count += 1
+        self.octets += Int(record.bodyCount) + Int(record.propertiesCount) + 64
+    }
+
+    @inline(never)
+    private func grow() {
+        let larger = UnsafeMutablePointer<DeliveryRecord>.allocate(capacity: self.capacity * 4)
+        larger.moveInitialize(from: self.records, count: self.count)
+        self.records.deallocate()
+        self.records = larger
+        self.capacity *= 4
+    }
+
+    /// Lets go of the chunk; the batch waits for `reuse`.
+    ///
+    /// Only when uniquely referenced.
+    func recycle() {
+        self.count = 0
+        self.octets = 0
+        self.chunk = Self.noChunk
+    }
+
+    /// Begins anew, with the deliveries of another chunk.
+    func reuse(for chunk: InboundChunk) { self.chunk = chunk }
+}
