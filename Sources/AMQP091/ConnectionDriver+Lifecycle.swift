@@ -60,6 +60,25 @@ extension ConnectionDriver {
         } catch {
             throw AMQPError(error)
         }
+        return try await Self.login(
+            over: socket,
+            named: address.description,
+            configuration,
+            loop: loop,
+            deadline: deadline,
+            logger: logger
+        )
+    }
+
+    /// Logs in over a connected socket, which it takes over also when it throws.
+    static func login(
+        over socket: StreamSocket,
+        named address: String,
+        _ configuration: AMQPClientConfiguration,
+        loop: EventLoop,
+        deadline: MonotonicTime,
+        logger: Logger
+    ) async throws(AMQPError) -> ConnectionDriver {
         let driver: ConnectionDriver
         do throws(AMQPError) {
             driver = try ConnectionDriver(socket: socket, loop: loop, configuration: configuration, logger: logger)
