@@ -148,7 +148,10 @@ extension ConnectionDriver {
             }
         case .flow(let active): self.receivedFlow(active, on: core)
         case .cancelledByBroker(let tag):
-            core.removeConsumer(tag)?.finish(
+            guard let inbox = core.removeConsumer(tag) else { break }
+            // What came before the cancel, perhaps in the same read, is delivered before the end.
+            _ = inbox.handOver()
+            inbox.finish(
                 .failed(
                     AMQPError(
                         .consumerCancelled,
