@@ -113,7 +113,16 @@ extension ChannelCore {
 
     private func requireOpen(_ connectionFailure: AMQPError?) throws(AMQPError) {
         if let failure = self.failure ?? connectionFailure { throw failure.withSafeRetry }
+        guard self.machine.isOpen else { throw Self.closing }
     }
+
+    /// After `channel.close` nothing may follow on the channel: RabbitMQ would close the connection (504).
+    static let closing = AMQPError(
+        .channelClosed,
+        "the channel is being closed",
+        scope: .channel,
+        isSafeToRetry: true
+    )
 
     private static let alreadySettled = AMQPError(.alreadySettled, isSafeToRetry: true)
 }
@@ -149,6 +158,7 @@ extension ChannelCore {
         token: UInt32
     ) throws(AMQPError) -> PublishAttempt {
         if let failure = self.failure { throw failure.withSafeRetry }
+        guard self.machine.isOpen else { throw Self.closing }
         try state.requireOpen()
         guard state.fill.count < state.writeBufferSize, state.blockedReason == nil, !self.isFlowStopped else {
             return .noRoom

@@ -417,7 +417,7 @@ extension ChannelCore {
                 self.machine.expect(reply, or: replies.dropFirst().first, waiter: token) != nil
             else {
                 state.fill.truncate(to: start)
-                throw AMQPError(.channelClosed, "the channel is being closed", scope: .channel, isSafeToRetry: true)
+                throw Self.closing
             }
             prepare(self)
             return state.scheduleFlush()
