@@ -50,13 +50,23 @@ extension ConnectionDriver {
     ) async throws(AMQPError) -> ConnectionDriver {
         let socket: StreamSocket
         do throws(NetworkError) {
-            socket = try await Connector.connect(
-                host: address.host,
-                port: address.port,
-                deadline: deadline,
-                on: loop,
-                options: SocketOptions(configuration)
-            )
+            let options = SocketOptions(configuration)
+            if let path = address.unixPath {
+                socket = try await Connector.connect(
+                    to: .unix(path: path),
+                    deadline: deadline,
+                    on: loop,
+                    options: options
+                )
+            } else {
+                socket = try await Connector.connect(
+                    host: address.host,
+                    port: address.port,
+                    deadline: deadline,
+                    on: loop,
+                    options: options
+                )
+            }
         } catch {
             throw AMQPError(error)
         }
