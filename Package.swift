@@ -20,6 +20,7 @@ let package = Package(
     products: [
         .library(name: "EpollNetworking", targets: ["EpollNetworking"]),
         .library(name: "AMQP091", targets: ["AMQP091"]),
+        .library(name: "AMQP091Testing", targets: ["AMQP091Testing"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
@@ -36,6 +37,11 @@ let package = Package(
             dependencies: ["AMQP091Protocol", "AMQP091Wire", "EpollNetworking", logging, deque, system],
             swiftSettings: settings
         ),
+        .target(
+            name: "AMQP091Testing",
+            dependencies: ["AMQP091", "AMQP091Wire", "EpollNetworking", deque, system],
+            swiftSettings: settings
+        ),
         .executableTarget(name: "AMQP091Codegen", dependencies: [], swiftSettings: settings),
 
         .testTarget(name: "EpollNetworkingTests", dependencies: ["EpollNetworking", system], swiftSettings: settings),
@@ -49,7 +55,16 @@ let package = Package(
             dependencies: ["AMQP091Protocol", "AMQP091Wire"],
             swiftSettings: settings
         ),
-        .testTarget(name: "AMQP091Tests", dependencies: ["AMQP091", "AMQP091Wire"], swiftSettings: settings),
+        .testTarget(
+            name: "AMQP091Tests",
+            dependencies: ["AMQP091", "AMQP091Wire", "AMQP091Testing"],
+            swiftSettings: settings
+        ),
+        .testTarget(
+            name: "AMQP091TestingTests",
+            dependencies: ["AMQP091Testing", "AMQP091", "AMQP091Wire", "EpollNetworking"],
+            swiftSettings: settings
+        ),
         .testTarget(name: "IntegrationTests", dependencies: ["AMQP091"], swiftSettings: settings),
     ],
     swiftLanguageModes: [.v6]

@@ -3,9 +3,11 @@
 #define _GNU_SOURCE
 #include "CEpoll.h"
 
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <sys/un.h>
@@ -35,6 +37,15 @@ ptrdiff_t cepoll_send_vectors(int descriptor, const struct iovec *vectors, size_
 int cepoll_stream_socket(int family) {
     int descriptor = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     return descriptor < 0 ? -errno : descriptor;
+}
+
+int cepoll_socketpair(int *descriptors) {
+    return socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, descriptors) < 0 ? -errno : 0;
+}
+
+int cepoll_unsent(int descriptor) {
+    int count = 0;
+    return ioctl(descriptor, SIOCOUTQ, &count) < 0 ? -errno : count;
 }
 
 int cepoll_connect(int descriptor, const void *address, unsigned length) {

@@ -5,19 +5,27 @@
 
 /// Where a broker listens.
 public struct AMQPServerAddress: Hashable, Sendable, CustomStringConvertible {
-    /// The host name or address.
+    /// The host name or address; not used with a Unix socket.
     public var host: String
-    /// The port, 1...65535.
+    /// The port, 1...65535; not used with a Unix socket.
     public var port: UInt16
+    /// The path of a Unix socket, at most 107 octets; nil for a host and a port.
+    public var unixPath: String?
 
     /// A host and a port.
     public static func host(_ host: String, port: UInt16 = 5672) -> AMQPServerAddress {
         AMQPServerAddress(host: host, port: port)
     }
 
-    /// `host:port`, an IPv6 address in brackets.
+    /// A Unix socket in the file system of this machine.
+    public static func unix(path: String) -> AMQPServerAddress {
+        AMQPServerAddress(host: "localhost", port: 5672, unixPath: path)
+    }
+
+    /// `host:port`, an IPv6 address in brackets; `unix:` and the path of a Unix socket.
     public var description: String {
-        self.host.contains(":") ? "[\(self.host)]:\(self.port)" : "\(self.host):\(self.port)"
+        if let path = self.unixPath { return "unix:\(path)" }
+        return self.host.contains(":") ? "[\(self.host)]:\(self.port)" : "\(self.host):\(self.port)"
     }
 }
 
@@ -83,7 +91,7 @@ public struct AMQPClientConfiguration: Hashable, Sendable {
     /// - Throws: ``AMQPError`` with code `.invalidConfiguration` that names the wrong part.
     public init(uri: String) throws(AMQPError) {
         let parsed = try AMQPURI(uri)
-        self.init(addresses: [.host(parsed.host, port: parsed.port)])
+        self.init(addresses: [parsed.unixPath.map { .unix(path: $0) } ?? .host(parsed.host, port: parsed.port)])
         self.virtualHost = parsed.virtualHost
         self.authentication = .plain(username: parsed.username, password: parsed.password)
         for parameter in parsed.parameters {
@@ -119,6 +127,10 @@ public struct AMQPClientConfiguration: Hashable, Sendable {
         }
         try require(!self.addresses.isEmpty, "no broker address is given")
         try require(self.addresses.allSatisfy { $0.port > 0 }, "a port is 0; ports are 1 to 65535")
+        try require(
+            self.addresses.allSatisfy { 1...107 ~= ($0.unixPath ?? "/").utf8.count },
+            "the path of a Unix socket is not 1 to 107 octets"
+        )
         try require(self.frameMax >= 8192, "frameMax is below 8192, the least RabbitMQ accepts")
         try require(self.channelMax >= 1, "channelMax is 0; it is at least 1")
         try require(self.connectTimeout > .zero, "connectTimeout is not above zero")

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Protocol
 public import AMQP091Wire
-import EpollNetworking
+package import EpollNetworking
 public import Logging
 
 // AMQPConnection: one connection to one broker, as applications use it.
@@ -73,6 +73,31 @@ public final class AMQPConnection: Sendable {
         logger: Logger? = nil
     ) async throws(AMQPError) -> AMQPConnection {
         AMQPConnection(driver: try await ConnectionDriver.connect(configuration, logger: logger))
+    }
+
+    /// Logs in over a socket that is connected already, whatever addresses the configuration names.
+    ///
+    /// The socket belongs to the connection from here on, also when this throws.
+    package static func connect(
+        over socket: StreamSocket,
+        _ configuration: AMQPClientConfiguration,
+        logger: Logger? = nil
+    ) async throws(AMQPError) -> AMQPConnection {
+        do throws(AMQPError) {
+            try configuration.validate()
+        } catch {
+            socket.close()
+            throw error
+        }
+        let driver = try await ConnectionDriver.login(
+            over: socket,
+            named: "socket \(socket.descriptor)",
+            configuration,
+            loop: EventLoopGroup.shared.next(),
+            deadline: MonotonicTime.now.advanced(by: configuration.connectTimeout),
+            logger: logger ?? Logger(label: "amqp091", factory: { _ in SwiftLogNoOpLogHandler() })
+        )
+        return AMQPConnection(driver: driver)
     }
 
     /// Opens a channel: `channel.open` (20, 10).

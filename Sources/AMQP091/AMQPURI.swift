@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // AMQPURI: reads amqp://user:password@host:port/vhost?heartbeat=10 as RabbitMQ's URI specification has it.
+// A Unix socket is named by amqp+unix://user:password@%2Frun%2Fbroker.sock/vhost: its path, percent-encoded, in the
+// place of the host.
 // Not here: what the parts mean for a connection (AMQPClientConfiguration).
 // Error texts name the part that is wrong and never show the user name or the password.
 
-/// The parts of an `amqp://` URI, percent-decoded.
+/// The parts of an `amqp://` or `amqp+unix://` URI, percent-decoded.
 public struct AMQPURI: Hashable, Sendable {
     /// The host name or address; IPv6 literals without their brackets.
     public var host = "localhost"
     /// The port, 1...65535.
     public var port: UInt16 = 5672
+    /// The absolute path of a Unix socket, from `amqp+unix://`; nil for a host and a port.
+    public var unixPath: String?
     /// The user name.
     public var username = "guest"
     /// The password.
@@ -36,9 +40,9 @@ public struct AMQPURI: Hashable, Sendable {
             throw Self.invalid("no scheme: it starts with amqp://")
         }
         let scheme = String(decoding: octets[..<schemeEnd], as: UTF8.self).lowercased()
-        guard scheme == "amqp" else {
+        guard scheme == "amqp" || scheme == "amqp+unix" else {
             if scheme == "amqps" { throw Self.invalid("amqps:// needs TLS, which this build does not have") }
-            throw Self.invalid("the scheme is not amqp")
+            throw Self.invalid("the scheme is not amqp or amqp+unix")
         }
         var rest = octets[(schemeEnd + 3)...]
         if let fragment = rest.firstIndex(of: UInt8(ascii: "#")) {
@@ -66,7 +70,15 @@ public struct AMQPURI: Hashable, Sendable {
                 self.username = try Self.decode(userInfo, part: "user name")
             }
         }
-        try self.readAuthority(rest)
+        if scheme == "amqp" { try self.readAuthority(rest) } else { try self.readPath(rest) }
+    }
+
+    private mutating func readPath(_ authority: ArraySlice<UInt8>) throws(AMQPError) {
+        let path = try Self.decode(authority, part: "path of the socket")
+        guard path.utf8.first == UInt8(ascii: "/") else {
+            throw Self.invalid("the path of the socket is not absolute; write / as %2F")
+        }
+        self.unixPath = path
     }
 
     private mutating func readAuthority(_ authority: ArraySlice<UInt8>) throws(AMQPError) {
@@ -156,7 +168,12 @@ public struct AMQPURI: Hashable, Sendable {
 extension AMQPURI: CustomStringConvertible {
     /// The URI without its password.
     public var description: String {
+        let virtualHost = self.virtualHost == "/" ? "%2f" : self.virtualHost
+        if let path = self.unixPath {
+            let name = path.split(separator: "/", omittingEmptySubsequences: false).joined(separator: "%2F")
+            return "amqp+unix://\(self.username):***@\(name)/\(virtualHost)"
+        }
         let name = self.host.contains(":") ? "[\(self.host)]" : self.host
-        return "amqp://\(self.username):***@\(name):\(self.port)/\(self.virtualHost == "/" ? "%2f" : self.virtualHost)"
+        return "amqp://\(self.username):***@\(name):\(self.port)/\(virtualHost)"
     }
 }

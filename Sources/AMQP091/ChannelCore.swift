@@ -18,6 +18,8 @@ final class ChannelCore: @unchecked Sendable {
     // MARK: guarded by the connection's lock
 
     var machine = ChannelStateMachine<UInt32>()
+    /// A copy of `!machine.isOpen`, which every message asks for: nothing but the close itself may be sent.
+    @exclusivity(unchecked) private(set) var isClosing = false
     /// Publishes unconfirmed; empty while confirms are off.
     @exclusivity(unchecked) var confirms = ConfirmRing(capacity: 16)
     @exclusivity(unchecked) var hasConfirms = false
@@ -58,12 +60,22 @@ final class ChannelCore: @unchecked Sendable {
     }
 }
 
+extension ChannelCore {
+    /// Tells the machine of an event, and keeps what every message asks of it beside it.
+    ///
+    /// Under the lock.
+    func withMachine<Result>(_ event: (inout ChannelStateMachine<UInt32>) -> Result) -> Result {
+        defer { self.isClosing = !self.machine.isOpen }
+        return event(&self.machine)
+    }
+}
+
 // MARK: settling
 
 extension ChannelCore {
     func acknowledge(_ tag: UInt64, multiple: Bool) throws(AMQPError) {
         let kick = try self.driver.state.withLock { state throws(AMQPError) -> Kick in
-            guard self.failure == nil, state.failure == nil else { throw self.closed(state.failure) }
+            guard !self.isClosing, self.failure == nil, state.failure == nil else { throw self.closed(state.failure) }
             let isNew = multiple ? self.acks.settle(upTo: tag) : self.acks.settle(tag)
             guard isNew else { throw Self.alreadySettled }
             guard !self.hasUnsentAcks else { return .none }
@@ -76,7 +88,7 @@ extension ChannelCore {
 
     func refuse(_ tag: UInt64, multiple: Bool, requeue: Bool) throws(AMQPError) {
         let kick = try self.driver.state.withLock { state throws(AMQPError) -> Kick in
-            guard self.failure == nil, state.failure == nil else { throw self.closed(state.failure) }
+            guard !self.isClosing, self.failure == nil, state.failure == nil else { throw self.closed(state.failure) }
             guard multiple ? self.acks.reject(upTo: tag) : self.acks.reject(tag) else { throw Self.alreadySettled }
             // Acknowledgements given before this call go out before it: a multiple must not take them along.
             if multiple { self.appendAcks(to: &state.fill) }
@@ -113,8 +125,16 @@ extension ChannelCore {
 
     /// Why nothing can be sent any more.
     private func closed(_ connectionFailure: AMQPError?) -> AMQPError {
-        (self.failure ?? connectionFailure ?? ConnectionDriver.closedByUs).withSafeRetry
+        (self.failure ?? connectionFailure)?.withSafeRetry ?? Self.closing
     }
+
+    /// After `channel.close` nothing may follow on the channel: RabbitMQ would close the connection (504).
+    static let closing = AMQPError(
+        .channelClosed,
+        "the channel is being closed",
+        scope: .channel,
+        isSafeToRetry: true
+    )
 
     private static let alreadySettled = AMQPError(.alreadySettled, isSafeToRetry: true)
 }
@@ -194,10 +214,10 @@ extension ChannelCore {
         properties: BasicProperties,
         token: UInt32
     ) throws(AMQPError) -> PublishAttempt {
-        guard self.failure == nil, state.failure == nil, !state.isClosing else {
+        guard !self.isClosing, self.failure == nil, state.failure == nil, !state.isClosing else {
             if let failure = self.failure { throw failure.withSafeRetry }
             try state.requireOpen()
-            return .noRoom
+            throw Self.closing
         }
         guard state.fill.count < state.writeBufferSize, state.blockedReason == nil, !self.isFlowStopped else {
             return .noRoom

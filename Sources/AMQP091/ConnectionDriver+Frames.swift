@@ -144,7 +144,7 @@ extension ConnectionDriver {
     private func received(_ method: Method, octets: RawSpan, on core: ChannelCore) throws(WireError) {
         // Confirms that came before this method are settled before it: a return or a close must not overtake them.
         self.settlePendingConfirms()
-        switch self.state.withLock({ _ in core.machine.received(method) }) {
+        switch self.state.withLock({ _ in core.withMachine { $0.received(method) } }) {
         case .ignore, .swallow(.basicGetEmpty): break
         case .swallow(let reply):
             switch reply {
@@ -160,7 +160,10 @@ extension ConnectionDriver {
             }
         case .flow(let active): self.receivedFlow(active, on: core)
         case .cancelledByBroker(let tag):
-            core.removeConsumer(tag)?.finish(
+            guard let inbox = core.removeConsumer(tag) else { break }
+            // What came before the cancel, perhaps in the same read, is delivered before the end.
+            _ = inbox.handOver()
+            inbox.finish(
                 .failed(
                     AMQPError(
                         .consumerCancelled,
@@ -253,7 +256,7 @@ extension ConnectionDriver {
 
     private func receivedContent(_ type: FrameType, _ payload: RawSpan, on core: ChannelCore) throws(WireError) {
         guard var content = core.assembling else {
-            let isClosing = self.state.withLock { _ in !core.machine.isOpen }
+            let isClosing = self.state.withLock { _ in core.isClosing }
             if !isClosing { self.violated(.unexpectedFrame, "a content without its method") }
             return
         }

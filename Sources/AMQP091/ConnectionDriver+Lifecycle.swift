@@ -50,16 +50,45 @@ extension ConnectionDriver {
     ) async throws(AMQPError) -> ConnectionDriver {
         let socket: StreamSocket
         do throws(NetworkError) {
-            socket = try await Connector.connect(
-                host: address.host,
-                port: address.port,
-                deadline: deadline,
-                on: loop,
-                options: SocketOptions(configuration)
-            )
+            let options = SocketOptions(configuration)
+            if let path = address.unixPath {
+                socket = try await Connector.connect(
+                    to: .unix(path: path),
+                    deadline: deadline,
+                    on: loop,
+                    options: options
+                )
+            } else {
+                socket = try await Connector.connect(
+                    host: address.host,
+                    port: address.port,
+                    deadline: deadline,
+                    on: loop,
+                    options: options
+                )
+            }
         } catch {
             throw AMQPError(error)
         }
+        return try await Self.login(
+            over: socket,
+            named: address.description,
+            configuration,
+            loop: loop,
+            deadline: deadline,
+            logger: logger
+        )
+    }
+
+    /// Logs in over a connected socket, which it takes over also when it throws.
+    static func login(
+        over socket: StreamSocket,
+        named address: String,
+        _ configuration: AMQPClientConfiguration,
+        loop: EventLoop,
+        deadline: MonotonicTime,
+        logger: Logger
+    ) async throws(AMQPError) -> ConnectionDriver {
         let driver: ConnectionDriver
         do throws(AMQPError) {
             driver = try ConnectionDriver(socket: socket, loop: loop, configuration: configuration, logger: logger)
@@ -397,7 +426,7 @@ extension ChannelCore {
                 self.machine.expect(reply, or: replies.dropFirst().first, waiter: token) != nil
             else {
                 state.fill.truncate(to: start)
-                throw AMQPError(.channelClosed, "the channel is being closed", scope: .channel, isSafeToRetry: true)
+                throw Self.closing
             }
             prepare(self)
             return state.scheduleFlush()
@@ -420,7 +449,7 @@ extension ChannelCore {
             _ = try await self.driver.wait(deadline: self.driver.deadline(timeout)) { state, token throws(AMQPError) in
                 if let failure = self.failure ?? state.failure { throw failure }
                 self.appendAcks(to: &state.fill)
-                switch self.machine.close(token) {
+                switch self.withMachine({ $0.close(token) }) {
                 case .send(let close):
                     // 200 and an empty text: encoding it cannot fail.
                     try? Method.channelClose(close).encodeFrame(channel: self.number, into: &state.fill)

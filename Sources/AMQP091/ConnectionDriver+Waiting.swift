@@ -23,6 +23,7 @@ extension ConnectionDriver {
         let result = await withTaskCancellationHandler {
             await withUnsafeContinuation { (waiter: Waiter) in
                 var kick = Kick.none
+                var isEarliest = false
                 var immediate: WaitResult?
                 self.state.withLock { state in
                     guard !handle.isCancelled else {
@@ -35,6 +36,7 @@ extension ConnectionDriver {
                         kick = try register(&state, token)
                         if deadline < state.armedDeadline {
                             state.armedDeadline = deadline
+                            isEarliest = true
                             // The loop sets its timer when it flushes.
                             if case .none = kick { kick = .wakeLoop }
                         }
@@ -46,6 +48,8 @@ extension ConnectionDriver {
                 }
                 if let immediate { return waiter.resume(returning: immediate) }
                 self.perform(kick)
+                // A caller that writes itself does not wake the loop, which has a timer to set.
+                if isEarliest, case .write = kick { self.loop.enqueue(self) }
             }
         } onCancel: {
             let waiter = self.state.withLock { state -> Waiter? in

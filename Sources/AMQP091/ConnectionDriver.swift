@@ -36,6 +36,8 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
     var decoder = FrameDecoder(maximumFrameSize: 64 << 10)
     var machine: ConnectionStateMachine
     var isPaused = false
+    /// The peer's end of the stream was reported: it comes once, so reading goes on until it is met.
+    private var isHangingUp = false
     /// Inboxes that got deliveries in this read.
     var touchedInboxes: [ConsumerInbox] = []
     /// Confirms decoded in this read: they are settled under one lock at its end.
@@ -198,6 +200,7 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
 
     func socketReady(_ events: ReadyEvents) {
         if events.has(.writable) { self.flush() }
+        if events.has(.ending) { self.isHangingUp = true }
         if events.has(.worthReading) { self.readIfPossible() }
     }
 
@@ -235,7 +238,7 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
                 self.heartbeat?.read(now: MonotonicTime.now.nanoseconds)
                 self.parse()
                 guard !self.isTerminated else { return }
-                if count < room.count { return self.finishRead() }
+                if count < room.count && !self.isHangingUp { return self.finishRead() }
             }
         }
         self.finishRead()

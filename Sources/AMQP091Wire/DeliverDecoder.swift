@@ -85,6 +85,7 @@ package enum DeliverDecoder {
         let header = start + methodSize + 8
         // the whole header frame up to its body size: 7 + 2 + 2 + 8
         guard octets.byteCount >= header + 19 else {
+            guard Self.mayBegin(2, in: octets, at: header) else { return .other }
             return available < maximumContiguous ? .incomplete : .other
         }
         guard Self.octet(octets, header - 1) == 0xCE, Self.octet(octets, header) == 2,
@@ -99,6 +100,7 @@ package enum DeliverDecoder {
         let bodyFrame = header + headerSize + 8
         let end = bodySize == 0 ? bodyFrame : bodyFrame + bodySize + 8
         guard octets.byteCount >= end else {
+            guard bodySize == 0 || Self.mayBegin(3, in: octets, at: bodyFrame) else { return .other }
             return end - start <= maximumContiguous ? .incomplete : .other
         }
         guard Self.octet(octets, bodyFrame - 1) == 0xCE else { return .other }
@@ -130,6 +132,13 @@ package enum DeliverDecoder {
             channel: channel,
             end: end
         )
+    }
+
+    /// Whether what is there of a frame end and the octet behind it fits; what does not is not waited for.
+    @inlinable
+    static func mayBegin(_ type: UInt8, in octets: RawSpan, at offset: Int) -> Bool {
+        (octets.byteCount < offset || Self.octet(octets, offset - 1) == 0xCE)
+            && (octets.byteCount <= offset || Self.octet(octets, offset) == type)
     }
 
     @inlinable

@@ -50,9 +50,32 @@ struct AMQPURITests {
         #expect(uri.virtualHost == row.virtualHost)
     }
 
+    static let unixRows: [(String, String, String, String)] = [
+        ("amqp+unix://%2Frun%2Fbroker.sock", "/run/broker.sock", "guest", "/"),
+        ("amqp+unix://me:p%40@%2Frun%2Fa%20b/", "/run/a b", "me", ""),
+        (
+            "AMQP+UNIX://%2f\(String(repeating: "p", count: 106))/v?heartbeat=1",
+            "/\(String(repeating: "p", count: 106))", "guest", "v"
+        ),
+    ]
+
+    @Test("A Unix socket stands in the place of the host, percent-encoded", arguments: unixRows)
+    func unix(_ text: String, _ path: String, _ user: String, _ virtualHost: String) throws {
+        let uri = try AMQPURI(text)
+        #expect(uri.unixPath == path)
+        #expect(uri.username == user)
+        #expect(uri.virtualHost == virtualHost)
+        #expect(try AMQPURI("\(uri)").unixPath == path)
+        let configuration = try AMQPClientConfiguration(uri: text)
+        #expect(configuration.addresses == [.unix(path: path)])
+        #expect("\(configuration.addresses[0])" == "unix:\(path)")
+    }
+
     static let refused = [
         "host", "http://host", "amqps://host", "amqp://host:0", "amqp://host:70000", "amqp://host:abc", "amqp://h/%xy",
         "amqp://h/%2", "amqp://::1", "amqp://[::1", "amqp://[::1]x", "amqp://h/a/b", "amqp://h#f", "amqp://h/%ff",
+        "amqp+unix://", "amqp+unix://run", "amqp+unix:///vhost", "amqp+unix://%00/",
+        "amqp+unix://%2f\(String(repeating: "p", count: 107))",
         "amqp://h?heartbeat=-1", "amqp://h?heartbeat=70000", "amqp://h?colour=red", "amqp://h?frame_max=4096",
     ]
 

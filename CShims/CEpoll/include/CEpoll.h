@@ -75,6 +75,12 @@ ptrdiff_t cepoll_send_vectors(int descriptor, const struct iovec *vectors, size_
 /// socket(2): a stream socket, non-blocking and close-on-exec.
 int cepoll_stream_socket(int family);
 
+/// socketpair(2): two connected Unix stream sockets, non-blocking and close-on-exec.
+int cepoll_socketpair(int *descriptors);
+
+/// ioctl(2) SIOCOUTQ: octets sent that the peer's side has not taken yet. Returns the number, or -errno.
+int cepoll_unsent(int descriptor);
+
 /// connect(2). -EINPROGRESS is the usual answer of a non-blocking socket.
 int cepoll_connect(int descriptor, const void *address, unsigned length);
 

@@ -20,9 +20,13 @@ package struct ReadyEvents: OptionSet, Sendable {
     /// Octets may still wait to be read.
     package static let hangup = ReadyEvents(rawValue: UInt32(cepoll_hup) | UInt32(cepoll_rdhup))
     package static let error = ReadyEvents(rawValue: UInt32(cepoll_err))
+    /// The end of one direction or of both, or an error.
+    package static let ending = ReadyEvents(
+        rawValue: UInt32(cepoll_hup) | UInt32(cepoll_rdhup) | UInt32(cepoll_err)
+    )
     /// Readable, or an end of some kind, which a read tells apart.
     package static let worthReading = ReadyEvents(
-        rawValue: UInt32(cepoll_in) | UInt32(cepoll_hup) | UInt32(cepoll_rdhup) | UInt32(cepoll_err)
+        rawValue: Self.readable.rawValue | Self.ending.rawValue
     )
     /// The loop ends: the last call.
     ///

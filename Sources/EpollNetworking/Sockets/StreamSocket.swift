@@ -69,6 +69,16 @@ import Synchronization
         _ = cepoll_close(self.descriptor)
     }
 
+    /// Two sockets connected with each other, without an address.
+    package static func pair() throws(SystemError) -> (StreamSocket, StreamSocket) {
+        var descriptors: [CInt] = [-1, -1]
+        try SystemCall.checking("socketpair") { cepoll_socketpair(&descriptors) }
+        return (StreamSocket(owning: descriptors[0]), StreamSocket(owning: descriptors[1]))
+    }
+
+    /// Octets handed to the kernel that the peer has not read (Unix sockets) or not acknowledged (TCP).
+    package var unsentCount: Int { max(0, Int(cepoll_unsent(self.descriptor))) }
+
     /// Takes the error the kernel keeps for this socket.
     package func takePendingError() -> SystemError? {
         let code = cepoll_pending_error(self.descriptor)

@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0
+package import AMQP091
+package import AMQP091Wire
+import EpollNetworking
+
+// ScriptedBroker: the far end of one connection that does what a test tells it, no more: expect, send, misbehave.
+// It knows frames, not rules: nothing is answered by itself. Every expectation has a deadline and fails with the whole
+// dialogue. It talks over a socket pair; no port, no thread but its own loop's.
+// Here: life and expectations. ScriptedBroker+Sending: what it says and how it misbehaves; +Login: whole dialogues.
+
+/// The far end of one connection, told by a test what to expect and what to say.
+package final class ScriptedBroker: Sendable {
+    /// A frame from the client.
+    package enum Received: Equatable, Sendable {
+        case protocolHeader([UInt8])
+        case method(Method)
+        case header(ContentHeader)
+        case body([UInt8])
+        case heartbeat
+    }
+
+    /// A publish from the client, put together.
+    package struct Publish: Equatable, Sendable {
+        package var method: Basic.Publish
+        package var properties: BasicProperties
+        package var body: [UInt8]
+    }
+
+    struct State: Sendable {
+        var dialogue = Dialogue()
+        var held: [UInt8]?
+        var pieceSize: Int?
+        var frameMaximum = 131_072
+        /// Octets of the client's protocol header are read as such.
+        var hasGreeted = false
+    }
+
+    let link: ScriptedLink
+    let state = Locked(State())
+    private let client: Locked<StreamSocket?>
+    private let loop: EventLoop
+    /// How long an expectation waits.
+    package let patience: Duration
+
+    private init(patience: Duration) throws {
+        let (ours, theirs) = try StreamSocket.pair()
+        self.loop = try EventLoop(name: "scripted")
+        self.link = ScriptedLink(socket: ours, loop: self.loop)
+        self.client = Locked(theirs)
+        self.patience = patience
+        self.link.start()
+    }
+
+    /// Runs `body` with a broker whose client end is not taken yet, and drops the link afterwards.
+    ///
+    /// - Parameters:
+    ///   - patience: How long each expectation waits.
+    ///   - body: Gets the broker.
+    /// - Returns: What `body` returns.
+    /// - Throws: What `body` throws.
+    package static func withBroker<Result>(
+        patience: Duration = .seconds(10),
+        _ body: (ScriptedBroker) async throws -> Result
+    ) async throws -> Result {
+        let broker = try ScriptedBroker(patience: patience)
+        defer { broker.loop.shutdown() }
+        return try await body(broker)
+    }
+
+    /// Connects a client to this broker; the script has to answer meanwhile.
+    package func connect(
+        _ configuration: AMQPClientConfiguration = AMQPClientConfiguration()
+    ) async throws -> AMQPConnection {
+        guard let socket = self.client.withLock({ $0.take() }) else {
+            throw self.failure("one client", "a second")
+        }
+        return try await AMQPConnection.connect(over: socket, configuration)
+    }
+
+    // MARK: expectations
+
+    /// The next method, which must be of this type, such as `Queue.Declare.self`.
+    ///
+    /// Heartbeats before it are passed over.
+    @discardableResult
+    package func expect<Arguments>(_ type: Arguments.Type, on channel: UInt16? = nil) async throws -> Arguments {
+        let expected = channel.map { "\(type) on channel \($0)" } ?? "\(type)"
+        let (frame, number) = try await self.nextButHeartbeat(expected)
+        guard case .method(let method) = frame, channel == nil || channel == number,
+            let arguments = Mirror(reflecting: method).children.first?.value as? Arguments
+        else { throw self.failure(expected, Self.text(frame, number)) }
+        return arguments
+    }
+
+    /// The next method, which must be this one.
+    @discardableResult
+    package func expect(_ id: MethodID, on channel: UInt16? = nil) async throws -> Method {
+        let (method, number) = try await self.expectMethod()
+        guard method.id == id, channel == nil || channel == number else {
+            throw self.failure("\(id)", Self.text(.method(method), number))
+        }
+        return method
+    }
+
+    /// The next method, whatever it is.
+    package func expectMethod() async throws -> (method: Method, channel: UInt16) {
+        let (frame, number) = try await self.nextButHeartbeat("a method")
+        guard case .method(let method) = frame else { throw self.failure("a method", Self.text(frame, number)) }
+        return (method, number)
+    }
+
+    /// A whole publish.
+    package func expectPublish(on channel: UInt16? = nil) async throws -> Publish {
+        let method = try await self.expect(Basic.Publish.self, on: channel)
+        let (frame, number) = try await self.nextButHeartbeat("a content header")
+        guard case .header(let header) = frame else { throw self.failure("a content header", Self.text(frame, number)) }
+        var body: [UInt8] = []
+        while UInt64(body.count) < header.bodySize {
+            let (frame, number) = try await self.nextButHeartbeat("a body frame")
+            guard case .body(let octets) = frame else { throw self.failure("a body frame", Self.text(frame, number)) }
+            body += octets
+        }
+        return Publish(method: method, properties: header.properties, body: body)
+    }
+
+    /// A heartbeat as the very next frame.
+    package func expectHeartbeat() async throws {
+        let (frame, number) = try await self.next("a heartbeat")
+        guard frame == .heartbeat else { throw self.failure("a heartbeat", Self.text(frame, number)) }
+    }
+
+    /// The eight octets that begin a connection.
+    package func expectProtocolHeader() async throws {
+        let (frame, number) = try await self.next("the protocol header")
+        guard frame == .protocolHeader(Frame.protocolHeader) else {
+            throw self.failure("the protocol header", Self.text(frame, number))
+        }
+    }
+
+    /// The end of the link, with nothing but heartbeats before it.
+    package func expectEnd() async throws {
+        let deadline = MonotonicTime.now + self.patience
+        while let (frame, number) = try await self.nextOrEnd("the end of the link", deadline) {
+            guard frame == .heartbeat else { throw self.failure("the end of the link", Self.text(frame, number)) }
+        }
+    }
+
+    /// The end of the link, whatever comes before it.
+    package func drain() async throws {
+        let deadline = MonotonicTime.now + self.patience
+        while try await self.nextOrEnd("the end of the link", deadline) != nil {}
+    }
+
+    private func nextButHeartbeat(_ expected: String) async throws -> (Received, UInt16) {
+        while true {
+            let next = try await self.next(expected)
+            if next.0 != .heartbeat { return next }
+        }
+    }
+
+    /// The next frame, whatever it is.
+    package func next(_ expected: String = "a frame") async throws -> (Received, UInt16) {
+        let deadline = MonotonicTime.now + self.patience
+        guard let next = try await self.nextOrEnd(expected, deadline) else {
+            throw self.failure(expected, "the end of the link")
+        }
+        return next
+    }
+
+    private func nextOrEnd(_ expected: String, _ deadline: MonotonicTime) async throws -> (Received, UInt16)? {
+        while true {
+            var count = 0
+            var end: ScriptedLink.End?
+            let found = self.link.take { octets, reason in
+                let frame = Swift.Result { try self.decode(&octets) }
+                count = octets.count
+                end = reason
+                return frame
+            }
+            let frame: (Received, UInt16)?
+            do { frame = try found.get() } catch { throw self.failure(expected, "octets that are no frame: \(error)") }
+            if let frame {
+                self.state.withLock { $0.dialogue.client(Self.text(frame.0, frame.1)) }
+                return frame
+            }
+            if end != nil {
+                self.state.withLock { $0.dialogue.client("(end)") }
+                guard count == 0 else { throw self.failure(expected, "the end of the link in the middle of a frame") }
+                return nil
+            }
+            guard await self.link.waitForMore(than: count, until: deadline) else {
+                throw self.failure(expected, Task.isCancelled ? "cancellation" : "nothing for \(self.patience)")
+            }
+        }
+    }
+
+    private func decode(_ octets: inout [UInt8]) throws -> (Received, UInt16)? {
+        if !self.state.withLock({ $0.hasGreeted }) {
+            guard octets.count >= 8 else { return nil }
+            self.state.withLock { $0.hasGreeted = true }
+            defer { octets.removeFirst(8) }
+            return (.protocolHeader(Array(octets[..<8])), 0)
+        }
+        guard let (received, channel, end) = try Self.firstFrame(in: octets.span.bytes) else { return nil }
+        octets.removeFirst(end)
+        return (received, channel)
+    }
+
+    private static func firstFrame(in span: RawSpan) throws -> (Received, channel: UInt16, end: Int)? {
+        let decoder = FrameDecoder(maximumFrameSize: Int(UInt32.max))
+        guard let frame = try decoder.next(in: span, from: 0) else { return nil }
+        let payload = span.extracting(frame.payload)
+        let received: Received =
+            switch frame.type {
+            case .method: .method(try Method.decode(payload))
+            case .header: .header(try ContentHeader.decode(payload))
+            case .body: .body(payload.withUnsafeBytes { Array($0) })
+            case .heartbeat: .heartbeat
+            }
+        return (received, frame.channel.rawValue, frame.end)
+    }
+
+    static func text(_ frame: Received, _ channel: UInt16) -> String {
+        switch frame {
+        case .protocolHeader(let octets): "protocol header \(octets)"
+        case .method(let method): "\(channel): \(method.dialogueText)"
+        case .header(let header): "\(channel): header of \(header.bodySize) octets"
+        case .body(let octets): "\(channel): body of \(octets.count) octets"
+        case .heartbeat: "heartbeat"
+        }
+    }
+
+    func failure(_ expected: String, _ found: String) -> ScriptFailure {
+        ScriptFailure(expected: expected, found: found, dialogue: self.state.withLock { $0.dialogue.text })
+    }
+
+    /// Both sides so far, in order.
+    package var dialogue: String { self.state.withLock { $0.dialogue.text } }
+}

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+import EpollNetworking
+
+// ScriptedLink: the broker's end of the socket of a ScriptedBroker: octets in, octets out, in pieces of any size.
+// Reads up to a bound and stops; a task waits for more by a token that readiness, the deadline or cancellation resolves.
+// Octets go out piece by piece: with `drained` each piece waits until the peer has read the one before, so the peer's
+// reads end exactly where the pieces do.
+
+final class ScriptedLink: SocketHandler, LoopWork, @unchecked Sendable {
+    /// What is queued to go out.
+    enum Item {
+        case octets([UInt8])
+        /// Ends the sending half in order.
+        case finish
+        /// Closes the socket; with octets unread the peer sees a reset.
+        case close
+    }
+
+    /// Why there are no more octets.
+    enum End: Equatable {
+        case endOfStream
+        case failed(String)
+    }
+
+    private struct State {
+        var inbound: [UInt8] = []
+        var end: End?
+        var isPaused = false
+        var waiters: [UInt64: UnsafeContinuation<Bool, Never>] = [:]
+        var nextWaiter: UInt64 = 0
+        var cancelled: Set<UInt64> = []
+        var outbound: [Item] = []
+        var waitsForPeer = false
+        var isScheduled = false
+    }
+
+    private static let inboundBound = 64 << 20
+
+    let loop: EventLoop
+    private let socket: StreamSocket
+    private let state = Locked(State())
+    private var registration: RegistrationID?  // loop thread only
+    private var partial: ArraySlice<UInt8> = []  // loop thread only
+    private var isClosed = false  // loop thread only
+
+    init(socket: StreamSocket, loop: EventLoop) {
+        self.socket = socket
+        self.loop = loop
+    }
+
+    func start() {
+        self.loop.execute { [self] in
+            self.registration = try? self.loop.register(self.socket.descriptor, handler: self)
+            if self.registration == nil { self.ended(.failed("the socket cannot be registered")) }
+        }
+    }
+
+    // MARK: reading
+
+    func socketReady(_ events: ReadyEvents) {
+        if events.contains(.loopStopped) {
+            self.registration = nil
+            return self.closeNow()
+        }
+        if events.contains(.writable) { self.write() }
+        if !events.isDisjoint(with: [.readable, .hangup, .error]) { self.read() }
+    }
+
+    private func read() {
+        var buffer = [UInt8](repeating: 0, count: 64 << 10)
+        while !self.isClosed {
+            let mayRead = self.state.withLock { !$0.isPaused && $0.inbound.count < Self.inboundBound && $0.end == nil }
+            guard mayRead else { return }
+            let result = buffer.withUnsafeMutableBytes { self.socket.read(into: $0) }
+            switch result {
+            case .count(let count): self.wake { $0.inbound.append(contentsOf: buffer[..<count]) }
+            case .wouldBlock: return
+            case .endOfStream: return self.ended(.endOfStream)
+            case .failed(let error): return self.ended(.failed("\(error)"))
+            }
+        }
+    }
+
+    private func ended(_ end: End) { self.wake { $0.end = $0.end ?? end } }
+
+    private func wake(_ change: (inout State) -> Void) {
+        let waiters = self.state.withLock { state in
+            change(&state)
+            defer { state.waiters = [:] }
+            return Array(state.waiters.values)
+        }
+        for waiter in waiters { waiter.resume(returning: true) }
+    }
+
+    /// Stops or goes on reading: a peer that does not read lets the other side's writes pile up.
+    func setPaused(_ paused: Bool) {
+        self.state.withLock { $0.isPaused = paused }
+        if !paused { self.loop.execute { self.read() } }
+    }
+
+    /// Looks at what came, and takes from it what `body` says.
+    func take<Result>(_ body: (inout [UInt8], End?) -> Result) -> Result {
+        let (result, wasFull) = self.state.withLock { state in
+            let wasFull = state.inbound.count >= Self.inboundBound
+            return (body(&state.inbound, state.end), wasFull)
+        }
+        if wasFull { self.loop.execute { self.read() } }
+        return result
+    }
+
+    /// Waits until something has come since `body` last looked; false when the deadline passed or the task was cancelled.
+    func waitForMore(than count: Int, until deadline: MonotonicTime) async -> Bool {
+        let token = self.state.withLock { state in
+            state.nextWaiter += 1
+            return state.nextWaiter
+        }
+        let timer = LinkTimer(link: self, token: token)
+        return await withTaskCancellationHandler {
+            await withUnsafeContinuation { continuation in
+                let immediate = self.state.withLock { state -> Bool? in
+                    if state.cancelled.remove(token) != nil { return false }
+                    if state.inbound.count != count || state.end != nil { return true }
+                    state.waiters[token] = continuation
+                    return nil
+                }
+                if let immediate { return continuation.resume(returning: immediate) }
+                self.loop.execute { timer.start(at: deadline) }
+            }
+        } onCancel: {
+            self.giveUp(token, isCancellation: true)
+        }
+    }
+
+    fileprivate func giveUp(_ token: UInt64, isCancellation: Bool = false) {
+        let waiter = self.state.withLock { state in
+            let waiter = state.waiters.removeValue(forKey: token)
+            if waiter == nil, isCancellation { state.cancelled.insert(token) }
+            return waiter
+        }
+        waiter?.resume(returning: false)
+    }
+
+    fileprivate func isWaiting(_ token: UInt64) -> Bool { self.state.withLock { $0.waiters[token] != nil } }
+
+    // MARK: writing
+
+    /// Queues items in order.
+    ///
+    /// Any thread.
+    func send(_ items: [Item], drained: Bool) {
+        let isNew = self.state.withLock { state in
+            state.outbound += items
+            state.waitsForPeer = drained
+            defer { state.isScheduled = true }
+            return !state.isScheduled
+        }
+        if isNew { self.loop.enqueue(self) }
+    }
+
+    func runOnLoop() {
+        self.state.withLock { $0.isScheduled = false }
+        self.write()
+    }
+
+    private func write() {
+        while !self.isClosed {
+            while !self.partial.isEmpty {
+                let result = self.partial.withUnsafeBytes { self.socket.write($0) }
+                switch result {
+                case .count(let count): self.partial = self.partial.dropFirst(count)
+                case .wouldBlock: return
+                case .endOfStream: return self.ended(.endOfStream)
+                // A peer that has closed already: what it sent before is still to be read.
+                case .failed: self.partial = []
+                }
+            }
+            let waitsForPeer = self.state.withLock { $0.waitsForPeer && !$0.outbound.isEmpty }
+            // The kernel reports the socket writable each time the peer reads.
+            if waitsForPeer, self.socket.unsentCount > 0 { return }
+            let item = self.state.withLock { $0.outbound.isEmpty ? nil : $0.outbound.removeFirst() }
+            switch item {
+            case .octets(let octets): self.partial = octets[...]
+            case .finish: self.socket.finishWriting()
+            case .close: self.closeNow()
+            case nil: return
+            }
+        }
+    }
+
+    private func closeNow() {
+        guard !self.isClosed else { return }
+        self.isClosed = true
+        if let registration = self.registration.take() { self.loop.deregister(registration) }
+        self.socket.reset()
+        self.ended(.endOfStream)
+    }
+}
+
+/// Ends one wait at its deadline.
+private final class LinkTimer: LoopWork, @unchecked Sendable {
+    private let link: ScriptedLink
+    private let token: UInt64
+
+    init(link: ScriptedLink, token: UInt64) {
+        self.link = link
+        self.token = token
+    }
+
+    /// Loop thread.
+    func start(at deadline: MonotonicTime) {
+        if self.link.isWaiting(self.token) { self.link.loop.schedule(self, at: deadline) }
+    }
+
+    func runOnLoop() { self.link.giveUp(self.token) }
+}

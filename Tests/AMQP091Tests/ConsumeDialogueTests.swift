@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: Apache-2.0
+import AMQP091
+import AMQP091Testing
+import AMQP091Wire
+import Testing
+
+// ConsumeDialogueTests: consumers from consume to cancel, deliveries whole and in pieces, settling, and basic.get.
+
+@Suite("Consume", .timeLimit(.minutes(1)))
+struct ConsumeDialogueTests {
+    /// Runs `body` with a consumer that has started, and its tag.
+    static func withConsumer(
+        _ acknowledgement: AMQPAcknowledgement = .manual,
+        _ body: (ScriptedBroker, AMQPChannel, AMQPDeliveries, String) async throws -> Void
+    ) async throws {
+        try await ScriptedBroker.withChannel { broker, _, channel in
+            async let starting = channel.deliveries(from: "orders", acknowledgement: acknowledgement)
+            let consume = try await broker.expect(Basic.Consume.self, on: 1)
+            #expect(consume.queue == "orders")
+            #expect(consume.noAck == (acknowledgement == .automatic))
+            try broker.send(.basicConsumeOk(.init(consumerTag: consume.consumerTag)), on: 1)
+            try await body(broker, channel, try await starting, consume.consumerTag)
+        }
+    }
+
+    @Test("Deliveries that come in the same read as consume-ok are not missed")
+    func sameRead() async throws {
+        try await ScriptedBroker.withChannel { broker, _, channel in
+            async let starting = channel.deliveries(from: "orders")
+            let tag = try await broker.expect(Basic.Consume.self).consumerTag
+            try broker.coalescing {
+                try broker.send(.basicConsumeOk(.init(consumerTag: tag)), on: 1)
+                for number: UInt64 in 1...3 { try broker.deliver("m\(number)", tag: number, consumer: tag) }
+            }
+            var iterator = try await starting.makeAsyncIterator()
+            for number: UInt64 in 1...3 {
+                let delivery = try #require(try await iterator.next(isolation: nil))
+                #expect(delivery.body.string == "m\(number)")
+                #expect(delivery.deliveryTag == DeliveryTag(number))
+            }
+        }
+    }
+
+    @Test("A delivery cut at any octet is the same delivery")
+    func cutAnywhere() async throws {
+        try await Self.withConsumer(.automatic) { broker, _, deliveries, tag in
+            var iterator = deliveries.makeAsyncIterator()
+            let deliver = Basic.Deliver(
+                consumerTag: tag,
+                deliveryTag: DeliveryTag(1),
+                redelivered: true,
+                exchange: "logs",
+                routingKey: "info"
+            )
+            let properties = BasicProperties(headers: ["n": 1], messageID: "id")
+            let octets = try ScriptedBroker.octets(
+                of: .basicDeliver(deliver),
+                properties: properties,
+                body: Array("hello".utf8),
+                on: 1
+            )
+            for cut in 1..<octets.count {
+                broker.send(octets, cutAfter: cut, "basic.deliver")
+                let delivery = try #require(try await iterator.next(isolation: nil))
+                #expect(delivery.body.string == "hello")
+                #expect(delivery.redelivered)
+                #expect(delivery.exchange == "logs")
+                #expect(delivery.routingKey == "info")
+                #expect(try delivery.properties() == properties)
+            }
+        }
+    }
+
+    @Test("A body in several frames, and contents of two channels between each other, come out whole")
+    func pieces() async throws {
+        try await Self.withConsumer(.automatic) { broker, _, deliveries, tag in
+            var iterator = deliveries.makeAsyncIterator()
+            let deliver = Basic.Deliver(
+                consumerTag: tag,
+                deliveryTag: DeliveryTag(1),
+                redelivered: false,
+                exchange: "",
+                routingKey: ""
+            )
+            let body = (0..<100_000).map { UInt8(truncatingIfNeeded: $0) }
+            for maximum in [1000, 4096, 8192, 99_999, 131_072] {
+                let octets = try ScriptedBroker.octets(
+                    of: .basicDeliver(deliver),
+                    body: body,
+                    on: 1,
+                    frameMaximum: maximum
+                )
+                broker.sendRaw(octets)
+                let delivery = try #require(try await iterator.next(isolation: nil))
+                #expect(delivery.body.copy().array == body)
+            }
+        }
+    }
+
+    @Test("Acks of one turn are merged; the broker sees the highest with multiple")
+    func mergedAcks() async throws {
+        try await Self.withConsumer { broker, _, deliveries, tag in
+            try broker.coalescing {
+                for number: UInt64 in 1...4 { try broker.deliver("m", tag: number, consumer: tag) }
+            }
+            var iterator = deliveries.makeAsyncIterator()
+            var acked: UInt64 = 0
+            for _ in 1...4 { try await iterator.next(isolation: nil)?.ack() }
+            while acked < 4 {
+                let ack = try await broker.expect(Basic.Ack.self, on: 1)
+                #expect(ack.deliveryTag.rawValue > acked)
+                #expect(ack.multiple || ack.deliveryTag.rawValue == acked + 1)
+                acked = ack.deliveryTag.rawValue
+            }
+        }
+    }
+
+    @Test("Settling twice sends nothing the second time")
+    func settledTwice() async throws {
+        try await Self.withConsumer { broker, channel, deliveries, tag in
+            try broker.deliver("m", tag: 1, consumer: tag)
+            var iterator = deliveries.makeAsyncIterator()
+            let delivery = try #require(try await iterator.next(isolation: nil))
+            try delivery.nack(requeue: false)
+            let error = #expect(throws: AMQPError.self) { try delivery.ack() }
+            #expect(error?.code == .alreadySettled)
+            let nack = try await broker.expect(Basic.Nack.self)
+            #expect(nack == .init(deliveryTag: DeliveryTag(1), multiple: false, requeue: false))
+            async let queue = channel.declareQueue("orders")
+            try await broker.expect(Queue.Declare.self)
+            try broker.send(ChannelDialogueTests.declareOk, on: 1)
+            _ = try await queue
+        }
+    }
+
+    @Test("A cancel by the broker ends the consumer with a reason and leaves the channel usable")
+    func cancelledByBroker() async throws {
+        try await Self.withConsumer { broker, channel, deliveries, tag in
+            try broker.deliver("last", tag: 1, consumer: tag)
+            try broker.send(.basicCancel(.init(consumerTag: tag, noWait: true)), on: 1)
+            var iterator = deliveries.makeAsyncIterator()
+            #expect(try await iterator.next(isolation: nil)?.body.string == "last")
+            let error = await #expect(throws: AMQPError.self) { try await iterator.next(isolation: nil) }
+            #expect(error?.code == .consumerCancelled)
+            #expect(channel.isOpen)
+            async let queue = channel.declareQueue("orders")
+            try await broker.expect(Queue.Declare.self)
+            try broker.send(ChannelDialogueTests.declareOk, on: 1)
+            _ = try await queue
+        }
+    }
+
+    @Test("Cancelling ends the sequence after what came before cancel-ok")
+    func cancel() async throws {
+        try await Self.withConsumer { broker, channel, deliveries, tag in
+            async let cancelling: Void = channel.cancel(deliveries)
+            #expect(try await broker.expect(Basic.Cancel.self).consumerTag == tag)
+            try broker.deliver("late", tag: 1, consumer: tag)
+            try broker.send(.basicCancelOk(.init(consumerTag: tag)), on: 1)
+            try await cancelling
+            var iterator = deliveries.makeAsyncIterator()
+            #expect(try await iterator.next(isolation: nil)?.body.string == "late")
+            #expect(try await iterator.next(isolation: nil) == nil)
+        }
+    }
+
+    @Test("A task cancelled while it waits for a delivery is woken")
+    func cancelledWait() async throws {
+        try await Self.withConsumer { _, _, deliveries, _ in
+            let waiting = Task {
+                var iterator = deliveries.makeAsyncIterator()
+                return try await iterator.next(isolation: nil)?.deliveryTag
+            }
+            waiting.cancel()
+            let result = await waiting.result
+            switch result {
+            case .success(let tag): #expect(tag == nil)
+            case .failure(let error): #expect((error as? AMQPError)?.code == .cancelled)
+            }
+        }
+    }
+
+    @Test("A delivery for a consumer nobody knows goes back to its queue")
+    func unknownConsumer() async throws {
+        try await ScriptedBroker.withChannel { broker, _, _ in
+            try broker.deliver("stray", tag: 1, consumer: "nobody")
+            let nack = try await broker.expect(Basic.Nack.self, on: 1)
+            #expect(nack == .init(deliveryTag: DeliveryTag(1), multiple: false, requeue: true))
+        }
+    }
+
+    @Test("A consumer that starts after its caller gave up is cancelled again")
+    func consumeTooLate() async throws {
+        try await ScriptedBroker.withChannel { broker, _, channel in
+            let waiting = Task { _ = try await channel.deliveries(from: "orders") }
+            let tag = try await broker.expect(Basic.Consume.self).consumerTag
+            waiting.cancel()
+            let error = await #expect(throws: AMQPError.self) { try await waiting.value }
+            #expect(error?.code == .cancelled)
+            try broker.send(.basicConsumeOk(.init(consumerTag: tag)), on: 1)
+            #expect(try await broker.expect(Basic.Cancel.self).consumerTag == tag)
+            try broker.send(.basicCancelOk(.init(consumerTag: tag)), on: 1)
+        }
+    }
+
+    @Test("The end of the channel ends its consumers with the broker's words")
+    func channelClosed() async throws {
+        try await Self.withConsumer { broker, _, deliveries, _ in
+            try broker.closeChannel(.preconditionFailed, "PRECONDITION_FAILED - delivery acknowledgement timed out")
+            var iterator = deliveries.makeAsyncIterator()
+            let error = await #expect(throws: AMQPError.self) { try await iterator.next(isolation: nil) }
+            #expect(error?.code == .channelClosed)
+            #expect(error?.replyText == "PRECONDITION_FAILED - delivery acknowledgement timed out")
+        }
+    }
+
+    @Test("basic.get returns a message, or nothing when the queue is empty")
+    func get() async throws {
+        try await ScriptedBroker.withChannel { broker, _, channel in
+            async let first = channel.get("orders")
+            try await broker.expect(Basic.Get.self)
+            try broker.send(.basicGetEmpty(.init()), on: 1)
+            #expect(try await first == nil)
+            async let second = channel.get("orders")
+            try await broker.expect(Basic.Get.self)
+            let ok = Basic.GetOk(
+                deliveryTag: DeliveryTag(1),
+                redelivered: true,
+                exchange: "logs",
+                routingKey: "info",
+                messageCount: 4
+            )
+            try broker.send(.basicGetOk(ok), on: 1, body: Array("got".utf8))
+            let delivery = try #require(try await second)
+            #expect(delivery.body.string == "got")
+            #expect(delivery.routingKey == "info")
+            try delivery.ack()
+            #expect(try await broker.expect(Basic.Ack.self).deliveryTag == DeliveryTag(1))
+        }
+    }
+
+    @Test("A message got for a caller that has gone goes back to its queue")
+    func getTooLate() async throws {
+        try await ScriptedBroker.withChannel { broker, _, channel in
+            let waiting = Task { _ = try await channel.get("orders") }
+            try await broker.expect(Basic.Get.self)
+            waiting.cancel()
+            let error = await #expect(throws: AMQPError.self) { try await waiting.value }
+            #expect(error?.code == .cancelled)
+            let ok = Basic.GetOk(
+                deliveryTag: DeliveryTag(1),
+                redelivered: false,
+                exchange: "",
+                routingKey: "orders",
+                messageCount: 0
+            )
+            try broker.send(.basicGetOk(ok), on: 1, body: Array("got".utf8))
+            let nack = try await broker.expect(Basic.Nack.self)
+            #expect(nack.requeue)
+        }
+    }
+}
