@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+import Foundation
+import Subprocess
+import SystemPackage
+
+// BrokerUnderTest: the broker of a run: one somebody else runs, or a private RabbitMQ that is started here through
+// scripts/broker in a directory of its own and stopped, with everything it started, however the run ends.
+
+/// The broker of a run.
+struct BrokerUnderTest: Sendable {
+    /// Where it listens, with the credentials.
+    var uri: String
+    /// How long the start took; nil for one that ran already.
+    var startSeconds: Double?
+    /// The session its processes run in, when it was started here.
+    var usage: SessionUsage?
+
+    /// Runs an operation with a broker.
+    ///
+    /// - Parameters:
+    ///   - uri: A broker that runs; nil to start a private one.
+    ///   - interruption: Tells whether the private one must go at once.
+    ///   - say: Told what is going on before something slow begins.
+    ///   - body: The operation.
+    /// - Returns: What the operation returns.
+    /// - Throws: ``BenchFailure``, or what the operation throws.
+    static func with<Result>(
+        uri: String?,
+        interruption: Interruption,
+        say: (String) -> Void,
+        _ body: (BrokerUnderTest) async throws -> Result
+    ) async throws -> Result {
+        if let uri { return try await body(BrokerUnderTest(uri: uri)) }
+        let node = try PrivateNode()
+        let result: Swift.Result<Result, any Error>
+        do {
+            say("Starting a private RabbitMQ; where it is missing it is installed with apt-get first …")
+            let started = ContinuousClock.now
+            let uri = try await node.start()
+            let startSeconds = (ContinuousClock.now - started) / .seconds(1)
+            result = .success(
+                try await body(BrokerUnderTest(uri: uri, startSeconds: startSeconds, usage: node.usage))
+            )
+        } catch {
+            result = .failure(error)
+        }
+        // In a task of its own: it must be stopped even when this task has been cancelled.
+        await Task { await node.stop(atOnce: interruption.isUrgent) }.value
+        return try result.get()
+    }
+}
+
+/// A RabbitMQ node of this run, in a new directory under the temporary one.
+private struct PrivateNode: Sendable {
+    private let script: String
+    private let directory: String
+
+    /// Finds scripts/broker: named by the environment, or in the checkout this was built from.
+    init() throws(BenchFailure) {
+        let checkout = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+            .appendingPathComponent("../../../scripts/broker").standardizedFileURL.path
+        let script = ProcessInfo.processInfo.environment["AMQP_BENCH_BROKER_SCRIPT"] ?? checkout
+        guard FileManager.default.isExecutableFile(atPath: script) else {
+            throw BenchFailure(
+                description: "\(script), which starts the broker, is not there; run ./amqp-bench, or give --uri",
+                status: ExitStatus.unavailable
+            )
+        }
+        self.script = script
+        self.directory =
+            FileManager.default.temporaryDirectory
+            .appendingPathComponent("amqp-bench-\(getpid())-\(UInt32.random(in: 0...UInt32.max))").path
+    }
+
+    func start() async throws -> String {
+        let result = try await self.run("start")
+        let uri = (result.output ?? "").trimmingCharacters(in: .whitespacesAndNewlines)
+        guard result.isSuccess, !uri.isEmpty else {
+            try Task.checkCancellation()
+            throw BenchFailure(
+                description: "the private RabbitMQ did not start; the lines above say why. "
+                    + "To measure a broker that runs already: --uri amqp://user:password@host",
+                status: ExitStatus.unavailable
+            )
+        }
+        return uri
+    }
+
+    func stop(atOnce: Bool) async {
+        guard FileManager.default.fileExists(atPath: self.directory) else { return }
+        if atOnce { _ = try? await self.run("kill") }
+        let result = try? await self.run("stop")
+        if result?.isSuccess != true {
+            FileHandle.standardError.write(
+                Data("amqp-bench: the broker in \(self.directory) could not be stopped\n".utf8)
+            )
+        }
+        try? FileManager.default.removeItem(atPath: self.directory)
+    }
+
+    /// The session of the node's processes.
+    var usage: SessionUsage? {
+        let pid = try? String(contentsOfFile: self.directory + "/node.pid", encoding: .utf8)
+        return pid?.split(separator: " ").first.flatMap { Int32($0) }.map { SessionUsage(session: $0) }
+    }
+
+    /// Runs a command of the script in a session of its own: Ctrl-C on the terminal reaches this process alone.
+    private func run(_ command: String) async throws -> (isSuccess: Bool, output: String?) {
+        var options = PlatformOptions()
+        options.createSession = true
+        options.teardownSequence = [.gracefulShutDown(allowedDurationToNextStep: .seconds(20))]
+        let result = try await Subprocess.run(
+            .path(FilePath(self.script)),
+            arguments: [command],
+            environment: .inherit.updating(["AMQP091_BROKER_DIR": self.directory]),
+            platformOptions: options,
+            output: .string(limit: 4096),
+            error: .currentStandardError
+        )
+        return (result.terminationStatus.isSuccess, result.standardOutput)
+    }
+}

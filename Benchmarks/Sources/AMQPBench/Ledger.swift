@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+import Synchronization
+
+// Ledger: every message that arrived, of all streams and consumers, and what is missing at the end.
+
+/// What the consumers of a run have received.
+final class Ledger: Sendable {
+    /// The mark of this run in its messages.
+    let run: UInt32
+    /// How many streams there are.
+    let streamCount: Int
+    private let streams: Mutex<[SequenceCheck]>
+
+    init(run: UInt32, streams: Int) {
+        self.run = run
+        self.streamCount = streams
+        self.streams = Mutex(Array(repeating: SequenceCheck(), count: streams))
+    }
+
+    /// Takes the arrivals of one consumer.
+    func insert(_ arrivals: [Arrivals]) {
+        self.streams.withLock { streams in
+            for arrival in arrivals { streams[arrival.stream].insert(arrival.first, count: arrival.count) }
+        }
+    }
+
+    /// Different messages that have arrived.
+    var received: UInt64 { self.streams.withLock { $0.reduce(0) { $0 + $1.received } } }
+
+    /// Arrivals of a message that had arrived before.
+    var duplicated: UInt64 { self.streams.withLock { $0.reduce(0) { $0 + $1.duplicated } } }
+}
+
+/// Messages of one stream that arrived one behind the other.
+struct Arrivals: Hashable, Sendable {
+    var stream: Int
+    var first: UInt64
+    var count: UInt64
+}
+
+/// One consumer's part of the ledger: it hands its arrivals over in batches, so that a message costs no lock.
+struct ConsumerLedger {
+    let ledger: Ledger
+    private(set) var order: OrderCheck
+    private var batch: [Arrivals] = []
+    private let streamCount: Int
+
+    init(_ ledger: Ledger) {
+        self.ledger = ledger
+        self.streamCount = ledger.streamCount
+        self.order = OrderCheck(streams: ledger.streamCount)
+        self.batch.reserveCapacity(Self.batchSize)
+    }
+
+    private static let batchSize = 64
+
+    /// Notes a message.
+    ///
+    /// - Returns: False when it is not one of this run.
+    mutating func insert(_ header: MessageHeader, isRedelivered: Bool) -> Bool {
+        guard header.run == self.ledger.run, header.stream < self.streamCount else { return false }
+        let stream = Int(header.stream)
+        self.order.insert(header.sequence, stream: stream, isRedelivered: isRedelivered)
+        if let last = self.batch.indices.last, self.batch[last].stream == stream,
+            self.batch[last].first &+ self.batch[last].count == header.sequence
+        {
+            self.batch[last].count += 1
+        } else {
+            self.batch.append(Arrivals(stream: stream, first: header.sequence, count: 1))
+            if self.batch.count >= Self.batchSize { self.flush() }
+        }
+        return true
+    }
+
+    /// Hands over what was noted since the last batch.
+    mutating func flush() {
+        guard !self.batch.isEmpty else { return }
+        self.ledger.insert(self.batch)
+        self.batch.removeAll(keepingCapacity: true)
+    }
+}

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// MessageHeader: the first 24 octets of every body the tool publishes. They tell the messages of this run from others
+// in the same queue, and number them, so that the consumers can say what was lost, doubled or out of order.
+// A body of 16 to 23 octets has no time, a shorter one no header.
+//
+//   octet 0   sequence number of the stream, from 0
+//         8   stream
+//        12   run
+//        16   time, nanoseconds of the monotonic clock; 0 where it was not taken
+//        24   the rest of the body: zeros
+
+/// What the tool writes at the start of a body, in network order.
+struct MessageHeader: Hashable {
+    /// Octets of a header without the time; a shorter body carries none.
+    static let size = 16
+    /// Octets of a header with the time.
+    static let sizeWithTime = 24
+
+    var sequence: UInt64
+    /// Who published it: streams are numbered from 0 through all producers and their probes.
+    var stream: UInt32
+    /// Which run it belongs to.
+    var run: UInt32
+    /// When it was published; 0 where that was not taken.
+    var time: UInt64 = 0
+
+    init(sequence: UInt64, stream: UInt32, run: UInt32) {
+        self.sequence = sequence
+        self.stream = stream
+        self.run = run
+    }
+
+    /// Reads a header; nil when the body is too short for one.
+    init?(_ body: RawSpan) {
+        guard body.byteCount >= Self.size else { return nil }
+        self.sequence = UInt64(bigEndian: body.unsafeLoadUnaligned(fromByteOffset: 0, as: UInt64.self))
+        self.stream = UInt32(bigEndian: body.unsafeLoadUnaligned(fromByteOffset: 8, as: UInt32.self))
+        self.run = UInt32(bigEndian: body.unsafeLoadUnaligned(fromByteOffset: 12, as: UInt32.self))
+        guard body.byteCount >= Self.sizeWithTime else { return }
+        self.time = UInt64(bigEndian: body.unsafeLoadUnaligned(fromByteOffset: 16, as: UInt64.self))
+    }
+
+    /// Writes the header over the first octets of a body; a body too short for it stays as it is.
+    func write(to body: inout [UInt8]) {
+        let count = body.count
+        guard count >= Self.size else { return }
+        body.withUnsafeMutableBytes { octets in
+            octets.storeBytes(of: self.sequence.bigEndian, toByteOffset: 0, as: UInt64.self)
+            octets.storeBytes(of: self.stream.bigEndian, toByteOffset: 8, as: UInt32.self)
+            octets.storeBytes(of: self.run.bigEndian, toByteOffset: 12, as: UInt32.self)
+            guard count >= Self.sizeWithTime else { return }
+            octets.storeBytes(of: self.time.bigEndian, toByteOffset: 16, as: UInt64.self)
+        }
+    }
+}

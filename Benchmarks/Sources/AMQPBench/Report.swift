@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: Apache-2.0
+import Foundation
+import Histogram
+
+// Report: all that a run found out, as it is written with --json. The fields are a promise: `schema` counts up when one
+// changes its meaning or goes. Times are microseconds where the name says nothing else, rates are per second.
+
+/// The result of one run.
+struct Report: Codable, Sendable {
+    /// How a run ended.
+    enum Ending: String, Codable, Sendable { case completed, interrupted, failed }
+
+    var schema = 1
+    var id: String
+    /// When the run began, ISO 8601.
+    var started: String
+    var ended = Ending.completed
+    /// Why it failed.
+    var failure: String?
+    var tool = Tool()
+    var machine = MachineFacts.here
+    var broker: Broker
+    var options: RunOptions
+    /// Of the measured time.
+    var totals = Totals()
+    /// From the first message to the last, warm-up and draining included.
+    var wholeRun = Counts()
+    var client = Client()
+    var latency = Latencies()
+    /// Messages that were confirmed (without confirms: published) and did not arrive.
+    var lost: UInt64 = 0
+    var verify = Verification()
+    /// One for each interval, the warm-up included.
+    var intervals: [Interval] = []
+    var warnings: [String] = []
+
+    /// What measured.
+    struct Tool: Codable, Sendable {
+        var name = "amqp-bench"
+        var version = BuildFacts.version
+        var commit: String?
+        var build = BuildFacts.isDebug ? "debug" : "release"
+        var swift = BuildFacts.swift
+    }
+
+    /// What was measured.
+    struct Broker: Codable, Sendable {
+        var product: String
+        var version: String
+        /// True when the tool started it.
+        var startedHere: Bool
+        var startSeconds: Double?
+        /// Of one core, over the measured time; only of a broker started here.
+        var cpuPercent: Double?
+        /// True when it blocked publishers at some tick, as under a memory alarm.
+        var wasBlocked = false
+    }
+
+    /// Counts of messages.
+    struct Counts: Codable, Hashable, Sendable {
+        var published: UInt64 = 0
+        var confirmed: UInt64 = 0
+        var nacked: UInt64 = 0
+        var returned: UInt64 = 0
+        /// Published, and the broker's word on them never came.
+        var unknown: UInt64 = 0
+        var consumed: UInt64 = 0
+        var redelivered: UInt64 = 0
+    }
+
+    /// Counts and rates of the measured time.
+    struct Totals: Codable, Sendable {
+        var seconds: Double = 0
+        var published: UInt64 = 0
+        var confirmed: UInt64 = 0
+        var nacked: UInt64 = 0
+        var returned: UInt64 = 0
+        var consumed: UInt64 = 0
+        var redelivered: UInt64 = 0
+        var publishedPerSecond: Double = 0
+        var confirmedPerSecond: Double = 0
+        var consumedPerSecond: Double = 0
+        var publishedOctetsPerSecond: Double = 0
+        var consumedOctetsPerSecond: Double = 0
+        /// Standard deviation of the intervals' rates, percent of their mean; nil below three intervals.
+        var steadinessPercent: Double?
+        /// Published and not consumed at the end of the measured time.
+        var inQueue: UInt64 = 0
+    }
+
+    /// What the run cost this process.
+    struct Client: Codable, Sendable {
+        var cpuMicroseconds: UInt64 = 0
+        /// A message that is published and consumed here counts once.
+        var cpuMicrosecondsPerMessage: Double = 0
+        /// Of one core.
+        var cpuPercent: Double = 0
+        /// Of one core: the share of the busiest thread.
+        var busiestThreadPercent: Double = 0
+        /// The largest resident set since the process began, octets.
+        var maxResidentOctets: UInt64 = 0
+    }
+
+    /// The kinds of latency; what was not measured is left out.
+    struct Latencies: Codable, Sendable {
+        /// From the call of a publish, the wait for the window included, to its confirm; of samples.
+        var confirm: LatencySummary?
+        /// From the call of a publish to the arrival at the consumer; of samples.
+        var endToEnd: LatencySummary?
+    }
+
+    /// What the sequence numbers in the messages say.
+    struct Verification: Codable, Hashable, Sendable {
+        var lost: UInt64 = 0
+        /// Arrived more often than once and were not marked redelivered.
+        var duplicated: UInt64 = 0
+        /// Came behind one published after them on the same channel, and were not marked redelivered.
+        var reordered: UInt64 = 0
+        /// Messages in the queue that another run left there.
+        var foreign: UInt64 = 0
+    }
+
+    /// Rates between two ticks.
+    struct Interval: Codable, Sendable {
+        /// End of the interval, seconds since the start.
+        var time: Double
+        var isWarmup: Bool
+        var published: Double
+        var confirmed: Double
+        var consumed: Double
+        /// Unconfirmed at the end of the interval.
+        var inFlight: UInt64
+        var clientCPUPercent: Double
+        var brokerCPUPercent: Double?
+        var confirmP50: Double?
+        var confirmP99: Double?
+    }
+}
+
+extension Report {
+    /// True when nothing was lost, doubled or out of order.
+    var isSound: Bool { self.lost == 0 && self.verify.duplicated == 0 && self.verify.reordered == 0 }
+
+    /// The status the tool exits with.
+    func status(signal: Int32?) -> Int32 {
+        switch self.ended {
+        case .failed: ExitStatus.failed
+        case .interrupted: ExitStatus.interrupted(by: signal ?? SIGINT)
+        case .completed: self.isSound ? 0 : ExitStatus.verificationFailed
+        }
+    }
+
+    /// The report as JSON text, keys in order.
+    func json() throws -> Data {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+        return try encoder.encode(self) + Data("\n".utf8)
+    }
+}
+
+/// A distribution of times, microseconds.
+struct LatencySummary: Codable, Hashable, Sendable {
+    var count: UInt64
+    var mean: Double
+    var p50: Double
+    var p90: Double
+    var p99: Double
+    var p999: Double
+    var max: Double
+    /// The whole histogram: pairs of a value in nanoseconds and its count.
+    var histogram: [[UInt64]]
+
+    /// Nil when nothing was recorded.
+    init?(_ histogram: Histogram<UInt64>) {
+        guard histogram.totalCount > 0 else { return nil }
+        func value(_ percentile: Double) -> Double { Double(histogram.valueAtPercentile(percentile)) / 1000 }
+        self.count = histogram.totalCount
+        self.mean = histogram.mean / 1000
+        self.p50 = value(50)
+        self.p90 = value(90)
+        self.p99 = value(99)
+        self.p999 = value(99.9)
+        self.max = Double(histogram.max) / 1000
+        self.histogram = histogram.recordedValues().map { [$0.value, $0.count] }
+    }
+}
+
+/// What this build of the tool is.
+enum BuildFacts {
+    static let version = "0.1.0"
+
+    static var isDebug: Bool {
+        #if DEBUG
+            true
+        #else
+            false
+        #endif
+    }
+
+    static var swift: String {
+        #if compiler(>=6.5)
+            "6.5 or later"
+        #elseif compiler(>=6.4)
+            "6.4"
+        #else
+            "6.3"
+        #endif
+    }
+}
+
+extension BuildFacts {
+    /// The commit of the checkout this was built from, if it is still there.
+    static var commit: String? {
+        var folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+        while folder.path != "/" {
+            let git = folder.appendingPathComponent(".git")
+            if FileManager.default.fileExists(atPath: git.path) { return Self.commit(git) }
+            folder.deleteLastPathComponent()
+        }
+        return nil
+    }
+
+    /// Reads HEAD, its file or its line in packed-refs.
+    private static func commit(_ git: URL) -> String? {
+        func read(_ url: URL) -> String? {
+            (try? String(contentsOf: url, encoding: .utf8))?.trimmingCharacters(in: .whitespacesAndNewlines)
+        }
+        var folder = git
+        // In a worktree .git is a file that names the folder.
+        if let link = read(git), link.hasPrefix("gitdir: ") { folder = URL(fileURLWithPath: String(link.dropFirst(8))) }
+        guard let head = read(folder.appendingPathComponent("HEAD")) else { return nil }
+        guard head.hasPrefix("ref: ") else { return String(head.prefix(12)) }
+        let name = String(head.dropFirst(5))
+        let common = read(folder.appendingPathComponent("commondir")).map { folder.appendingPathComponent($0) }
+        for place in [folder, common].compactMap({ $0 }) {
+            if let commit = read(place.appendingPathComponent(name)) { return String(commit.prefix(12)) }
+            let packed = read(place.appendingPathComponent("packed-refs"))?.split(separator: "\n") ?? []
+            if let line = packed.first(where: { $0.hasSuffix(" " + name) }) { return String(line.prefix(12)) }
+        }
+        return nil
+    }
+}

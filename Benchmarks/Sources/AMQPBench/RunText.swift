@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// RunText: a report as people read it: what is measured, a line per interval, the summary. Pure; the columns keep their
+// width and their unit from the first line to the last.
+
+/// The text of one run.
+struct RunText: Sendable {
+    var style: Style
+
+    // MARK: - Before the run
+
+    /// What is measured, and with which settings.
+    func header(_ report: Report) -> [String] {
+        let broker = report.broker
+        let started = broker.startSeconds.map { " (started here, \(Text.decimal($0, places: 1)) s)" } ?? ""
+        let facts = [
+            self.style.bold("\(report.tool.name) \(report.tool.version)"),
+            "\(broker.product) \(broker.version)\(started)",
+            "Swift \(report.tool.swift) \(report.tool.build)", "\(report.machine.cores) cores", "run \(report.id)",
+        ]
+        return ["", facts.joined(separator: "   "), self.shape(report.options)]
+    }
+
+    private func shape(_ options: RunOptions) -> String {
+        func number(_ count: Int, _ noun: String) -> String { "\(count) \(noun)\(count == 1 ? "" : "s")" }
+        let queue = options.queue.map { "queue \($0)" } ?? "1 classic queue"
+        var stations: [String] = []
+        if options.producers > 0 { stations.append(number(options.producers, "producer")) }
+        stations.append(queue)
+        if options.consumers > 0 { stations.append(number(options.consumers, "consumer")) }
+        var parts = [stations.joined(separator: " → ")]
+        if let size = options.size { parts.append("\(Text.count(UInt64(size))) B") }
+        if options.persistent { parts.append("persistent") }
+        if options.producers > 0 { parts.append(options.confirms.map { "confirms ≤ \($0)" } ?? "no confirms") }
+        if options.consumers > 0 {
+            parts.append(
+                options.ackEvery.map { "prefetch \(options.prefetch ?? 0), ack every \($0)" } ?? "automatic acks"
+            )
+        }
+        return parts.joined(separator: "   ")
+    }
+
+    // MARK: - While it runs
+
+    /// The heads of the columns that this run has.
+    func columns(_ options: RunOptions) -> String {
+        var text = "   time"
+        if options.producers > 0 { text += Text.right("published", 13) + Text.right("confirmed", 13) }
+        if options.consumers > 0 { text += Text.right("consumed", 13) }
+        if options.producers > 0 { text += Text.right("in flight", 12) }
+        text += Text.right("client", 9) + Text.right("broker", 9)
+        if options.confirms != nil { text += Text.right("confirm p50 / p99", 22) }
+        return self.style.dim(text)
+    }
+
+    /// One interval.
+    func row(_ interval: Report.Interval, _ options: RunOptions) -> String {
+        let places = options.interval.truncatingRemainder(dividingBy: 1) == 0 ? 0 : 1
+        var text = Text.right(Text.decimal(interval.time, places: places) + " s", 7)
+        if options.producers > 0 {
+            text += Text.right(Text.rate(interval.published), 13)
+            text += Text.right(options.confirms == nil ? "–" : Text.rate(interval.confirmed), 13)
+        }
+        if options.consumers > 0 { text += Text.right(Text.rate(interval.consumed), 13) }
+        if options.producers > 0 { text += Text.right(Text.count(interval.inFlight), 12) }
+        text += Text.right(Text.percent(interval.clientCPUPercent), 9)
+        text += Text.right(interval.brokerCPUPercent.map { Text.percent($0) } ?? "–", 9)
+        if options.confirms != nil {
+            let p50 = interval.confirmP50.map { Text.milliseconds($0) } ?? "–"
+            let p99 = interval.confirmP99.map { Text.milliseconds($0) } ?? "–"
+            text += Text.right(p50, 10) + " /" + Text.right(p99, 7) + " ms"
+        }
+        return interval.isWarmup ? self.style.dim(text + "   warm-up") : text
+    }
+
+    /// How far the run is; drawn over by the next line.
+    func progress(_ part: Double, of total: String) -> String {
+        let eighths = Int((min(max(part, 0), 1) * 24 * 8).rounded(.down))
+        let blocks = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"]
+        let bar = String(repeating: "█", count: eighths / 8) + blocks[eighths % 8]
+        return "        ▕" + Text.left(bar, 24) + "▏ " + total
+    }
+
+    // MARK: - After it
+
+    /// The summary.
+    func summary(_ report: Report) -> [String] {
+        var lines = [""]
+        let totals = report.totals
+        let warmup =
+            report.options.warmup > 0 ? " after \(Text.decimal(report.options.warmup, places: 2)) s warm-up" : ""
+        var title = "── summary, \(Text.decimal(totals.seconds, places: 2)) s\(warmup) "
+        title += String(repeating: "─", count: max(4, 100 - title.count))
+        lines.append(self.style.dim(" " + title))
+        switch report.ended {
+        case .completed: break
+        case .interrupted:
+            lines.append(
+                "  ended      interrupted" + (totals.seconds == 0 ? " in the warm-up: nothing was measured" : "")
+            )
+        case .failed: lines.append(self.style.red("  FAILED     \(report.failure ?? "")"))
+        }
+        lines += self.counts(report)
+        lines += self.cost(report)
+        lines += self.latency(report)
+        return lines
+    }
+
+    private func counts(_ report: Report) -> [String] {
+        let (options, totals) = (report.options, report.totals)
+        guard totals.seconds > 0 else { return [self.soundness(report)] }
+        var lines: [String] = []
+        func line(_ name: String, _ count: UInt64, _ rate: Double, _ octets: Double?, _ rest: String) {
+            let octets = octets.map { Text.decimal($0 / 1e6, places: 1) + " MB/s" } ?? ""
+            let text =
+                "  " + Text.left(name, 11) + Text.right(Text.count(count), 12) + Text.right(Text.rate(rate), 15)
+                + Text.right(octets, 15) + "   " + rest
+            lines.append(text.trimmingBlanksAtEnd)
+        }
+        let steadiness = totals.steadinessPercent.map { "steadiness ± \(Text.decimal($0, places: 1)) %" } ?? ""
+        if options.producers > 0 {
+            let octets = totals.publishedOctetsPerSecond
+            line("published", totals.published, totals.publishedPerSecond, octets, steadiness)
+            if options.confirms != nil {
+                let refused = "nacked \(Text.count(totals.nacked))   returned \(Text.count(totals.returned))"
+                line("confirmed", totals.confirmed, totals.confirmedPerSecond, nil, refused)
+            }
+        }
+        if options.consumers > 0 {
+            let isAlone = options.producers == 0
+            var rest = "redelivered \(Text.count(totals.redelivered))"
+            if !isAlone { rest += "   in queue at the end \(Text.count(totals.inQueue))" }
+            if isAlone && !steadiness.isEmpty { rest = steadiness + "   " + rest }
+            let octets = isAlone && options.size != nil ? totals.consumedOctetsPerSecond : nil
+            line("consumed", totals.consumed, totals.consumedPerSecond, octets, rest)
+        }
+        lines.append(self.soundness(report))
+        return lines
+    }
+
+    private func soundness(_ report: Report) -> String {
+        let verify = report.verify
+        var text = "  whole run"
+        if report.options.producers > 0 { text += "  published \(Text.count(report.wholeRun.published)) " }
+        if report.options.consumers > 0 { text += "  consumed \(Text.count(report.wholeRun.consumed)) " }
+        text += "  lost \(Text.count(report.lost))"
+        if report.options.consumers > 0 {
+            text += "   duplicated \(Text.count(verify.duplicated))   reordered \(Text.count(verify.reordered))"
+        }
+        if verify.foreign > 0 { text += "   of other runs \(Text.count(verify.foreign))" }
+        if report.wholeRun.unknown > 0 { text += "   outcome unknown \(Text.count(report.wholeRun.unknown))" }
+        return report.isSound ? text : self.style.red(text)
+    }
+
+    private func cost(_ report: Report) -> [String] {
+        guard report.totals.seconds > 0 else { return [] }
+        let client = report.client
+        var text =
+            "  client     \(Text.percent(client.cpuPercent)) of one core   "
+            + "\(Text.decimal(client.cpuMicrosecondsPerMessage, places: 2)) µs/message   "
+            + "peak memory \(Text.decimal(Double(client.maxResidentOctets) / 1_048_576, places: 1)) MiB"
+        if let broker = report.broker.cpuPercent { text += "      broker \(Text.percent(broker))" }
+        return [text]
+    }
+
+    private func latency(_ report: Report) -> [String] {
+        let rows = [("confirm", report.latency.confirm), ("end to end", report.latency.endToEnd)]
+        guard rows.contains(where: { $0.1 != nil }) else { return [] }
+        var head = "  " + Text.left("at saturation", 16)
+        for name in ["p50", "p90", "p99", "p99.9", "max"] { head += Text.right(name, 13) }
+        var lines = ["", self.style.dim(head)]
+        for (name, latency) in rows {
+            guard let latency else { continue }
+            var text = "  " + Text.left(name, 16)
+            for value in [latency.p50, latency.p90, latency.p99, latency.p999, latency.max] {
+                text += Text.right(Text.milliseconds(value) + " ms", 13)
+            }
+            lines.append(self.style.dim(text))
+        }
+        lines.append(self.style.dim("  These say how long messages queue while the run publishes as fast as it can."))
+        return lines
+    }
+
+    /// What to distrust, and what to do next.
+    func closing(_ report: Report, savedTo file: String?) -> [String] {
+        var lines = [""]
+        lines += report.warnings.map { "  ! \($0)" }
+        if let file { lines.append("  saved  \(file)") } else { lines.append("  next:  --json FILE keeps the result") }
+        return lines
+    }
+}
+
+extension String {
+    /// Without the blanks at its end.
+    var trimmingBlanksAtEnd: String {
+        String(self[..<(self.lastIndex { $0 != " " }.map { self.index(after: $0) } ?? self.startIndex)])
+    }
+}

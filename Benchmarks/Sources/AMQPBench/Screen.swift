@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+import Foundation
+import Synchronization
+
+// Screen: where the text for people goes. Standard output, or standard error when the JSON takes standard output.
+// Escapes and the line that is drawn over go to a terminal only; NO_COLOR and --color are obeyed.
+
+/// The text output of a run.
+final class Screen: Sendable {
+    private let file: Int32
+    private let hasLiveLine = Mutex(false)
+    /// True when the output is a terminal that can draw a line over.
+    let isTerminal: Bool
+    /// How text is set off.
+    let style: Style
+
+    init(usesStandardError: Bool, color: ColorChoice) {
+        self.file = usesStandardError ? STDERR_FILENO : STDOUT_FILENO
+        let environment = ProcessInfo.processInfo.environment
+        self.isTerminal = isatty(self.file) == 1 && environment["TERM"] ?? "dumb" != "dumb"
+        self.style =
+            switch color {
+            case .always: .ansi
+            case .never: .plain
+            case .auto: self.isTerminal && (environment["NO_COLOR"] ?? "").isEmpty ? .ansi : .plain
+            }
+    }
+
+    /// Writes lines.
+    func show(_ lines: [String]) {
+        self.hasLiveLine.withLock { hasLiveLine in
+            self.write((hasLiveLine ? "\r\u{1B}[K" : "") + lines.map { $0 + "\n" }.joined())
+            hasLiveLine = false
+        }
+    }
+
+    func show(_ line: String) { self.show([line]) }
+
+    /// Draws a line that the next output replaces; only on a terminal.
+    func showLive(_ line: String) {
+        guard self.isTerminal else { return }
+        self.hasLiveLine.withLock { hasLiveLine in
+            self.write("\r\u{1B}[K" + line)
+            hasLiveLine = true
+        }
+    }
+
+    private func write(_ text: String) { Self.write(Data(text.utf8), to: self.file) }
+
+    /// Writes all of it, or as much as the other side still takes.
+    static func write(_ data: Data, to file: Int32) {
+        data.withUnsafeBytes { octets in
+            var done = 0
+            while done < octets.count {
+                let count = Glibc.write(file, octets.baseAddress! + done, octets.count - done)
+                if count < 0 && errno == EINTR { continue }
+                guard count > 0 else { return }
+                done += count
+            }
+        }
+    }
+}
+
+/// Colours, or none.
+struct Style: Sendable {
+    fileprivate var usesEscapes: Bool
+    static let plain = Style(usesEscapes: false)
+    static let ansi = Style(usesEscapes: true)
+
+    func bold(_ text: String) -> String { self.wrap(text, "1") }
+    func dim(_ text: String) -> String { self.wrap(text, "2") }
+    func red(_ text: String) -> String { self.wrap(text, "31") }
+
+    private func wrap(_ text: String, _ code: String) -> String {
+        self.usesEscapes ? "\u{1B}[\(code)m\(text)\u{1B}[0m" : text
+    }
+}
