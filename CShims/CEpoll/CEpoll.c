@@ -3,14 +3,18 @@
 #define _GNU_SOURCE
 #include "CEpoll.h"
 
+#include <fcntl.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 _Static_assert(sizeof(((struct epoll_event *)0)->data) == 8, "an epoll token is 64 bits");
@@ -80,12 +84,20 @@ int cepoll_set_send_buffer(int descriptor, int octets) {
     return setsockopt(descriptor, SOL_SOCKET, SO_SNDBUF, &octets, sizeof octets) < 0 ? -errno : 0;
 }
 
+int cepoll_set_receive_buffer(int descriptor, int octets) {
+    return setsockopt(descriptor, SOL_SOCKET, SO_RCVBUF, &octets, sizeof octets) < 0 ? -errno : 0;
+}
+
 int cepoll_set_keep_alive(int descriptor, int enabled) {
     return setsockopt(descriptor, SOL_SOCKET, SO_KEEPALIVE, &enabled, sizeof enabled) < 0 ? -errno : 0;
 }
 
 int cepoll_set_reuse_address(int descriptor, int enabled) {
     return setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &enabled, sizeof enabled) < 0 ? -errno : 0;
+}
+
+int cepoll_set_reuse_port(int descriptor, int enabled) {
+    return setsockopt(descriptor, SOL_SOCKET, SO_REUSEPORT, &enabled, sizeof enabled) < 0 ? -errno : 0;
 }
 
 int cepoll_set_linger_zero(int descriptor) {
@@ -109,3 +121,42 @@ int cepoll_set_user_timeout(int descriptor, unsigned milliseconds) {
 }
 
 int cepoll_name_thread(const char *name) { return -pthread_setname_np(pthread_self(), name); }
+
+int cepoll_set_keep_alive_times(int descriptor, int idle, int interval, int count) {
+    if (setsockopt(descriptor, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle) < 0) return -errno;
+    if (setsockopt(descriptor, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof interval) < 0) return -errno;
+    return setsockopt(descriptor, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof count) < 0 ? -errno : 0;
+}
+
+int cepoll_set_quick_ack(int descriptor, int enabled) {
+    return setsockopt(descriptor, IPPROTO_TCP, TCP_QUICKACK, &enabled, sizeof enabled) < 0 ? -errno : 0;
+}
+
+int cepoll_peer_credentials(int descriptor, int *process, unsigned *user, unsigned *group) {
+    struct ucred credentials = {0};
+    unsigned length = sizeof credentials;
+    if (getsockopt(descriptor, SOL_SOCKET, SO_PEERCRED, &credentials, &length) < 0) return -errno;
+    *process = credentials.pid;
+    *user = credentials.uid;
+    *group = credentials.gid;
+    return 0;
+}
+
+int cepoll_open_null(void) {
+    int descriptor = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    return descriptor < 0 ? -errno : descriptor;
+}
+
+int cepoll_wait_nanoseconds(int epfd, struct epoll_event *events, int capacity, uint64_t timeout_ns) {
+#ifdef SYS_epoll_pwait2
+    struct timespec timeout = {.tv_sec = (time_t)(timeout_ns / 1000000000u), .tv_nsec = (long)(timeout_ns % 1000000000u)};
+    int count = (int)syscall(SYS_epoll_pwait2, epfd, events, capacity, &timeout, NULL, (size_t)8);
+    return count < 0 ? -errno : count;
+#else
+    return -ENOSYS;
+#endif
+}
+
+int cepoll_set_timer_slack(unsigned long nanoseconds) {
+    return prctl(PR_SET_TIMERSLACK, nanoseconds, 0, 0, 0) < 0 ? -errno : 0;
+}

@@ -236,7 +236,7 @@ extension NetworkTests {
             let late = NetworkError(kind: .timedOut, text: "late")
             func lookUp(until deadline: MonotonicTime) async throws(NetworkError) -> [SocketAddress] {
                 let outcome = Outcome<[SocketAddress]>()
-                let timer = OutcomeDeadline(outcome, at: deadline, on: loop, failure: late)
+                let timer = OutcomeDeadline(outcome, at: deadline, on: loop, result: .failure(late))
                 timer.start()
                 defer { timer.stop() }
                 pool.submit(HostResolver.Request(host: "h", port: 1, outcome: outcome))

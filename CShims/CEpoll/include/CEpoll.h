@@ -26,6 +26,12 @@ static inline int cepoll_wait(int epfd, struct epoll_event *events, int capacity
     return count < 0 ? -errno : count;
 }
 
+/// epoll_pwait2(2) with a timeout in nanoseconds. -ENOSYS before Linux 5.11. In CEpoll.c: not every C library has it.
+int cepoll_wait_nanoseconds(int epfd, struct epoll_event *events, int capacity, uint64_t timeout_ns);
+
+/// prctl(2) PR_SET_TIMERSLACK of the calling thread: how late the kernel may be with its timeouts.
+int cepoll_set_timer_slack(unsigned long nanoseconds);
+
 /// epoll_ctl(2), EPOLL_CTL_ADD: in, out and peer close, edge-triggered, reported with `token`.
 static inline int cepoll_add(int epfd, int descriptor, uint64_t token) {
     struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data = {.u64 = token}};
@@ -108,8 +114,26 @@ int cepoll_pending_error(int descriptor);
 /// setsockopt(2) SO_SNDBUF, in octets; the kernel doubles it.
 int cepoll_set_send_buffer(int descriptor, int octets);
 
+/// setsockopt(2) SO_RCVBUF, in octets; the kernel doubles it.
+int cepoll_set_receive_buffer(int descriptor, int octets);
+
 /// setsockopt(2) SO_KEEPALIVE.
 int cepoll_set_keep_alive(int descriptor, int enabled);
+
+/// setsockopt(2) TCP_KEEPIDLE, TCP_KEEPINTVL (seconds) and TCP_KEEPCNT.
+int cepoll_set_keep_alive_times(int descriptor, int idle, int interval, int count);
+
+/// setsockopt(2) SO_REUSEPORT.
+int cepoll_set_reuse_port(int descriptor, int enabled);
+
+/// setsockopt(2) TCP_QUICKACK: holds for a while only, tcp(7).
+int cepoll_set_quick_ack(int descriptor, int enabled);
+
+/// getsockopt(2) SO_PEERCRED of a Unix socket, unix(7).
+int cepoll_peer_credentials(int descriptor, int *process, unsigned *user, unsigned *group);
+
+/// open(2) of /dev/null, close-on-exec: a descriptor kept in reserve.
+int cepoll_open_null(void);
 
 /// setsockopt(2) SO_REUSEADDR.
 int cepoll_set_reuse_address(int descriptor, int enabled);

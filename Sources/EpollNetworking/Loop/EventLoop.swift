@@ -11,6 +11,12 @@ public import Glibc
 /// Is run once on the loop's thread: work without a closure.
 package protocol LoopWork: AnyObject, Sendable {
     func runOnLoop()
+    /// The loop ends, and this timer with it: it will not run.
+    func loopStopped()
+}
+
+extension LoopWork {
+    package func loopStopped() {}
 }
 
 /// A thread that waits for sockets and timers, and runs tasks that prefer it as their executor.
@@ -20,6 +26,7 @@ package protocol LoopWork: AnyObject, Sendable {
 public final class EventLoop: TaskExecutor, Sendable {
     let core: LoopCore
     @usableFromInline let thread: pthread_t
+    let chunks = ChunkPool()
 
     /// The name of the loop's thread, as tools such as `top -H` show it, cut to 15 octets.
     public let name: String
@@ -38,14 +45,23 @@ public final class EventLoop: TaskExecutor, Sendable {
 
     deinit { self.core.requestStop() }
 
-    /// Ends the loop's thread soon: handlers get a last call, timers are dropped, tasks go on in the global pool.
+    /// Ends the loop's thread soon; ``stopped()`` waits until it has.
+    ///
+    /// Connections and listeners of the loop are closed, those who wait for them or for its timers are told, and tasks
+    /// that prefer it go on in the global pool.
     public func shutdown() { self.core.requestStop() }
 
     /// Whether the caller is on the loop's thread.
     @inlinable package var isInLoop: Bool { pthread_equal(pthread_self(), self.thread) != 0 }
 
-    /// Waits until the loop's thread has left its last turn.
-    package func stopped() async {
+    /// What the loop has done since it started.
+    public var statistics: LoopStatistics { self.core.counters.snapshot(wakeUps: self.core.wakeUps) }
+
+    /// A loop of the shared group, always the same: for tasks that want to run on one.
+    public static let shared = EventLoopGroup.shared.next()
+
+    /// Waits until the loop's thread has left its last turn: no handler, timer or descriptor of it is left.
+    public func stopped() async {
         await withUnsafeContinuation { continuation in self.core.whenStopped(continuation) }
     }
 
@@ -91,7 +107,7 @@ public final class EventLoop: TaskExecutor, Sendable {
         self.core.endOfTick.append(work)
     }
 
-    /// Has `work` run at `deadline` or up to a millisecond later, never earlier.
+    /// Has `work` run at `deadline` or a little later, never earlier.
     ///
     /// Loop thread only.
     @discardableResult

@@ -31,14 +31,25 @@ public final class EventLoopGroup: Sendable {
         self.loops = loops
     }
 
+    /// How many loops there are.
+    public var count: Int { self.loops.count }
+
     /// A loop, each in its turn.
-    package func next() -> EventLoop {
+    public func next() -> EventLoop {
         let turn = self.turn.wrappingAdd(1, ordering: .relaxed).oldValue
         return self.loops[Int(turn % UInt(self.loops.count))]
     }
 
-    /// Ends every loop of the group.
+    /// What each loop has done since it started.
+    public var statistics: [LoopStatistics] { self.loops.map(\.statistics) }
+
+    /// Ends every loop of the group soon; ``stopped()`` waits until they have.
     public func shutdown() {
         for loop in self.loops { loop.shutdown() }
+    }
+
+    /// Waits until every loop's thread has left its last turn.
+    public func stopped() async {
+        for loop in self.loops { await loop.stopped() }
     }
 }

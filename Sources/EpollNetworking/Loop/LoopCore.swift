@@ -40,6 +40,7 @@ final class LoopCore: @unchecked Sendable {
     private static let wakeToken = UInt64.max
 
     let executor = ExecutorReference()
+    let counters = LoopCounters()
     private let name: String
     private let epoll: CInt
     private let wake: CInt
@@ -55,6 +56,8 @@ final class LoopCore: @unchecked Sendable {
     private var spareEndOfTick: [any LoopWork] = []
     private var ownExecutor: UnownedTaskExecutor?
     private(set) var hasStopped = false
+    /// Until the kernel says it does not know the call.
+    private var hasNanosecondWait = true
 
     init(name: String) throws(SystemError) {
         self.name = name
@@ -131,6 +134,8 @@ extension LoopCore.Remote {
 extension LoopCore {
     func run() {
         _ = String(self.name.prefix(15)).withCString { cepoll_name_thread($0) }
+        // The kernel rounds the timeouts of ordinary threads up by 50 microseconds.
+        _ = cepoll_set_timer_slack(1000)
         withUnsafeTemporaryAllocation(of: epoll_event.self, capacity: Self.eventsPerWait) { events in
             guard let base = events.baseAddress else { return }
             while true {
@@ -139,9 +144,7 @@ extension LoopCore {
                 self.runTimers()
                 self.runEndOfTick()
                 self.releaseDeregistered()
-                let count = SystemCall.retrying {
-                    cepoll_wait(self.epoll, base, CInt(Self.eventsPerWait), self.timeout())
-                }
+                let count = SystemCall.retrying { self.wait(base) }
                 // A wait can only fail by our own mistake (EBADF, EFAULT): stop rather than spin.
                 if count < 0 { break }
                 self.dispatch(base, Int(count))
@@ -170,6 +173,7 @@ extension LoopCore {
         if self.local.isEmpty { return }
         if self.ownExecutor == nil { self.ownExecutor = self.executor.value }
         guard let executor = self.ownExecutor else { return }
+        defer { self.counters.jobs.add(UInt64(Self.jobsPerTurn - budget)) }
         while budget > 0, let entry = self.local.popFirst() {
             budget -= 1
             switch entry {
@@ -187,6 +191,7 @@ extension LoopCore {
         var budget = self.timers.count
         while budget > 0, let work = self.timers.popDue(at: now) {
             budget -= 1
+            self.counters.timers.add()
             work.runOnLoop()
         }
     }
@@ -206,27 +211,56 @@ extension LoopCore {
         }
     }
 
-    /// How long to wait, in milliseconds.
-    ///
-    /// Announces that the loop sleeps unless it is zero.
-    private func timeout() -> CInt {
-        if !self.local.isEmpty || !self.endOfTick.isEmpty { return 0 }
-        var milliseconds: CInt = -1
-        if let deadline = self.timers.nextDeadline {
-            let now = MonotonicTime.now
-            if deadline <= now { return 0 }
-            // Rounded up: a timer is never early.
-            let remaining = deadline.nanoseconds - now.nanoseconds
-            milliseconds = CInt(clamping: remaining / 1_000_000 + (remaining % 1_000_000 == 0 ? 0 : 1))
-        }
+    /// How long the loop may sleep for events.
+    private enum Sleep { case none, until(MonotonicTime), untilWoken }
+
+    /// Announces that the loop sleeps, unless there is something to do.
+    private func mayHaveToSleep() -> Sleep {
+        if !self.local.isEmpty || !self.endOfTick.isEmpty { return .none }
+        let deadline = self.timers.nextDeadline
+        if let deadline, deadline <= .now { return .none }
         let maySleep = self.remote.withLock { remote -> Bool in
             remote.isSleeping = remote.entries.isEmpty && !remote.isStopRequested
             return remote.isSleeping
         }
-        return maySleep ? milliseconds : 0
+        guard maySleep else { return .none }
+        return deadline.map { .until($0) } ?? .untilWoken
+    }
+
+    /// Asks the kernel for events, and sleeps until there are some, as long as there is nothing else to do.
+    private func wait(_ events: UnsafeMutablePointer<epoll_event>) -> CInt {
+        self.counters.waits.add()
+        let sleep = self.mayHaveToSleep()
+        if case .none = sleep { return cepoll_wait(self.epoll, events, CInt(Self.eventsPerWait), 0) }
+        let start = MonotonicTime.now
+        self.counters.sleeps.add()
+        self.counters.sleepStart.store(start.nanoseconds, ordering: .relaxed)
+        defer {
+            self.counters.sleepStart.store(0, ordering: .relaxed)
+            self.counters.idleNanoseconds.add(MonotonicTime.now.nanoseconds &- start.nanoseconds)
+        }
+        guard case .until(let deadline) = sleep else {
+            return cepoll_wait(self.epoll, events, CInt(Self.eventsPerWait), -1)
+        }
+        let remaining = deadline > start ? deadline.nanoseconds - start.nanoseconds : 0
+        if self.hasNanosecondWait {
+            // An hour at most: the loop looks again, and no kernel has to add up to the end of time.
+            let count = cepoll_wait_nanoseconds(
+                self.epoll,
+                events,
+                CInt(Self.eventsPerWait),
+                min(remaining, 3600 * 1_000_000_000)
+            )
+            if count != -ENOSYS { return count }
+            self.hasNanosecondWait = false
+        }
+        // Rounded up: a timer is never early.
+        let milliseconds = CInt(clamping: remaining / 1_000_000 + (remaining % 1_000_000 == 0 ? 0 : 1))
+        return cepoll_wait(self.epoll, events, CInt(Self.eventsPerWait), milliseconds)
     }
 
     private func dispatch(_ events: UnsafeMutablePointer<epoll_event>, _ count: Int) {
+        self.counters.events.add(UInt64(count))
         for index in 0..<count {
             let token = cepoll_event_token(events + index)
             if token == Self.wakeToken { continue }
@@ -246,6 +280,8 @@ extension LoopCore {
         }
         return id
     }
+
+    var registrationCount: Int { self.registrations.count }
 
     func deregister(_ id: RegistrationID) {
         guard let handler = self.registrations.remove(id) else { return }
@@ -290,9 +326,10 @@ extension LoopCore {
                 continue
             }
             self.releaseDeregistered()
-            // Taken out first: what is released with a timer may want to cancel it.
+            // Taken out first: what is told, or released with a timer, may want to cancel it.
             var dropped = TimerQueue<any LoopWork>()
             swap(&dropped, &self.timers)
+            while let work = dropped.popDue(at: .distantFuture) { work.loopStopped() }
             for waiter in waiters { waiter.resume() }
             return
         }

@@ -35,7 +35,7 @@ package enum HostResolver {
             kind: .timedOut,
             text: "The name service did not give an address for \(target) in time."
         )
-        let timer = OutcomeDeadline(outcome, at: deadline, on: loop, failure: late)
+        let timer = OutcomeDeadline(outcome, at: deadline, on: loop, result: .failure(late))
         timer.start()
         defer { timer.stop() }
         Self.pool.submit(Request(host: host, port: port, outcome: outcome))

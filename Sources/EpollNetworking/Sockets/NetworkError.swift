@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 import SystemPackage
 
-// NetworkError: why there is no connection, in words for the person who configured it. SystemError, what one system
-// call answered, is its cause.
+// NetworkError: why there is no connection (any more), in words for the person who configured it. SystemError, what one
+// system call answered, is its cause.
 
-/// Why a connection could not be made.
+/// Why a connection could not be made, or a call on one failed.
 public struct NetworkError: Error, Hashable, Sendable, CustomStringConvertible {
     /// What went wrong, for a program to tell apart.
     public struct Kind: Hashable, Sendable, CustomStringConvertible {
@@ -21,6 +21,12 @@ public struct NetworkError: Error, Hashable, Sendable, CustomStringConvertible {
         public static let unreachable = Kind(description: "unreachable")
         /// The task was cancelled, or its event loop ended.
         public static let cancelled = Kind(description: "cancelled")
+        /// The peer is gone: it reset the connection, or closed it while there was something to send.
+        public static let reset = Kind(description: "reset")
+        /// This side closed or finished the connection before.
+        public static let closed = Kind(description: "closed")
+        /// Another task is reading from the connection: one at a time.
+        public static let busy = Kind(description: "busy")
         /// Something else; see the underlying error.
         public static let other = Kind(description: "other")
     }
@@ -31,8 +37,13 @@ public struct NetworkError: Error, Hashable, Sendable, CustomStringConvertible {
     /// The system call that failed, where one did.
     public let underlying: SystemError?
 
-    /// A sentence that names the host and port.
+    /// A sentence that names the host and port, where they are known.
     public let text: String
+
+    /// Whether the connection the call was made on can be used as before.
+    ///
+    /// True for a wait that timed out or was cancelled without effect.
+    public let leavesConnectionUsable: Bool
 
     /// The sentence, and the system call's error.
     public var description: String {
@@ -41,10 +52,11 @@ public struct NetworkError: Error, Hashable, Sendable, CustomStringConvertible {
     }
 
     /// Describes a failure.
-    package init(kind: Kind, underlying: SystemError? = nil, text: String) {
+    package init(kind: Kind, underlying: SystemError? = nil, text: String, leavesConnectionUsable: Bool = false) {
         self.kind = kind
         self.underlying = underlying
         self.text = text
+        self.leavesConnectionUsable = leavesConnectionUsable
     }
 }
 
@@ -77,5 +89,61 @@ extension NetworkError {
         default:
             self.init(kind: .other, underlying: error, text: "Connecting to \(target) failed.")
         }
+    }
+}
+
+// MARK: - Of a connection that stood
+
+extension NetworkError {
+    package static let closed = NetworkError(kind: .closed, text: "The connection was closed by this side.")
+    static let finished = NetworkError(
+        kind: .closed,
+        text: "Nothing can be written: this side has finished writing, or a write was given up in the middle.",
+        leavesConnectionUsable: true
+    )
+    static let busy = NetworkError(
+        kind: .busy,
+        text: "Another task is reading from the connection: one at a time.",
+        leavesConnectionUsable: true
+    )
+    static let loopEnded = NetworkError(kind: .cancelled, text: "The event loop of the connection was shut down.")
+
+    static func taskCancelled(_ what: String) -> NetworkError {
+        NetworkError(kind: .cancelled, text: "\(what) was cancelled with its task.", leavesConnectionUsable: true)
+    }
+
+    static func silent(_ name: String) -> NetworkError {
+        let text = "\(Self.subject(name)) brought nothing in time."
+        return NetworkError(kind: .timedOut, text: text, leavesConnectionUsable: true)
+    }
+
+    static func stalled(_ name: String) -> NetworkError {
+        let text = "\(Self.subject(name)) took nothing in time: the peer does not read."
+        return NetworkError(kind: .timedOut, text: text, leavesConnectionUsable: true)
+    }
+
+    /// The same, when a part had been written: what follows would be taken for the rest.
+    var afterPart: NetworkError {
+        let text = self.text + " A part had been written, so nothing can follow it."
+        return NetworkError(kind: self.kind, underlying: self.underlying, text: text)
+    }
+
+    /// What the failure of a read or write means.
+    init(connection name: String, _ error: SystemError) {
+        let subject = Self.subject(name)
+        switch error.errno {
+        case .connectionReset, .brokenPipe, .connectionAbort:
+            self.init(kind: .reset, underlying: error, text: "\(subject) was ended by the peer.")
+        case .timedOut:
+            self.init(kind: .timedOut, underlying: error, text: "\(subject) was given up: the peer does not answer.")
+        case .noRouteToHost, .networkUnreachable, .networkDown, .hostIsDown:
+            self.init(kind: .unreachable, underlying: error, text: "\(subject) was lost: there is no way to the peer.")
+        default:
+            self.init(kind: .other, underlying: error, text: "\(subject) failed.")
+        }
+    }
+
+    private static func subject(_ name: String) -> String {
+        name.isEmpty ? "The connection" : "The connection to \(name)"
     }
 }

@@ -68,29 +68,37 @@ final class Outcome<Value: Sendable>: Sendable {
     }
 }
 
-/// A timer any thread may start and stop: at the deadline the outcome becomes the failure.
+/// A timer any thread may start and stop: at the deadline the outcome gets its result.
 final class OutcomeDeadline<Value: Sendable>: LoopWork, @unchecked Sendable {
     private enum State { case new, scheduled(TimerID), over }
 
     private let loop: EventLoop
     private let outcome: Outcome<Value>
     private let deadline: MonotonicTime
-    private let failure: NetworkError
+    private let result: Result<Value, NetworkError>
     private var state = State.new  // loop thread only
 
-    /// Starts the timer; an ended loop decides at once.
-    init(_ outcome: Outcome<Value>, at deadline: MonotonicTime, on loop: EventLoop, failure: NetworkError) {
+    init(
+        _ outcome: Outcome<Value>,
+        at deadline: MonotonicTime,
+        on loop: EventLoop,
+        result: Result<Value, NetworkError>
+    ) {
         self.outcome = outcome
         self.deadline = deadline
         self.loop = loop
-        self.failure = failure
+        self.result = result
     }
 
-    func start() {
-        if !self.loop.enqueue(self) { self.outcome.decide(.failure(self.failure)) }
-    }
+    /// Starts the timer; an ended loop decides at once.
+    func start() { self.callLoop() }
 
     func stop() { self.loop.enqueue(self) }
+
+    private func callLoop() {
+        if self.loop.isInLoop, !self.loop.core.hasStopped { return self.runOnLoop() }
+        if !self.loop.enqueue(self) { self.outcome.decide(.failure(.loopEnded)) }
+    }
 
     /// First: start.
     ///
@@ -106,9 +114,14 @@ final class OutcomeDeadline<Value: Sendable>: LoopWork, @unchecked Sendable {
         case .scheduled(let timer):
             self.state = .over
             self.loop.cancel(timer)
-            self.outcome.decide(.failure(self.failure))
+            self.outcome.decide(self.result)
         case .over:
             break
         }
+    }
+
+    func loopStopped() {
+        self.state = .over
+        self.outcome.decide(.failure(.loopEnded))
     }
 }

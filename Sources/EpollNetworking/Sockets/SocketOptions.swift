@@ -1,27 +1,67 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// SocketOptions: what a new connection's socket is set to, as a value. Options of TCP are not applied to Unix sockets.
+// SocketOptions: what a new connection's socket is set to, and how long its calls wait, as a value. Options of TCP are
+// not applied to Unix sockets.
 
-package struct SocketOptions: Hashable, Sendable {
-    /// Small writes leave at once.
-    package var noDelay = true
-    /// The kernel probes an idle connection.
-    package var keepAlive = false
-    /// How long sent octets may stay unacknowledged; nil leaves the system's default (minutes).
-    package var userTimeout: Duration?
-    /// Size of the kernel's send buffer in octets; nil leaves the kernel to tune it, which is right for far hosts.
-    package var sendBuffer: Int?
+/// Settings of a connection.
+public struct SocketOptions: Hashable, Sendable {
+    /// Small writes leave at once (`TCP_NODELAY`); true unless changed.
+    public var noDelay = true
+    /// The kernel probes an idle connection (`SO_KEEPALIVE`); false unless changed.
+    public var keepAlive = false
+    /// When and how often the kernel probes; nil leaves the system's defaults (hours).
+    ///
+    /// Looked at only with ``keepAlive``.
+    public var keepAliveProbes: KeepAlive?
+    /// How long sent octets may stay unacknowledged before the kernel gives the connection up (`TCP_USER_TIMEOUT`).
+    ///
+    /// Milliseconds count, up to 24 days; nil leaves the system's default (minutes).
+    public var userTimeout: Duration?
+    /// Size of the kernel's send buffer in octets (`SO_SNDBUF`); nil leaves the kernel to tune it.
+    ///
+    /// 256 KiB is good on a loopback or a local network; a far host needs the kernel's own tuning.
+    public var sendBuffer: Int?
+    /// Size of the kernel's receive buffer in octets (`SO_RCVBUF`); nil leaves the kernel to tune it, which is faster.
+    public var receiveBuffer: Int?
+    /// Acknowledges at once what was read (`TCP_QUICKACK`), at the cost of one system call per read.
+    public var quickAck = false
+    /// How long a read waits for octets; nil waits until there are some.
+    public var readTimeout: Duration?
+    /// How long a write waits for the peer to take octets; nil waits until it does.
+    public var writeTimeout: Duration?
 
-    package init() {}
+    /// The probes of an idle connection.
+    public struct KeepAlive: Hashable, Sendable {
+        /// Idle time before the first probe; whole seconds, at least 1.
+        public var idle: Duration
+        /// Time between two probes; whole seconds, at least 1.
+        public var interval: Duration
+        /// Unanswered probes after which the connection is lost, at least 1.
+        public var count: Int
+
+        /// Probes after `idle`, every `interval`, and gives up after `count`.
+        public init(idle: Duration = .seconds(60), interval: Duration = .seconds(10), count: Int = 3) {
+            self.idle = idle
+            self.interval = interval
+            self.count = count
+        }
+    }
+
+    /// The settings that suit most programs.
+    public init() {}
 
     func apply(to socket: StreamSocket, family: SocketAddress) throws(SystemError) {
         if let sendBuffer = self.sendBuffer { try socket.setSendBuffer(octets: sendBuffer) }
+        if let receiveBuffer = self.receiveBuffer { try socket.setReceiveBuffer(octets: receiveBuffer) }
         switch family {
         case .unix, .abstract: return
         case .ipv4, .ipv6: break
         }
         try socket.setNoDelay(self.noDelay)
-        if self.keepAlive { try socket.setKeepAlive(true) }
+        if self.keepAlive {
+            try socket.setKeepAlive(true)
+            if let probes = self.keepAliveProbes { try socket.setKeepAlive(probes) }
+        }
         guard let userTimeout = self.userTimeout else { return }
         let (seconds, attoseconds) = userTimeout.components
         // Clamped to 24 days: the kernel refuses what does not fit its signed milliseconds.

@@ -118,6 +118,30 @@ extension StreamSocket {
         }
     }
 
+    /// Fixes the size of the kernel's receive buffer, which ends its automatic tuning.
+    package func setReceiveBuffer(octets: Int) throws(SystemError) {
+        try SystemCall.checking("setsockopt SO_RCVBUF") {
+            cepoll_set_receive_buffer(self.descriptor, CInt(clamping: octets))
+        }
+    }
+
+    /// When the probes of an idle connection begin, their distance, and how many may go unanswered (TCP only).
+    package func setKeepAlive(_ probes: SocketOptions.KeepAlive) throws(SystemError) {
+        try SystemCall.checking("setsockopt TCP_KEEPIDLE") {
+            cepoll_set_keep_alive_times(
+                self.descriptor,
+                CInt(clamping: max(1, probes.idle.components.seconds)),
+                CInt(clamping: max(1, probes.interval.components.seconds)),
+                CInt(clamping: max(1, probes.count))
+            )
+        }
+    }
+
+    /// Acknowledges what arrives next at once; the kernel soon falls back to its own judgement.
+    package func setQuickAck(_ enabled: Bool) throws(SystemError) {
+        try SystemCall.checking("setsockopt TCP_QUICKACK") { cepoll_set_quick_ack(self.descriptor, enabled ? 1 : 0) }
+    }
+
     package var localAddress: SocketAddress? { self.address(cepoll_local_address) }
     package var peerAddress: SocketAddress? { self.address(cepoll_peer_address) }
 

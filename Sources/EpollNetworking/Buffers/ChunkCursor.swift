@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+import Glibc
+
+// ChunkCursor: how far a list of chunks was written, and the vectors of what remains, at most 64 at a time.
+// Unsafe: the vectors point into storage that the chunks keep alive, and are gone when `body` returns.
+
+struct ChunkCursor {
+    private static let vectorsPerCall = 64
+
+    private let chunks: [ByteChunk]
+    private var index = 0
+    private var offset = 0
+    private(set) var remaining: Int
+
+    init(_ chunks: [ByteChunk]) {
+        self.chunks = chunks
+        self.remaining = chunks.reduce(0) { $0 + $1.count }
+    }
+
+    func withVectors<Result>(_ body: (UnsafeBufferPointer<iovec>) -> Result) -> Result {
+        withUnsafeTemporaryAllocation(of: iovec.self, capacity: Self.vectorsPerCall) { vectors in
+            var count = 0
+            var skipped = self.offset
+            for chunk in self.chunks[self.index...] where chunk.count > skipped {
+                if count == Self.vectorsPerCall { break }
+                let start = chunk.storage.base + chunk.offset + skipped
+                vectors.initializeElement(at: count, to: iovec(iov_base: start, iov_len: chunk.count - skipped))
+                skipped = 0
+                count += 1
+            }
+            return body(UnsafeBufferPointer(rebasing: vectors[..<count]))
+        }
+    }
+
+    mutating func advance(_ count: Int) {
+        self.remaining -= count
+        self.offset += count
+        while self.index < self.chunks.count, self.offset >= self.chunks[self.index].count {
+            self.offset -= self.chunks[self.index].count
+            self.index += 1
+        }
+    }
+}

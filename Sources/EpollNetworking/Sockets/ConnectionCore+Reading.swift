@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+import SystemPackage
+
+// Reading: on the caller's thread, without waiting when there is something; else the caller is parked until the loop
+// reports readiness. A read that leaves room in its buffer has emptied the socket, so that the next one parks without
+// a system call. Between two reads a connection holds no buffer unless the last chunk is still in use.
+
+extension ConnectionCore {
+    /// Claims the reading side, unless a read would find nothing.
+    func startRead() throws(NetworkError) -> Bool {
+        switch self.flow.withLock({ $0.beginRead() }) {
+        case .go: return true
+        case .wait: return false
+        case .failed(let error): throw error
+        }
+    }
+
+    /// Reads what is there into `room`, which is not empty, and gives the reading side back; nil when there is nothing.
+    private func performRead(into room: UnsafeMutableRawBufferPointer) throws(NetworkError) -> Int? {
+        if self.usesQuickAck { try? self.socket.setQuickAck(true) }
+        var count: Int?
+        var failure: NetworkError?
+        switch self.socket.read(into: room) {
+        case .count(let read): count = read
+        case .endOfStream: count = 0
+        case .wouldBlock: break
+        case .failed(let error): failure = NetworkError(connection: self.name, error)
+        }
+        // The end of the stream can be read again; a filled buffer may have left something.
+        let mayHaveMore = count == room.count || count == 0
+        let isEnding = self.flow.withLock { flow in
+            flow.endRead(mayHaveMore: mayHaveMore, failure: failure)
+            return flow.mayCloseDescriptor
+        }
+        if isEnding { self.callLoop() }
+        if let failure { throw failure }
+        return count
+    }
+
+    /// Waits until a read may find something.
+    func waitToRead(until deadline: MonotonicTime, _ what: String = "Reading") async throws(NetworkError) {
+        let wake = await withTaskCancellationHandler {
+            await withUnsafeContinuation { (waiter: FlowWaiter) in
+                let (wake, mustArm) = self.flow.withLock { flow -> (Wake?, Bool) in
+                    let wake = flow.parkReader(waiter, until: deadline)
+                    return (wake, wake == nil && deadline < flow.armedDeadline)
+                }
+                if let wake { waiter.resume(returning: wake) } else if mustArm { self.arm(deadline) }
+            }
+        } onCancel: {
+            self.flow.withLock { $0.takeReader() }?.resume(returning: .cancelled)
+        }
+        switch wake {
+        case .ready, .ended: return
+        case .cancelled: throw .taskCancelled(what)
+        case .timedOut: throw .silent(self.name)
+        }
+    }
+
+    /// Has the loop look at the deadlines again.
+    func arm(_ deadline: MonotonicTime) {
+        self.flow.withLock { $0.armedDeadline = min($0.armedDeadline, deadline) }
+        self.callLoop()
+    }
+
+    func deadline(_ timeout: Duration?, default fallback: Duration?) -> MonotonicTime {
+        guard let timeout = timeout ?? fallback else { return .distantFuture }
+        return .now + timeout
+    }
+
+    /// The next octets, or nil at the end of the stream.
+    func readChunk(timeout: Duration?) async throws(NetworkError) -> ByteChunk? {
+        let deadline = self.deadline(timeout, default: self.readTimeout)
+        var spare = self.flow.withLock { $0.spare.take() }
+        while true {
+            guard try self.startRead() else {
+                if let storage = spare.take() { self.loop.chunks.giveBack(storage) }
+                try await self.waitToRead(until: deadline)
+                continue
+            }
+            let storage = self.reusable(spare.take())
+            guard let count = try self.performRead(into: storage.room) else {
+                spare = storage
+                continue
+            }
+            if count == 0 {
+                self.loop.chunks.giveBack(storage)
+                return nil
+            }
+            self.flow.withLock { $0.spare = storage }
+            return ByteChunk(storage, count: count)
+        }
+    }
+
+    /// The storage of the last chunk when nobody looks at it any more, or another.
+    private func reusable(_ storage: consuming ChunkStorage?) -> ChunkStorage {
+        if var storage, isKnownUniquelyReferenced(&storage) { return storage }
+        return self.loop.chunks.take()
+    }
+}
+
+// MARK: - Into the caller's memory
+// Unsafe: the rooms below are handed to the kernel only inside the closures that lend them; while a call waits, no
+// pointer to them exists.
+
+extension ConnectionCore {
+    func read(into buffer: inout OutputRawSpan, timeout: Duration?) async throws(NetworkError) -> Int {
+        if buffer.freeCapacity == 0 { return 0 }
+        let deadline = self.deadline(timeout, default: self.readTimeout)
+        while true {
+            if try self.startRead() {
+                let before = buffer.byteCount
+                let count = buffer.withUnsafeMutableBytes { room, initialized in
+                    let result = self.attempt(UnsafeMutableRawBufferPointer(rebasing: room[initialized...]))
+                    if case .success(let count?) = result { initialized += count }
+                    return result
+                }
+                if try count.get() != nil { return buffer.byteCount - before }
+            }
+            try await self.waitToRead(until: deadline)
+        }
+    }
+
+    func read(exactly count: Int, timeout: Duration?) async throws(NetworkError) -> [UInt8]? {
+        var octets = [UInt8](repeating: 0, count: max(0, count))
+        var filled = 0
+        while filled < octets.count {
+            let deadline = self.deadline(timeout, default: self.readTimeout)
+            while true {
+                if try self.startRead() {
+                    let result = octets.withUnsafeMutableBytes {
+                        self.attempt(UnsafeMutableRawBufferPointer(rebasing: $0[filled...]))
+                    }
+                    if let read = try result.get() {
+                        if read == 0 { return try Self.ended(after: filled, self.name) }
+                        filled += read
+                        break
+                    }
+                }
+                try await self.waitToRead(until: deadline)
+            }
+        }
+        return octets
+    }
+
+    private static func ended(after count: Int, _ name: String) throws(NetworkError) -> [UInt8]? {
+        if count == 0 { return nil }
+        throw NetworkError(kind: .reset, text: "The peer finished after \(count) octets of more that were expected.")
+    }
+
+    private func attempt(_ room: UnsafeMutableRawBufferPointer) -> Result<Int?, NetworkError> {
+        Result { () throws(NetworkError) in try self.performRead(into: room) }
+    }
+}

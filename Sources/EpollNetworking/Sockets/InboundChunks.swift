@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// InboundChunks: what a connection reads, as an AsyncSequence. Nothing is buffered in between: `next` reads.
+
+/// The octets that arrive on a connection, in chunks as they come.
+public struct InboundChunks: AsyncSequence, Sendable {
+    /// What it yields.
+    public typealias Element = ByteChunk
+    /// What it throws.
+    public typealias Failure = NetworkError
+
+    let core: ConnectionCore
+
+    /// An iterator; use one at a time.
+    public func makeAsyncIterator() -> AsyncIterator { AsyncIterator(core: self.core) }
+
+    /// Reads the chunks.
+    public struct AsyncIterator: AsyncIteratorProtocol {
+        let core: ConnectionCore
+
+        /// The next octets; nil when the peer has finished.
+        public nonisolated(nonsending) mutating func next(
+            isolation actor: (any Actor)?
+        ) async throws(NetworkError) -> ByteChunk? {
+            try await self.core.readChunk(timeout: nil)
+        }
+    }
+}
