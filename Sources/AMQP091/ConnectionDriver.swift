@@ -330,13 +330,20 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
 
     /// Whether consumers are so far behind that the socket is left alone.
     ///
-    /// Not while a caller waits for the broker, whose answer may stand behind the deliveries; up to a limit.
+    /// Not while a caller waits for the broker, whose answer may stand behind the deliveries, up to a limit; and not when
+    /// the peer has ended the link, behind which no more can come than the kernel holds.
     private func shouldPause() -> Bool {
-        guard self.isPaused else { return false }
+        guard self.isPaused, !self.isHangingUp else { return false }
         let (channels, hasWaiters) = self.state.withLock { ($0.channels.compactMap { $0 }, $0.waiters.count > 0) }
         let full = channels.flatMap { $0.consumers.values.filter { $0.isFull } }
         self.isPaused = !full.isEmpty
-        return self.isPaused && (!hasWaiters || full.contains { $0.isOverfull })
+        guard self.isPaused, !hasWaiters || full.contains(where: { $0.isOverfull }) else {
+            self.heartbeat?.resumedReading(now: MonotonicTime.now.nanoseconds)
+            return false
+        }
+        // The broker's silence is of our own making now.
+        self.heartbeat?.pausedReading()
+        return true
     }
 
     // MARK: the end

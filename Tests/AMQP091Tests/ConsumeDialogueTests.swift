@@ -259,4 +259,59 @@ struct ConsumeDialogueTests {
             #expect(nack.requeue)
         }
     }
+
+    @Test("A consumer that is behind holds back reading, and the silence it causes is not held against the broker")
+    func silenceOfOurOwnMaking() async throws {
+        var configuration = AMQPClientConfiguration()
+        configuration.heartbeat = .seconds(1)
+        configuration.consumerBufferSize = 4096
+        try await ScriptedBroker.withChannel(configuration) { broker, connection, channel in
+            async let starting = channel.deliveries(from: "orders", acknowledgement: .automatic)
+            let tag = try await broker.expect(Basic.Consume.self).consumerTag
+            try broker.send(.basicConsumeOk(.init(consumerTag: tag)), on: 1)
+            var iterator = try await starting.makeAsyncIterator()
+            // More than is read at once, so that the rest stays in the socket.
+            let body = String(repeating: "x", count: 16 << 10)
+            for number: UInt64 in 1...400 { try broker.deliver(body, tag: number, consumer: tag) }
+            // Half a second each: well beyond two intervals without a word that is read.
+            for _ in 0..<6 { try await broker.expectHeartbeat() }
+            #expect(connection.isOpen)
+            for number: UInt64 in 1...400 {
+                let delivery = try #require(try await iterator.next(isolation: nil))
+                #expect(delivery.deliveryTag == DeliveryTag(number))
+            }
+        }
+    }
+
+    @Test("The end of the link is noticed while a consumer that is behind holds back reading")
+    func endWhileHeldBack() async throws {
+        var configuration = AMQPClientConfiguration()
+        configuration.consumerBufferSize = 4096
+        try await ScriptedBroker.withChannel(configuration) { broker, connection, channel in
+            async let starting = channel.deliveries(from: "orders", acknowledgement: .automatic)
+            let tag = try await broker.expect(Basic.Consume.self).consumerTag
+            try broker.send(.basicConsumeOk(.init(consumerTag: tag)), on: 1)
+            let deliveries = try await starting
+            let body = String(repeating: "x", count: 16 << 10)
+            for number: UInt64 in 1...20 { try broker.deliver(body, tag: number, consumer: tag) }
+            broker.finish()
+            var count = 0
+            let error = await #expect(throws: AMQPError.self) {
+                // Not one is taken before the end was noticed.
+                try await Self.waitUntil { !connection.isOpen }
+                for try await _ in deliveries { count += 1 }
+            }
+            #expect(error?.code == .connectionClosed)
+            #expect(count == 20)
+        }
+    }
+
+    /// Waits for a condition that nobody announces.
+    static func waitUntil(_ condition: () -> Bool) async throws {
+        let deadline = ContinuousClock.now + .seconds(10)
+        while !condition() {
+            try #require(ContinuousClock.now < deadline)
+            await Task.yield()
+        }
+    }
 }
