@@ -13,7 +13,10 @@ let settings: [SwiftSetting] = [
 
 let package = Package(
     name: "amqp-bench",
-    products: [.executable(name: "amqp-bench", targets: ["AMQPBench"])],
+    products: [
+        .executable(name: "amqp-bench", targets: ["AMQPBench"]),
+        .executable(name: "amqp-driver", targets: ["AMQPDriver"]),
+    ],
     dependencies: [
         .package(name: "swift-amqp091", path: ".."),
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
@@ -33,6 +36,14 @@ let package = Package(
             ],
             // The tests import the release build: the tool is never measured, nor tested, in another one.
             swiftSettings: settings + [.unsafeFlags(["-enable-testing"])]
+        ),
+        .executableTarget(
+            name: "AMQPDriver",
+            dependencies: [
+                .product(name: "AMQP091", package: "swift-amqp091"),
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: settings
         ),
         .testTarget(
             name: "AMQPBenchTests",

@@ -191,8 +191,11 @@ extension ChannelCore {
         }
         guard case .done(let kick) = attempt else { return .waitForRoom }
         self.driver.perform(kick)
-        return kick == .write && self.driver.loop.isInLoop ? .breathe : .done
+        return kick == .writeAndBreathe ? .breathe : .done
     }
+
+    /// Octets at which a task on the loop's own thread writes, instead of filling the buffer until it has to wait.
+    private static let muchToWrite = 128 << 10
 
     /// Numbers, registers and appends one publish, in one step; or says what it has to wait for.
     ///
@@ -248,23 +251,22 @@ extension ChannelCore {
                 )
             }
         }
-        if self.driver.loop.isInLoop {
-            return .done(
-                state.fill.count >= 128 << 10 && state.writer == .nobody ? state.takeWriter() : state.scheduleFlush()
-            )
-        }
         // A lone publish is written by its caller: waking the loop would cost more than the write.
         if isLone, state.writer == .nobody, !state.isFlushScheduled, state.unsentAcks.isEmpty {
-            return .done(state.takeWriter())
+            return .done(state.takeWriter(.write))
+        }
+        if state.fill.count >= Self.muchToWrite, state.writer == .nobody, self.driver.loop.isInLoop {
+            return .done(state.takeWriter(.writeAndBreathe))
         }
         return .done(state.scheduleFlush())
     }
 }
 
 extension ConnectionState {
-    mutating func takeWriter() -> Kick {
+    /// Gives the writer token to the caller, who does as it is told.
+    mutating func takeWriter(_ kick: Kick) -> Kick {
         self.writer = .caller
-        return .write
+        return kick
     }
 }
 

@@ -119,7 +119,9 @@ extension ConnectionDriver {
     /// Settles what was collected, under one lock, and wakes whom it concerns.
     func settlePendingConfirms() {
         guard !self.pendingConfirms.isEmpty else { return }
+        // Taken out while it is used: a wake-up may bring more confirms.
         var resumptions: [Resumption] = []
+        swap(&resumptions, &self.confirmResumptions)
         var violation: String?
         self.state.withLock { state in
             for confirm in self.pendingConfirms {
@@ -138,6 +140,8 @@ extension ConnectionDriver {
         }
         self.pendingConfirms.removeAll(keepingCapacity: true)
         for resumption in resumptions { resumption.resume() }
+        resumptions.removeAll(keepingCapacity: true)
+        swap(&resumptions, &self.confirmResumptions)
         if let violation { self.violated(.commandInvalid, violation) }
     }
 
@@ -341,11 +345,10 @@ extension ChannelCore {
         into resumptions: inout [Resumption]
     ) throws(ConfirmRing.Violation) {
         guard self.failure == nil, self.hasConfirms else { return }
-        var ended: [(UInt32, ConfirmRing.Outcome)] = []
         try self.confirms.settle(tag: tag, multiple: multiple, outcome: isAck ? .confirmed : .nacked) {
-            ended.append(($1, $2))
-        }
-        for (token, outcome) in ended {
+            _,
+            token,
+            outcome in
             let result = PublishOutcome(outcome)
             switch result {
             case .confirmed: break
@@ -353,10 +356,9 @@ extension ChannelCore {
             case .returned: self.returnedCount += 1
             }
             if token == 0 {
-                if let error = AMQPError(result) {
-                    self.failedCount += 1
-                    if self.firstFailure == nil { self.firstFailure = error }
-                }
+                guard let error = AMQPError(result) else { return }
+                self.failedCount += 1
+                if self.firstFailure == nil { self.firstFailure = error }
             } else if let waiter = state.waiters.finish(token) {
                 resumptions.append(Resumption(waiter: waiter, result: .outcome(result)))
             }

@@ -66,11 +66,6 @@ extension ConnectionDriver {
         AMQPError(.cancelled, "the task was cancelled", isSafeToRetry: safe)
     }
 
-    /// The moment a call that may take `timeout` gives up.
-    func deadline(_ timeout: Duration?) -> UInt64 {
-        MonotonicTime.now.advanced(by: timeout ?? self.configuration.operationTimeout).nanoseconds
-    }
-
     /// Fails every wait whose deadline has passed and sets the timer for the next.
     ///
     /// Loop thread.

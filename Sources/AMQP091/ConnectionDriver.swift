@@ -9,6 +9,8 @@ import SystemPackage
 // ConnectionDriver: where the protocol's machines meet one socket. Reads, hands frames to the machines, performs what
 // they answer, writes, keeps time. Lives on one loop thread; callers reach it only through `state` and `perform`.
 // Not here: what a frame means (ConnectionDriver+Frames), calls that wait (ConnectionDriver+Waiting).
+// Unsafe: @exclusivity(unchecked) on what every read and write touches. One thread does, or the holder of the writer
+// token, and no access lasts while other code of this class runs.
 //
 //   caller: lock, append frames, unlock --kick--> loop: flush ---octets---> socket
 //   socket ---octets---> chunk ---records---> inboxes, ---methods---> machines ---> waiters
@@ -17,42 +19,46 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
     let loop: EventLoop
     let configuration: AMQPClientConfiguration
     let logger: Logger
+    /// The configuration's `operationTimeout` in nanoseconds.
+    private let operationTimeout: UInt64
     let state: Locked<ConnectionState>
     private let socket: StreamSocket
 
     // MARK: the holder of the writer token
 
-    private var writing = WireBuffer(capacity: 16 << 10)
-    private var written = 0
+    @exclusivity(unchecked) private var writing = WireBuffer(capacity: 16 << 10)
+    @exclusivity(unchecked) private var written = 0
 
     // MARK: loop thread only
 
     private var registration: RegistrationID?
-    private(set) var chunk = InboundChunk(capacity: ConnectionDriver.chunkSize)
+    @exclusivity(unchecked) private(set) var chunk = InboundChunk(capacity: ConnectionDriver.chunkSize)
     /// Octets of `chunk` that were read, and of those, octets that were parsed.
-    private var filled = 0
-    private var parsed = 0
-    private var retiredChunks: [InboundChunk] = []
-    var decoder = FrameDecoder(maximumFrameSize: 64 << 10)
-    var machine: ConnectionStateMachine
-    var isPaused = false
+    @exclusivity(unchecked) private var filled = 0
+    @exclusivity(unchecked) private var parsed = 0
+    @exclusivity(unchecked) private var retiredChunks: [InboundChunk] = []
+    @exclusivity(unchecked) var decoder = FrameDecoder(maximumFrameSize: 64 << 10)
+    @exclusivity(unchecked) var machine: ConnectionStateMachine
+    @exclusivity(unchecked) var isPaused = false
     /// The peer's end of the stream was reported: it comes once, so reading goes on until it is met.
-    private var isHangingUp = false
+    @exclusivity(unchecked) private var isHangingUp = false
     /// Inboxes that got deliveries in this read.
-    var touchedInboxes: [ConsumerInbox] = []
+    @exclusivity(unchecked) var touchedInboxes: [ConsumerInbox] = []
     /// Confirms decoded in this read: they are settled under one lock at its end.
-    var pendingConfirms: [PendingConfirm] = []
-    var heartbeat: HeartbeatSchedule?
+    @exclusivity(unchecked) var pendingConfirms: [PendingConfirm] = []
+    /// Who is woken by them; kept for its memory.
+    @exclusivity(unchecked) var confirmResumptions: [Resumption] = []
+    @exclusivity(unchecked) var heartbeat: HeartbeatSchedule?
     /// Channels by number, as far as a frame has asked for them.
-    var channelCache: [ChannelCore?] = []
+    @exclusivity(unchecked) var channelCache: [ChannelCore?] = []
     var openWaiter: CheckedContinuation<Result<Void, AMQPError>, Never>?
     var closeWaiters: [CheckedContinuation<Result<Void, AMQPError>, Never>] = []
     /// What waiters are told when a close of ours is answered; nil for the ordinary text.
     var closingError: AMQPError?
-    private(set) var isTerminated = false
+    @exclusivity(unchecked) private(set) var isTerminated = false
     private var isSocketClosed = false
     private var timers = Timers()
-    private var timerDeadline = UInt64.max
+    @exclusivity(unchecked) private var timerDeadline = UInt64.max
 
     /// The timers of one connection, by what they do.
     private struct Timers {
@@ -82,8 +88,19 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
         self.loop = loop
         self.configuration = configuration
         self.logger = logger
+        self.operationTimeout = MonotonicTime(nanoseconds: 0).advanced(by: configuration.operationTimeout).nanoseconds
         self.state = Locked(ConnectionState(writeBufferSize: configuration.writeBufferSize))
         self.machine = try ConnectionStateMachine(configuration)
+    }
+
+    /// The moment a call that may take `timeout` gives up.
+    func deadline(_ timeout: Duration?) -> UInt64 {
+        let now = MonotonicTime.now
+        guard let timeout else {
+            let (deadline, overflow) = now.nanoseconds.addingReportingOverflow(self.operationTimeout)
+            return overflow ? .max : deadline
+        }
+        return now.advanced(by: timeout).nanoseconds
     }
 
     // MARK: writing
@@ -95,7 +112,7 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
         case .none: break
         case .wakeLoop:
             if self.loop.isInLoop { self.loop.atEndOfTick(self) } else { self.loop.enqueue(self) }
-        case .write: self.writeAsCaller()
+        case .write, .writeAndBreathe: self.writeAsCaller()
         }
     }
 
@@ -182,7 +199,7 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
             case .failed(let error):
                 return self.terminate(Self.linkLost(error))
             case .drained:
-                self.heartbeat?.wrote(now: MonotonicTime.now.nanoseconds)
+                self.heartbeat?.wrote(now: self.loop.turnTime.nanoseconds)
                 var resumptions: [Resumption] = []
                 let goesOn = self.state.withLock { state -> Bool in
                     let goesOn = self.take(&state)
@@ -235,7 +252,7 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
                 return self.terminate(Self.linkLost(error))
             case .count(let count):
                 self.filled += count
-                self.heartbeat?.read(now: MonotonicTime.now.nanoseconds)
+                self.heartbeat?.read(now: self.loop.turnTime.nanoseconds)
                 self.parse()
                 guard !self.isTerminated else { return }
                 if count < room.count && !self.isHangingUp { return self.finishRead() }

@@ -27,6 +27,8 @@ enum Kick: Sendable {
     case wakeLoop
     /// Write now: the caller holds the writer token.
     case write
+    /// The same, on the loop's thread, which has other sockets to look after before the caller goes on.
+    case writeAndBreathe
 }
 
 struct ConnectionState: ~Copyable {

@@ -99,6 +99,14 @@ public final class EventLoop: TaskExecutor, Sendable {
         return self.core.enqueueRemote(.body(body))
     }
 
+    /// When the loop last woke: a clock that is read once a turn.
+    ///
+    /// Loop thread only.
+    package var turnTime: MonotonicTime {
+        assert(self.isInLoop)
+        return self.core.turnTime
+    }
+
     /// Has `work` run once, after the jobs of this turn and before the next wait.
     ///
     /// Loop thread only.

@@ -46,18 +46,21 @@ final class LoopCore: @unchecked Sendable {
     private let wake: CInt
     private let remote = Locked(Remote())
 
-    // The loop thread's own.
-    var local: Deque<Entry> = []
-    var endOfTick: [any LoopWork] = []
-    var timers = TimerQueue<any LoopWork>()
-    private var registrations = RegistrationTable()
-    private var deregistered: [any SocketHandler] = []
-    private var spare: [Entry] = []
-    private var spareEndOfTick: [any LoopWork] = []
-    private var ownExecutor: UnownedTaskExecutor?
-    private(set) var hasStopped = false
+    // The loop thread's own. Unsafe: unchecked, because every turn touches all of them; one thread does, and no access
+    // lasts while other code runs.
+    @exclusivity(unchecked) var local: Deque<Entry> = []
+    @exclusivity(unchecked) var endOfTick: [any LoopWork] = []
+    @exclusivity(unchecked) var timers = TimerQueue<any LoopWork>()
+    /// When the last wait ended: near enough for timers and heartbeats, and read once a turn.
+    @exclusivity(unchecked) private(set) var turnTime = MonotonicTime.now
+    @exclusivity(unchecked) private var registrations = RegistrationTable()
+    @exclusivity(unchecked) private var deregistered: [any SocketHandler] = []
+    @exclusivity(unchecked) private var spare: [Entry] = []
+    @exclusivity(unchecked) private var spareEndOfTick: [any LoopWork] = []
+    @exclusivity(unchecked) private var ownExecutor: UnownedTaskExecutor?
+    @exclusivity(unchecked) private(set) var hasStopped = false
     /// Until the kernel says it does not know the call.
-    private var hasNanosecondWait = true
+    @exclusivity(unchecked) private var hasNanosecondWait = true
 
     init(name: String) throws(SystemError) {
         self.name = name
@@ -186,7 +189,7 @@ extension LoopCore {
 
     private func runTimers() {
         if self.timers.isEmpty { return }
-        let now = MonotonicTime.now
+        let now = self.turnTime
         // As many as there are: a timer that schedules itself anew in the past waits for the next turn.
         var budget = self.timers.count
         while budget > 0, let work = self.timers.popDue(at: now) {
@@ -231,13 +234,17 @@ extension LoopCore {
     private func wait(_ events: UnsafeMutablePointer<epoll_event>) -> CInt {
         self.counters.waits.add()
         let sleep = self.mayHaveToSleep()
-        if case .none = sleep { return cepoll_wait(self.epoll, events, CInt(Self.eventsPerWait), 0) }
+        if case .none = sleep {
+            defer { self.turnTime = MonotonicTime.now }
+            return cepoll_wait(self.epoll, events, CInt(Self.eventsPerWait), 0)
+        }
         let start = MonotonicTime.now
         self.counters.sleeps.add()
         self.counters.sleepStart.store(start.nanoseconds, ordering: .relaxed)
         defer {
             self.counters.sleepStart.store(0, ordering: .relaxed)
-            self.counters.idleNanoseconds.add(MonotonicTime.now.nanoseconds &- start.nanoseconds)
+            self.turnTime = MonotonicTime.now
+            self.counters.idleNanoseconds.add(self.turnTime.nanoseconds &- start.nanoseconds)
         }
         guard case .until(let deadline) = sleep else {
             return cepoll_wait(self.epoll, events, CInt(Self.eventsPerWait), -1)
