@@ -39,7 +39,7 @@ let package = Package(
         ),
         .target(
             name: "AMQP091Testing",
-            dependencies: ["AMQP091", "AMQP091Wire", "EpollNetworking", deque, system],
+            dependencies: ["AMQP091", "AMQP091Protocol", "AMQP091Wire", "EpollNetworking", deque, system],
             swiftSettings: settings
         ),
         .executableTarget(name: "AMQP091Codegen", dependencies: [], swiftSettings: settings),
