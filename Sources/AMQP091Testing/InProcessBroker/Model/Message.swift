@@ -77,7 +77,7 @@ final class Message: ManagedBuffer<MessageHead, UInt8> {
         self.withRoute { octets in
             let first = Int(octets[0])
             return (
-                String(decoding: octets[1...first], as: UTF8.self),
+                String(decoding: octets[1..<(1 + first)], as: UTF8.self),
                 String(decoding: octets[(first + 2)...], as: UTF8.self)
             )
         }
