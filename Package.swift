@@ -39,7 +39,7 @@ let package = Package(
         ),
         .target(
             name: "AMQP091Testing",
-            dependencies: ["AMQP091", "AMQP091Wire", "EpollNetworking", deque, system],
+            dependencies: ["AMQP091", "AMQP091Protocol", "AMQP091Wire", "EpollNetworking", deque, system],
             swiftSettings: settings
         ),
         .executableTarget(name: "AMQP091Codegen", dependencies: [], swiftSettings: settings),
@@ -60,12 +60,22 @@ let package = Package(
             dependencies: ["AMQP091", "AMQP091Wire", "AMQP091Testing"],
             swiftSettings: settings
         ),
-        .testTarget(
-            name: "AMQP091TestingTests",
-            dependencies: ["AMQP091Testing", "AMQP091", "AMQP091Wire", "EpollNetworking"],
+        .target(
+            name: "AMQP091Conformance",
+            dependencies: ["AMQP091Testing", "AMQP091", "AMQP091Wire"],
+            path: "Tests/AMQP091Conformance",
             swiftSettings: settings
         ),
-        .testTarget(name: "IntegrationTests", dependencies: ["AMQP091"], swiftSettings: settings),
+        .testTarget(
+            name: "AMQP091TestingTests",
+            dependencies: ["AMQP091Testing", "AMQP091Conformance", "AMQP091", "AMQP091Wire", "EpollNetworking"],
+            swiftSettings: settings
+        ),
+        .testTarget(
+            name: "IntegrationTests",
+            dependencies: ["AMQP091", "AMQP091Conformance"],
+            swiftSettings: settings
+        ),
     ],
     swiftLanguageModes: [.v6]
 )

@@ -293,7 +293,8 @@ struct ConsumeDialogueTests {
             try broker.send(.basicConsumeOk(.init(consumerTag: tag)), on: 1)
             let deliveries = try await starting
             let body = String(repeating: "x", count: 16 << 10)
-            for number: UInt64 in 1...20 { try broker.deliver(body, tag: number, consumer: tag) }
+            // Few enough that the broker can write them all, and its end, while nobody reads.
+            for number: UInt64 in 1...8 { try broker.deliver(body, tag: number, consumer: tag) }
             broker.finish()
             var count = 0
             let error = await #expect(throws: AMQPError.self) {
@@ -302,7 +303,7 @@ struct ConsumeDialogueTests {
                 for try await _ in deliveries { count += 1 }
             }
             #expect(error?.code == .connectionClosed)
-            #expect(count == 20)
+            #expect(count == 8)
         }
     }
 

@@ -206,7 +206,7 @@ package final class ScriptedBroker: Sendable {
         return (received, channel)
     }
 
-    private static func firstFrame(in span: RawSpan) throws -> (Received, channel: UInt16, end: Int)? {
+    static func firstFrame(in span: RawSpan) throws -> (Received, channel: UInt16, end: Int)? {
         let decoder = FrameDecoder(maximumFrameSize: Int(UInt32.max))
         guard let frame = try decoder.next(in: span, from: 0) else { return nil }
         let payload = span.extracting(frame.payload)

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+import AMQP091Wire
+
+// Orders to misbehave. Each takes effect before it returns.
+
+extension InProcessBroker {
+    /// What becomes of publishers' confirms.
+    public enum ConfirmOrder: Hashable, Sendable {
+        /// The next publishes in confirm mode are refused with `basic.nack` and dropped.
+        case nackNext(Int)
+        /// The next mandatory publishes are returned (312 NO_ROUTE) and dropped.
+        case returnNext(Int)
+        /// No confirm is sent until ``release``.
+        case hold
+        /// Confirms are sent again, those held back first.
+        case release
+    }
+
+    /// Drops every client's link without a word, as a crash or a cut cable does.
+    ///
+    /// - Parameter reason: Not sent; says in the test what is simulated.
+    public func dropConnections(_ reason: String = "") async {
+        _ = await self.onLoop { core in
+            for connection in Array(core.connections.values) { connection.reset() }
+        }
+    }
+
+    /// Closes every client's connection in order: `connection.close`, 320 CONNECTION_FORCED.
+    ///
+    /// - Parameter reason: Stands in the reply text, as an operator's does.
+    public func closeConnections(_ reason: String = "shutdown") async {
+        _ = await self.onLoop { core in
+            let refusal = Refusal(.connectionForced, "broker forced connection closure with reason '\(reason)'")
+            for connection in Array(core.connections.values) {
+                connection.close(refusal.code, refusal.text, nil)
+            }
+        }
+    }
+
+    /// Orders something about confirms.
+    public func confirm(_ order: ConfirmOrder) async {
+        _ = await self.onLoop { core in
+            switch order {
+            case .nackNext(let count): core.confirmOrder.nacks = max(0, count)
+            case .returnNext(let count): core.confirmOrder.returns = max(0, count)
+            case .hold: core.confirmOrder.areHeld = true
+            case .release:
+                core.confirmOrder.areHeld = false
+                for connection in core.connections.values { core.touch(connection) }
+            }
+        }
+    }
+
+    /// Raises or clears an alarm: connections that publish under it are sent `connection.blocked` and not read.
+    ///
+    /// - Parameter reason: As RabbitMQ gives it, `low on memory` or `low on disk`; nil clears the alarm.
+    public func setAlarm(_ reason: String?) async {
+        _ = await self.onLoop { core in core.orderedAlarm = reason }
+    }
+
+    /// Stands still: accepts, reads and writes nothing until ``resume()``; links stay up, without heartbeats.
+    public func pause() async { _ = await self.onLoop { $0.freeze(true) } }
+
+    /// Goes on after ``pause()``.
+    public func resume() async { _ = await self.onLoop { $0.freeze(false) } }
+
+    /// Whether new links are dropped as soon as they are made.
+    public func refuseConnections(_ refused: Bool) async { _ = await self.onLoop { $0.refusesConnections = refused } }
+
+    /// Deletes a queue as an operator does: its consumers get `basic.cancel`.
+    ///
+    /// - Parameters:
+    ///   - name: The queue.
+    ///   - virtualHost: Its virtual host.
+    /// - Returns: False when there is none.
+    @discardableResult
+    public func deleteQueue(_ name: String, virtualHost: String = "/") async -> Bool {
+        await self.onLoop { core in
+            guard let host = core.virtualHosts[virtualHost], let queue = host.queues[name] else { return false }
+            host.delete(queue)
+            return true
+        } ?? false
+    }
+}

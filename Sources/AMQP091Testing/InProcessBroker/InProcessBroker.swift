@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+public import AMQP091
+import EpollNetworking
+import Glibc
+import SystemPackage
+
+// InProcessBroker: an AMQP 0-9-1 broker in the memory of this process, for tests and for benchmarks without an
+// installation. It speaks real octets over real sockets. Its state lives on one loop thread of its own; everything here
+// hands work to that thread. Orders to misbehave: InProcessBroker+Faults; looking inside: InProcessBroker+Inspection.
+
+/// An AMQP 0-9-1 broker inside this process.
+///
+/// It behaves as RabbitMQ does in what a client can observe, down to reply codes and texts, and is held to it by a suite
+/// that runs against both. It is not RabbitMQ: it keeps nothing on disk, has no cluster, no streams, no plugins, no
+/// permissions per resource, no consumer time-out, and treats a quorum queue as a classic one with a delivery limit.
+///
+/// ```swift
+/// try await InProcessBroker.withBroker { broker in
+///     try await AMQPConnection.withConnection(broker.configuration) { connection in … }
+/// }
+/// ```
+public final class InProcessBroker: Sendable {
+    /// Where a broker listens.
+    public enum Endpoint: Hashable, Sendable {
+        /// TCP on 127.0.0.1; port 0 lets the system choose a free one.
+        case loopback(port: UInt16 = 0)
+        /// TCP on an IPv4 address of this machine, four octets; port 0 lets the system choose a free one.
+        case ipv4(address: [UInt8], port: UInt16)
+        /// A Unix socket at a path of at most 107 octets; it must not exist, and is removed at the end.
+        case unix(path: String)
+    }
+
+    /// Every option of a broker.
+    public struct Options: Sendable {
+        /// Where it listens; a free port of 127.0.0.1 by default.
+        public var endpoints: [Endpoint] = [.loopback()]
+        /// Passwords by user name; `guest` with `guest` by default.
+        public var users = ["guest": "guest"]
+        /// The virtual hosts; `/` by default.
+        public var virtualHosts = ["/"]
+        /// Channels of one connection at most, as offered to clients; 0 for no limit.
+        public var channelMax: UInt16 = 2047
+        /// Largest frame in octets, as offered to clients, 8192...16777216.
+        public var frameMax: UInt32 = 131_072
+        /// The heartbeat in seconds, as offered to clients; 0 for none.
+        public var heartbeat: UInt16 = 60
+        /// Largest body in octets; a larger one closes its channel (406).
+        public var maximumMessageSize = 16 << 20
+        /// Octets of messages above which publishers are blocked, as under RabbitMQ's memory alarm.
+        public var memoryLimit = 1 << 30
+        /// Time a client has from its first octet to `connection.open`.
+        public var handshakeTimeout: Duration = .seconds(10)
+
+        /// The defaults.
+        public init() {}
+    }
+
+    let core: BrokerCore
+    let loop: EventLoop
+    private let addresses: [SocketAddress]
+    private let paths: [String]
+    private let options: Options
+
+    /// Starts a broker, which runs until ``shutdown()``.
+    ///
+    /// - Parameter options: All options.
+    /// - Throws: When an address cannot be used, or descriptors or threads run out.
+    public init(_ options: Options = Options()) async throws {
+        var options = options
+        options.frameMax = min(max(8192, options.frameMax), 16 << 20)
+        self.options = options
+        let loop = try EventLoop(name: "amqp-broker")
+        self.loop = loop
+        let core = BrokerCore(loop: loop, options: options)
+        self.core = core
+        var sockets: [ListeningSocket] = []
+        do {
+            for endpoint in options.endpoints { sockets.append(try ListeningSocket(endpoint.address)) }
+        } catch {
+            loop.shutdown()
+            throw error
+        }
+        self.addresses = sockets.compactMap(\.localAddress)
+        self.paths = options.endpoints.compactMap { if case .unix(let path) = $0 { path } else { nil } }
+        let listening = sockets
+        let failure = await Self.run(on: loop) { () -> SystemError? in
+            for socket in listening {
+                let acceptor = BrokerAcceptor(core: core, socket: socket)
+                core.acceptors.append(acceptor)
+                do throws(SystemError) { try acceptor.start() } catch { return error }
+            }
+            return nil
+        }
+        if let failure = failure ?? nil {
+            loop.shutdown()
+            throw failure
+        }
+    }
+
+    deinit { self.loop.shutdown() }
+
+    /// Runs `body` with a broker and ends the broker afterwards.
+    ///
+    /// - Parameters:
+    ///   - options: All options.
+    ///   - body: Gets the broker.
+    /// - Returns: What `body` returns.
+    /// - Throws: What `body` throws, or that the broker cannot listen.
+    @discardableResult
+    public static func withBroker<Result>(
+        _ options: Options = Options(),
+        _ body: (InProcessBroker) async throws -> Result
+    ) async throws -> Result {
+        let broker = try await InProcessBroker(options)
+        let result: Result
+        do {
+            result = try await body(broker)
+        } catch {
+            await broker.shutdown()
+            throw error
+        }
+        await broker.shutdown()
+        return result
+    }
+
+    /// Runs until the task is cancelled, then ends the broker: for a process that is nothing but a broker.
+    public func run() async {
+        let (stream, continuation) = AsyncStream.makeStream(of: Void.self)
+        await withTaskCancellationHandler {
+            for await _ in stream {}
+        } onCancel: {
+            continuation.finish()
+        }
+        await self.shutdown()
+    }
+
+    /// Drops every link, stops listening and waits for the broker's thread to end; again does nothing.
+    public func shutdown() async {
+        _ = await Self.run(on: self.loop) { [core = self.core] in core.stop() }
+        self.loop.shutdown()
+        await self.loop.stopped()
+        for path in self.paths { _ = unlink(path) }
+    }
+
+    // MARK: how to reach it
+
+    /// The TCP port it listens on; nil when it listens on Unix sockets only.
+    public var port: UInt16? { self.addresses.lazy.compactMap(\.port).first }
+
+    /// An `amqp://` or `amqp+unix://` URI of its first endpoint, with the first user by name and first virtual host.
+    public var uri: String {
+        let user = self.options.users.sorted { $0.key < $1.key }.first
+        let login = "\(Self.encoded(user?.key ?? "guest")):\(Self.encoded(user?.value ?? "guest"))"
+        let host = Self.encoded(self.options.virtualHosts.first ?? "/")
+        switch self.addresses.first {
+        case .unix(let path): return "amqp+unix://\(login)@\(Self.encoded(path))/\(host)"
+        case let address?: return "amqp://\(login)@\(address)/\(host)"
+        case nil: return "amqp://\(login)@127.0.0.1/\(host)"
+        }
+    }
+
+    /// Options of a client that connects to its first endpoint; deadlines and limits are the client's defaults.
+    public var configuration: AMQPClientConfiguration {
+        let address: AMQPServerAddress =
+            switch self.addresses.first {
+            case .unix(let path): .unix(path: path)
+            case .ipv4(let octets, let port):
+                .host(octets.map { String($0) }.joined(separator: "."), port: port)
+            default: .host("127.0.0.1", port: self.port ?? 5672)
+            }
+        var configuration = AMQPClientConfiguration(addresses: [address])
+        configuration.virtualHost = self.options.virtualHosts.first ?? "/"
+        if let user = self.options.users.sorted(by: { $0.key < $1.key }).first {
+            configuration.authentication = .plain(username: user.key, password: user.value)
+        }
+        return configuration
+    }
+
+    /// Connects a client over a socket pair, without any address.
+    ///
+    /// - Parameter configuration: The client's options but its addresses; those of ``configuration`` by default.
+    /// - Returns: An open connection; the caller closes it.
+    /// - Throws: ``AMQPError`` as `AMQPConnection.connect`.
+    public func connect(_ configuration: AMQPClientConfiguration? = nil) async throws -> AMQPConnection {
+        let (ours, theirs) = try StreamSocket.pair()
+        _ = await Self.run(on: self.loop) { [core = self.core] in
+            BrokerConnection(core: core, socket: ours).start()
+        }
+        return try await AMQPConnection.connect(over: theirs, configuration ?? self.configuration)
+    }
+
+    private static func encoded(_ text: String) -> String {
+        let digits = Array("0123456789ABCDEF")
+        return text.utf8.reduce(into: "") { result, octet in
+            switch octet {
+            case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+                UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "-"), UInt8(ascii: "."), UInt8(ascii: "_"):
+                result.append(Character(UnicodeScalar(octet)))
+            default:
+                result.append("%")
+                result.append(digits[Int(octet >> 4)])
+                result.append(digits[Int(octet & 15)])
+            }
+        }
+    }
+
+    /// Runs `body` on the loop's thread; nil when the loop has ended.
+    static func run<Result: Sendable>(on loop: EventLoop, _ body: @escaping @Sendable () -> Result) async -> Result? {
+        await withUnsafeContinuation { continuation in
+            let isAccepted = loop.execute { continuation.resume(returning: body()) }
+            if !isAccepted { continuation.resume(returning: nil) }
+        }
+    }
+
+    /// As ``run(on:_:)`` with the state of the broker.
+    func onLoop<Result: Sendable>(_ body: @escaping @Sendable (BrokerCore) -> Result) async -> Result? {
+        await Self.run(on: self.loop) { [core = self.core] in
+            core.beginTurn()
+            return body(core)
+        }
+    }
+}
+
+extension InProcessBroker.Endpoint {
+    fileprivate var address: SocketAddress {
+        switch self {
+        case .loopback(let port): .loopback(port: port)
+        case .ipv4(let address, let port): .ipv4(address: address, port: port)
+        case .unix(let path): .unix(path: path)
+        }
+    }
+}

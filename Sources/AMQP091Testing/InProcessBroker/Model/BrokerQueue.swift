@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: Apache-2.0
+import AMQP091Wire
+
+// BrokerQueue: messages waiting, messages held by consumers, and who gets the next one. No IO and no clock: the time is
+// asked of its services, which also run what a queue only decides: dead letters, timers, being served again.
+
+/// What a queue needs from its broker.
+protocol QueueServices: AnyObject {
+    /// Monotonic nanoseconds; the same during one turn.
+    var now: UInt64 { get }
+    /// Has the queue hand out messages before the turn ends.
+    func serviceSoon(_ queue: BrokerQueue)
+    func deadLetter(_ message: Message, from queue: BrokerQueue, _ reason: DeathReason)
+    /// Has `timerFired` called at the moment, in place of an earlier one.
+    func setTimer(of queue: BrokerQueue, at deadline: UInt64)
+}
+
+/// Why a message died, as `x-death` names it.
+enum DeathReason: String {
+    case rejected
+    case expired
+    case maximumLength = "maxlen"
+    case deliveryLimit = "delivery_limit"
+}
+
+final class BrokerQueue {
+    let name: String
+    let isDurable: Bool
+    let isAutoDelete: Bool
+    let isExclusive: Bool
+    let arguments: FieldTable
+    let options: QueueOptions
+    /// The connection that declared an exclusive queue.
+    private(set) weak var owner: AnyObject?
+    unowned let host: VirtualHost
+
+    private(set) var ready: ReadyEntries
+    /// Messages that consumers hold.
+    private(set) var unacknowledged = 0
+    private(set) var consumers = ConsumerList()
+    private(set) var isDeleted = false
+    /// The queue is in the list of those to be served.
+    var isServiceDue = false
+    var timerDeadline = UInt64.max
+    private var nextSequence: UInt64 = 0
+    private var canExpire = false
+    private var lastUse: UInt64
+
+    init(_ declare: Queue.Declare, name: String, options: QueueOptions, owner: AnyObject?, host: VirtualHost) {
+        self.name = name
+        self.isDurable = declare.durable
+        self.isAutoDelete = declare.autoDelete
+        self.isExclusive = declare.exclusive
+        self.arguments = declare.arguments
+        self.options = options
+        self.owner = declare.exclusive ? owner : nil
+        self.host = host
+        self.ready = ReadyEntries(maximumPriority: options.maximumPriority)
+        self.lastUse = host.services.now
+        self.used()
+    }
+
+    /// Somebody declared, got from or consumed the queue: its `x-expires` begins anew.
+    func used() {
+        guard let expires = self.options.expires else { return }
+        self.lastUse = self.host.services.now
+        self.host.services.setTimer(of: self, at: self.lastUse + expires * 1_000_000)
+    }
+
+    // MARK: in
+
+    /// Takes a message, or refuses it because the queue is full.
+    func publish(_ message: Message) -> Bool {
+        if self.options.isLimited, self.options.overflow != .dropHead, self.isFull(with: message) {
+            if self.options.overflow == .rejectPublishAndDeadLetter {
+                self.host.services.deadLetter(message, from: self, .maximumLength)
+            }
+            return false
+        }
+        var expires = UInt64.max
+        if let timeToLive = self.timeToLive(of: message) {
+            expires = self.host.services.now + timeToLive * 1_000_000
+            self.canExpire = true
+        }
+        self.ready.append(QueueEntry(message: message, sequence: self.nextSequence, expires: expires))
+        self.nextSequence += 1
+        self.host.usedOctets += message.size
+        if self.options.isLimited || expires == self.host.services.now {
+            self.service()
+            self.dropOverflow()
+        } else if !self.isServiceDue {
+            self.host.services.serviceSoon(self)
+        }
+        return true
+    }
+
+    private func timeToLive(of message: Message) -> UInt64? {
+        guard let own = message.header.timeToLive else { return self.options.messageTTL }
+        return min(own, self.options.messageTTL ?? own)
+    }
+
+    private func isFull(with message: Message) -> Bool {
+        if let maximum = self.options.maximumLength, self.ready.count + 1 > maximum { return true }
+        guard let maximum = self.options.maximumOctets else { return false }
+        return self.ready.octets + message.header.bodyCount > maximum
+    }
+
+    private func dropOverflow() {
+        while self.ready.count > self.options.maximumLength ?? .max
+            || self.ready.octets > self.options.maximumOctets ?? .max
+        {
+            guard let entry = self.ready.popFirst() else { return }
+            self.bury(entry, .maximumLength)
+        }
+    }
+
+    // MARK: out
+
+    /// Hands out what consumers take, and drops what has expired.
+    func service() {
+        guard !self.isDeleted else { return }
+        let now = self.host.services.now
+        while self.ready.count > 0,
+            let consumer = self.consumers.next(singleActive: self.options.hasSingleActiveConsumer),
+            let entry = self.ready.popFirst()
+        {
+            if entry.expires < now {
+                self.bury(entry, .expired)
+            } else {
+                self.handOut(entry, isAutomatic: consumer.isAutomatic)
+                consumer.sink.deliver(entry, to: consumer)
+            }
+        }
+        self.dropExpired()
+    }
+
+    private func dropExpired() {
+        guard self.canExpire else { return }
+        while let entry = self.ready.popExpired(now: self.host.services.now) { self.bury(entry, .expired) }
+        let next = self.ready.nextExpiry
+        if next < self.timerDeadline { self.host.services.setTimer(of: self, at: next) }
+    }
+
+    /// The head, for `basic.get`.
+    func take(isAutomatic: Bool) -> QueueEntry? {
+        self.service()
+        guard let entry = self.ready.popFirst() else { return nil }
+        self.handOut(entry, isAutomatic: isAutomatic)
+        return entry
+    }
+
+    private func handOut(_ entry: QueueEntry, isAutomatic: Bool) {
+        if isAutomatic { self.forget(entry) } else { self.unacknowledged += 1 }
+    }
+
+    private func forget(_ entry: QueueEntry) { self.host.usedOctets -= entry.message.size }
+
+    private func bury(_ entry: QueueEntry, _ reason: DeathReason) {
+        self.forget(entry)
+        if self.options.deadLetterExchange != nil {
+            self.host.services.deadLetter(entry.message, from: self, reason)
+        }
+    }
+
+    // MARK: what becomes of what was handed out
+
+    func acknowledged(_ entry: QueueEntry) {
+        self.unacknowledged -= 1
+        if !self.isDeleted { self.forget(entry) }
+    }
+
+    func rejected(_ entry: QueueEntry) {
+        self.unacknowledged -= 1
+        if !self.isDeleted { self.bury(entry, .rejected) }
+    }
+
+    /// Messages come back, to where they were.
+    func requeued(_ entries: [QueueEntry]) {
+        self.unacknowledged -= entries.count
+        guard !self.isDeleted else { return }
+        var kept: [QueueEntry] = []
+        for var entry in entries {
+            entry.returns += 1
+            entry.isRedelivered = true
+            if let limit = self.options.deliveryLimit, entry.returns > limit {
+                self.bury(entry, .deliveryLimit)
+            } else {
+                kept.append(entry)
+            }
+        }
+        self.ready.restore(kept)
+        self.dropOverflow()
+        if !self.isServiceDue { self.host.services.serviceSoon(self) }
+    }
+
+    func purge() -> Int {
+        let entries = self.ready.removeAll()
+        for entry in entries { self.forget(entry) }
+        return entries.count
+    }
+
+    // MARK: consumers and the end
+
+    /// Starts a consumer, unless exclusive use stands against it.
+    func add(_ consumer: Consumer) throws(Refusal) {
+        let isTaken =
+            self.consumers.all.contains { $0.isExclusive } || (consumer.isExclusive && !self.consumers.isEmpty)
+        guard !isTaken else {
+            throw Refusal(.accessRefused, "queue '\(self.name)' in vhost '\(self.host.name)' in exclusive use")
+        }
+        self.consumers.add(consumer)
+        self.used()
+        if !self.isServiceDue { self.host.services.serviceSoon(self) }
+    }
+
+    func remove(_ consumer: Consumer) {
+        self.consumers.remove(consumer)
+        self.used()
+        if !self.isServiceDue, !self.isDeleted { self.host.services.serviceSoon(self) }
+    }
+
+    func timerFired() {
+        self.timerDeadline = .max
+        guard !self.isDeleted else { return }
+        if let expires = self.options.expires, self.consumers.isEmpty {
+            let deadline = self.lastUse + expires * 1_000_000
+            if deadline <= self.host.services.now { return self.host.delete(self) }
+            self.host.services.setTimer(of: self, at: deadline)
+        }
+        self.service()
+    }
+
+    /// Drops everything; consumers are told.
+    func end() {
+        guard !self.isDeleted else { return }
+        _ = self.purge()
+        self.isDeleted = true
+        for consumer in self.consumers.all {
+            self.consumers.remove(consumer)
+            consumer.sink.cancelled(consumer)
+        }
+    }
+}

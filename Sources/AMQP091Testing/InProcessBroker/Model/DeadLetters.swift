@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+import AMQP091Wire
+import Glibc
+
+// DeadLetters: what a message that died looks like when it is published again, and where it must not go: a queue it came
+// from without anybody rejecting it on the way would see it for ever.
+
+enum DeadLetters {
+    /// The message with its death in the headers; nil when it cannot be encoded any more.
+    static func message(_ message: Message, from queue: BrokerQueue, _ reason: DeathReason, exchange: String)
+        -> Message?
+    {
+        var properties = message.properties
+        var headers = properties.headers ?? FieldTable()
+        let (oldExchange, oldKey) = message.route
+        let copies = headers["CC"]?.arrayValue ?? []
+        var deaths = headers["x-death"]?.arrayValue ?? []
+        var death: FieldTable
+        let known = deaths.firstIndex {
+            $0.tableValue?["queue"]?.stringValue == queue.name
+                && $0.tableValue?["reason"]?.stringValue == reason.rawValue
+        }
+        if let known, let table = deaths.remove(at: known).tableValue {
+            death = table
+            death["count"] = .int64((death["count"]?.integerValue ?? 0) + 1)
+        } else {
+            death = [
+                "count": .int64(1), "reason": .string(reason.rawValue), "queue": .string(queue.name),
+                "time": .timestamp(UInt64(max(0, time(nil)))), "exchange": .string(oldExchange),
+                "routing-keys": .array([.string(oldKey)] + copies),
+            ]
+            if let expiration = properties.expiration { death["original-expiration"] = .string(expiration) }
+        }
+        headers["x-death"] = .array([.table(death)] + deaths)
+        if headers["x-first-death-reason"] == nil {
+            headers["x-first-death-exchange"] = .string(oldExchange)
+            headers["x-first-death-queue"] = .string(queue.name)
+            headers["x-first-death-reason"] = .string(reason.rawValue)
+        }
+        if queue.options.deadLetterRoutingKey != nil { headers["CC"] = nil }
+        properties.headers = headers
+        properties.expiration = nil
+        return message.with(
+            exchange: exchange,
+            routingKey: queue.options.deadLetterRoutingKey ?? oldKey,
+            properties: properties,
+            timeToLive: nil
+        )
+    }
+
+    /// Whether the message has been in this queue and came here by itself.
+    static func isCycle(_ headers: FieldTable, to queue: String) -> Bool {
+        let deaths = (headers["x-death"]?.arrayValue ?? []).compactMap(\.tableValue)
+        guard let index = deaths.firstIndex(where: { $0["queue"]?.stringValue == queue }) else { return false }
+        return deaths[...index].allSatisfy { $0["reason"]?.stringValue != DeathReason.rejected.rawValue }
+    }
+}

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+import AMQP091Wire
+
+// Message: one message in one allocation, shared by all queues it is in: what every delivery of it copies to the wire.
+//
+//   exchange short string, routing key short string | property flags and values | body
+//
+// Unsafe: the three counts in the head add up to the octets behind it, written once before anybody else sees it.
+
+struct MessageHead {
+    /// Octets of exchange and routing key, with their lengths.
+    var routeCount: Int
+    /// Octets of property flags and values.
+    var propertiesCount: Int
+    /// Octets of the body.
+    var bodyCount: Int
+    /// The property, or 0.
+    var priority: UInt8
+    /// Milliseconds the publisher gives it, or nil.
+    var timeToLive: UInt64?
+}
+
+final class Message: ManagedBuffer<MessageHead, UInt8> {
+    static func make(
+        route: UnsafeRawBufferPointer,
+        properties: UnsafeRawBufferPointer,
+        body: UnsafeRawBufferPointer,
+        priority: UInt8,
+        timeToLive: UInt64?
+    ) -> Message {
+        let count = route.count + properties.count + body.count
+        let buffer = Message.create(minimumCapacity: count) { _ in
+            MessageHead(
+                routeCount: route.count,
+                propertiesCount: properties.count,
+                bodyCount: body.count,
+                priority: priority,
+                timeToLive: timeToLive
+            )
+        }
+        buffer.withUnsafeMutablePointerToElements { elements in
+            var cursor = UnsafeMutableRawPointer(elements)
+            for part in [route, properties, body] where !part.isEmpty {
+                guard let base = part.baseAddress else { continue }
+                cursor.copyMemory(from: base, byteCount: part.count)
+                cursor += part.count
+            }
+        }
+        return unsafeDowncast(buffer, to: Message.self)
+    }
+
+    /// Octets it takes, for the limit on memory.
+    var size: Int { 96 + self.header.routeCount + self.header.propertiesCount + self.header.bodyCount }
+
+    private func part<Result>(_ start: Int, _ count: Int, _ body: (UnsafeRawBufferPointer) throws -> Result) rethrows
+        -> Result
+    {
+        try self.withUnsafeMutablePointerToElements {
+            try body(UnsafeRawBufferPointer(start: $0 + start, count: count))
+        }
+    }
+
+    func withRoute<Result>(_ body: (UnsafeRawBufferPointer) throws -> Result) rethrows -> Result {
+        try self.part(0, self.header.routeCount, body)
+    }
+
+    func withProperties<Result>(_ body: (UnsafeRawBufferPointer) throws -> Result) rethrows -> Result {
+        try self.part(self.header.routeCount, self.header.propertiesCount, body)
+    }
+
+    func withBody<Result>(_ body: (UnsafeRawBufferPointer) throws -> Result) rethrows -> Result {
+        try self.part(self.header.routeCount + self.header.propertiesCount, self.header.bodyCount, body)
+    }
+
+    /// Exchange and routing key, decoded.
+    var route: (exchange: String, routingKey: String) {
+        self.withRoute { octets in
+            let first = Int(octets[0])
+            return (
+                String(decoding: octets[1..<(1 + first)], as: UTF8.self),
+                String(decoding: octets[(first + 2)...], as: UTF8.self)
+            )
+        }
+    }
+
+    /// The properties, decoded; they were checked when the message came.
+    var properties: BasicProperties {
+        self.withProperties { octets in
+            var reader = WireReader(RawSpan(_unsafeBytes: octets))
+            return (try? BasicProperties(from: &reader)) ?? BasicProperties()
+        }
+    }
+
+    /// The same body with another route or other properties.
+    func with(exchange: String, routingKey: String, properties: BasicProperties, timeToLive: UInt64?) -> Message? {
+        var buffer = WireBuffer()
+        do throws(WireError) {
+            try buffer.appendShortString(exchange)
+            try buffer.appendShortString(routingKey)
+            let routeCount = buffer.count
+            try properties.encode(into: &buffer)
+            return buffer.withUnsafeBytes { octets in
+                self.withBody { body in
+                    Message.make(
+                        route: UnsafeRawBufferPointer(rebasing: octets[..<routeCount]),
+                        properties: UnsafeRawBufferPointer(rebasing: octets[routeCount...]),
+                        body: body,
+                        priority: properties.priority ?? 0,
+                        timeToLive: timeToLive
+                    )
+                }
+            }
+        } catch {
+            return nil
+        }
+    }
+}

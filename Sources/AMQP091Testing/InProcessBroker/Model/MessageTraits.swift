@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+import AMQP091Wire
+
+// MessageTraits: what the properties of a publish mean to the broker, checked as RabbitMQ checks them. Publishers often
+// send the same properties again and again, so a channel keeps the traits of the last ones.
+
+final class MessageTraits {
+    let properties: BasicProperties
+    let priority: UInt8
+    let timeToLive: UInt64?
+    /// More routing keys, from the headers CC and BCC.
+    let extraKeys: [String]
+    let hasBlindCopies: Bool
+    var headers: FieldTable { self.properties.headers ?? FieldTable() }
+
+    /// Checks properties; `user` is who logged in.
+    init(_ properties: BasicProperties, user: String) throws(Refusal) {
+        if let userID = properties.userID, userID != user {
+            throw Refusal(
+                .preconditionFailed,
+                "user_id property set to '\(userID)' but authenticated user was '\(user)'"
+            )
+        }
+        self.properties = properties
+        self.priority = properties.priority ?? 0
+        self.timeToLive = try properties.expiration.map { text throws(Refusal) in try Self.milliseconds(text) }
+        let blind = try Self.keys(properties.headers?["BCC"], "BCC")
+        self.extraKeys = try Self.keys(properties.headers?["CC"], "CC") + blind
+        self.hasBlindCopies = !blind.isEmpty
+    }
+
+    private static func milliseconds(_ text: String) throws(Refusal) -> UInt64 {
+        if let value = UInt64(text) { return min(value, 0xFFFF_FFFF_FFFF) }
+        let isNegative = text.first == "-"
+        let digits = text.dropFirst(isNegative ? 1 : 0).prefix { $0.isASCII && $0.isNumber }
+        let rest = text.dropFirst(digits.count + (isNegative ? 1 : 0))
+        let reason =
+            if digits.isEmpty { "no_integer" } else if !rest.isEmpty { "{leftover_string,\"\(rest)\"}" } else {
+                isNegative ? "{value_negative,\(text)}" : "{value_too_large,\(text)}"
+            }
+        throw Refusal(.preconditionFailed, "invalid expiration '\(text)': \(reason)")
+    }
+
+    private static func keys(_ value: FieldValue?, _ name: String) throws(Refusal) -> [String] {
+        guard let value else { return [] }
+        guard let values = value.arrayValue else {
+            throw Refusal(
+                .preconditionFailed,
+                "invalid message: {unacceptable_type_in_header,\"\(name)\",\(value.typeName)}"
+            )
+        }
+        return values.compactMap { $0.stringValue }
+    }
+}

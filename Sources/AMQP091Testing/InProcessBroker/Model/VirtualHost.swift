@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+import AMQP091Wire
+
+// VirtualHost: exchanges and queues by name, and the way a message takes through them. Declarations, bindings and
+// deletions are in VirtualHost+Topology.
+
+final class VirtualHost {
+    let name: String
+    unowned let services: any QueueServices
+    var exchanges: [String: BrokerExchange] = [:]
+    var queues: [String: BrokerQueue] = [:]
+    /// Octets of all messages in the queues.
+    var usedOctets = 0
+    /// Grows with every change of exchanges, queues and bindings: routes found before are then out of date.
+    var version: UInt64 = 0
+    /// Channels that consume replies directly, by the name of their pseudo-queue.
+    var replyConsumers: [String: Consumer] = [:]
+
+    init(name: String, services: any QueueServices) {
+        self.name = name
+        self.services = services
+        for (name, kind) in Self.predeclared {
+            self.exchanges[name] = BrokerExchange(name: name, kind: kind, isInternal: name == "amq.rabbitmq.trace")
+        }
+    }
+
+    private static let predeclared: [(String, ExchangeKind)] = [
+        ("", .direct), ("amq.direct", .direct), ("amq.fanout", .fanout), ("amq.topic", .topic),
+        ("amq.headers", .headers), ("amq.match", .headers), ("amq.rabbitmq.trace", .topic),
+    ]
+
+    static let replyQueue = "amq.rabbitmq.reply-to"
+
+    /// The queues a message reaches, each once.
+    ///
+    /// Bindings are followed from exchange to exchange, each visited once; an exchange that matches nothing hands over to
+    /// its alternate.
+    func route(_ exchange: BrokerExchange, keys: [String], headers: FieldTable) -> [BrokerQueue] {
+        if exchange.name.isEmpty {
+            var found: [BrokerQueue] = []
+            for key in keys {
+                if let queue = self.queues[key], !found.contains(where: { $0 === queue }) { found.append(queue) }
+            }
+            return found
+        }
+        var found: [BrokerQueue] = []
+        var seen: Set<ObjectIdentifier> = [ObjectIdentifier(exchange)]
+        var waiting = [exchange]
+        while let exchange = waiting.popLast() {
+            var isMatched = false
+            for key in keys {
+                exchange.forEachMatch(key, headers) { destination in
+                    isMatched = true
+                    guard seen.insert(ObjectIdentifier(destination.object)).inserted else { return }
+                    switch destination {
+                    case .queue(let queue): found.append(queue)
+                    case .exchange(let next): waiting.append(next)
+                    }
+                }
+            }
+            if !isMatched, let alternate = exchange.alternate.flatMap({ self.exchanges[$0] }),
+                seen.insert(ObjectIdentifier(alternate)).inserted
+            {
+                waiting.append(alternate)
+            }
+        }
+        return found
+    }
+
+    /// The exchange a client may publish to.
+    func exchange(toPublish name: String) throws(Refusal) -> BrokerExchange {
+        guard let exchange = self.exchanges[name] else { throw .noExchange(name, self.name) }
+        guard !exchange.isInternal else {
+            throw Refusal(
+                .accessRefused,
+                "cannot publish to internal exchange '\(name)' in vhost '\(self.name)'"
+            )
+        }
+        return exchange
+    }
+}

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+import EpollNetworking
+import SystemPackage
+
+// BrokerAcceptor: one listening socket of an in-process broker. When descriptors run out it tries again later instead of
+// spinning. Loop thread only.
+
+final class BrokerAcceptor: SocketHandler, @unchecked Sendable {
+    private unowned let core: BrokerCore
+    private let socket: ListeningSocket
+    private var registration: RegistrationID?
+    private var retry: TimerID?
+    private var isClosed = false
+
+    init(core: BrokerCore, socket: ListeningSocket) {
+        self.core = core
+        self.socket = socket
+    }
+
+    func start() throws(SystemError) {
+        self.registration = try self.core.loop.register(self.socket.descriptor, handler: self)
+    }
+
+    func socketReady(_ events: ReadyEvents) {
+        if events.contains(.loopStopped) {
+            self.registration = nil
+            return self.close()
+        }
+        self.accept()
+    }
+
+    func accept() {
+        while !self.isClosed, !self.core.isFrozen {
+            do throws(SystemError) {
+                guard let socket = try self.socket.accept() else { return }
+                if self.core.refusesConnections {
+                    socket.reset()
+                } else {
+                    try? socket.setNoDelay(true)
+                    BrokerConnection(core: self.core, socket: socket).start()
+                }
+            } catch {
+                self.retrySoon()
+                return
+            }
+        }
+    }
+
+    private func retrySoon() {
+        guard self.retry == nil else { return }
+        self.retry = self.core.loop.schedule(
+            BrokerTimer { [weak self] in
+                self?.retry = nil
+                self?.accept()
+            },
+            at: MonotonicTime.now + .milliseconds(100)
+        )
+    }
+
+    func close() {
+        guard !self.isClosed else { return }
+        self.isClosed = true
+        if let retry = self.retry.take() { self.core.loop.cancel(retry) }
+        if let registration = self.registration.take() { self.core.loop.deregister(registration) }
+        self.socket.close()
+    }
+}

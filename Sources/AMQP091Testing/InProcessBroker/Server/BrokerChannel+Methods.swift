@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+import AMQP091Wire
+
+// What a method on an open channel does, and its reply.
+
+extension BrokerChannel {
+    func received(_ method: Method) throws(Refusal) {
+        if self.isClosing {
+            switch method {
+            case .channelClose: self.send(.channelCloseOk(.init()))
+            case .channelCloseOk: self.connection.channels[self.number] = nil
+            default: break
+            }
+            return
+        }
+        if self.assembling != nil, !Self.isClose(method) {
+            throw Refusal(
+                .unexpectedFrame,
+                "expected content header for class 60, got non content header frame instead"
+            )
+        }
+        switch method {
+        case .channelOpen: throw Refusal(.channelError, "second 'channel.open' seen")
+        case .channelClose:
+            self.flushConfirms()
+            self.end()
+            self.send(.channelCloseOk(.init()))
+            self.connection.channels[self.number] = nil
+        case .channelFlow(let flow):
+            guard flow.active else { throw Refusal(.notImplemented, "active=false") }
+            self.send(.channelFlowOk(.init(active: true)))
+        case .exchangeDeclare, .exchangeDelete, .exchangeBind, .exchangeUnbind: try self.receivedExchange(method)
+        case .queueDeclare, .queueBind, .queuePurge, .queueDelete, .queueUnbind: try self.receivedQueue(method)
+        case .confirmSelect(let select):
+            guard self.transaction == nil else {
+                throw Refusal(.preconditionFailed, "cannot switch from tx to confirm mode")
+            }
+            if self.published == nil { self.published = 0 }
+            if !select.noWait { self.send(.confirmSelectOk(.init())) }
+        case .txSelect, .txCommit, .txRollback: try self.receivedTransaction(method)
+        default: try self.receivedBasic(method)
+        }
+    }
+
+    private static func isClose(_ method: Method) -> Bool {
+        switch method {
+        case .channelClose, .channelCloseOk: true
+        default: false
+        }
+    }
+
+    // MARK: exchange
+
+    private func receivedExchange(_ method: Method) throws(Refusal) {
+        switch method {
+        case .exchangeDeclare(let declare):
+            try self.host.declare(declare)
+            if !declare.noWait { self.send(.exchangeDeclareOk(.init())) }
+        case .exchangeDelete(let delete):
+            try self.host.delete(delete)
+            if !delete.noWait { self.send(.exchangeDeleteOk(.init())) }
+        case .exchangeBind(let bind):
+            try self.host.bind(bind)
+            if !bind.noWait { self.send(.exchangeBindOk(.init())) }
+        case .exchangeUnbind(let unbind):
+            try self.host.unbind(unbind)
+            if !unbind.noWait { self.send(.exchangeUnbindOk(.init())) }
+        default: break
+        }
+    }
+
+    // MARK: queue
+
+    /// The name, or for an empty one the queue declared last on this channel.
+    private func named(_ name: String) throws(Refusal) -> String {
+        if !name.isEmpty { return name }
+        guard let current = self.currentQueue else { throw Refusal(.notFound, "no previously declared queue") }
+        return current
+    }
+
+    private func receivedQueue(_ method: Method) throws(Refusal) {
+        switch method {
+        case .queueDeclare(let declare): try self.received(declare)
+        case .queueBind(var bind):
+            bind.queue = try self.named(bind.queue)
+            try self.host.bind(bind, for: self.connection)
+            if !bind.noWait { self.send(.queueBindOk(.init())) }
+        case .queueUnbind(var unbind):
+            unbind.queue = try self.named(unbind.queue)
+            try self.host.unbind(unbind, for: self.connection)
+            self.send(.queueUnbindOk(.init()))
+        case .queuePurge(let purge):
+            let queue = try self.host.queue(try self.named(purge.queue), for: self.connection)
+            queue.service()
+            let count = queue.purge()
+            if !purge.noWait { self.send(.queuePurgeOk(.init(messageCount: UInt32(clamping: count)))) }
+        case .queueDelete(var delete):
+            delete.queue = try self.named(delete.queue)
+            self.host.queues[delete.queue]?.service()
+            let count = try self.host.delete(delete, for: self.connection)
+            if !delete.noWait { self.send(.queueDeleteOk(.init(messageCount: UInt32(clamping: count)))) }
+        default: break
+        }
+    }
+
+    private func received(_ declare: Queue.Declare) throws(Refusal) {
+        // The pseudo-queue of direct replies can be asked for, and says whether its consumer is there.
+        if declare.queue == VirtualHost.replyQueue || declare.queue.hasPrefix(VirtualHost.replyQueue + ".") {
+            let isThere =
+                declare.queue == VirtualHost.replyQueue || self.host.replyConsumers[declare.queue] != nil
+            guard isThere else { throw .noQueue(declare.queue, self.host.name) }
+            let ok = Queue.DeclareOk(queue: declare.queue, messageCount: 0, consumerCount: 1)
+            return self.send(.queueDeclareOk(ok))
+        }
+        let queue = try self.host.declare(declare, for: self.connection)
+        self.currentQueue = queue.name
+        queue.service()
+        guard !declare.noWait else { return }
+        let ok = Queue.DeclareOk(
+            queue: queue.name,
+            messageCount: UInt32(clamping: queue.ready.count),
+            consumerCount: UInt32(clamping: queue.consumers.count)
+        )
+        self.send(.queueDeclareOk(ok))
+    }
+
+    // MARK: basic
+
+    private func receivedBasic(_ method: Method) throws(Refusal) {
+        switch method {
+        case .basicPublish(let publish): try self.begin(publish)
+        case .basicAck(let ack):
+            try self.settle(ack.deliveryTag.rawValue, multiple: ack.multiple, .acknowledge)
+        case .basicNack(let nack):
+            try self.settle(nack.deliveryTag.rawValue, multiple: nack.multiple, nack.requeue ? .requeue : .reject)
+        case .basicReject(let reject):
+            try self.settle(reject.deliveryTag.rawValue, multiple: false, reject.requeue ? .requeue : .reject)
+        case .basicQos(let qos):
+            guard qos.prefetchSize == 0 else {
+                throw Refusal(.notImplemented, "prefetch_size!=0 (\(qos.prefetchSize))")
+            }
+            if qos.global {
+                self.channelPrefetch = Int(qos.prefetchCount)
+            } else {
+                self.prefetch = Int(qos.prefetchCount)
+            }
+            self.send(.basicQosOk(.init()))
+            self.serveConsumers()
+        case .basicConsume(let consume): try self.received(consume)
+        case .basicCancel(let cancel):
+            if let consumer = self.consumers[cancel.consumerTag] { self.remove(consumer) }
+            if !cancel.noWait { self.send(.basicCancelOk(.init(consumerTag: cancel.consumerTag))) }
+        // A client that answers our own cancel, though none is due.
+        case .basicCancelOk: break
+        case .basicGet(let get):
+            self.get(get, from: try self.host.queue(try self.named(get.queue), for: self.connection))
+        case .basicRecover(let recover):
+            try self.recover(requeue: recover.requeue)
+            self.send(.basicRecoverOk(.init()))
+        case .basicRecoverAsync(let recover): try self.recover(requeue: recover.requeue)
+        default: throw Refusal(.commandInvalid, "unimplemented method")
+        }
+    }
+
+    private func recover(requeue: Bool) throws(Refusal) {
+        guard requeue else { throw Refusal(.notImplemented, "requeue=false") }
+        self.requeueAll()
+    }
+
+    private func received(_ consume: Basic.Consume) throws(Refusal) {
+        guard self.consumers[consume.consumerTag] == nil else {
+            throw Refusal(.notAllowed, "attempt to reuse consumer tag '\(consume.consumerTag)'")
+        }
+        let tag = consume.consumerTag.isEmpty ? VirtualHost.generated("amq.ctag-") : consume.consumerTag
+        if consume.queue == VirtualHost.replyQueue { return try self.consumeReplies(consume, tag: tag) }
+        let queue = try self.host.queue(try self.named(consume.queue), for: self.connection)
+        let priority = consume.arguments["x-priority"]
+        if let priority, priority.integerValue == nil {
+            throw Refusal(
+                .preconditionFailed,
+                "invalid arg 'x-priority' for queue '\(queue.name)' in vhost '\(self.host.name)': \"expected integer, got "
+                    + "\(priority.typeName)\""
+            )
+        }
+        let consumer = Consumer(
+            tag: tag,
+            queue: queue,
+            isAutomatic: consume.noAck,
+            isExclusive: consume.exclusive,
+            priority: priority?.integerValue ?? 0,
+            prefetch: self.prefetch,
+            arguments: consume.arguments,
+            sink: self
+        )
+        try queue.add(consumer)
+        self.consumers[tag] = consumer
+        if !consume.noWait { self.send(.basicConsumeOk(.init(consumerTag: tag))) }
+    }
+
+    /// Direct reply-to: a consumer without a queue.
+    private func consumeReplies(_ consume: Basic.Consume, tag: String) throws(Refusal) {
+        guard consume.noAck else { throw Refusal(.preconditionFailed, "reply consumer cannot acknowledge") }
+        guard self.replyConsumer == nil else { throw Refusal(.preconditionFailed, "reply consumer already set") }
+        let name = VirtualHost.generated(VirtualHost.replyQueue + ".")
+        let declare = Queue.Declare(queue: name)
+        let queue = BrokerQueue(
+            declare,
+            name: name,
+            options: try QueueOptions(declare, virtualHost: self.host.name),
+            owner: nil,
+            host: self.host
+        )
+        let consumer = Consumer(
+            tag: tag,
+            queue: queue,
+            isAutomatic: true,
+            isExclusive: false,
+            priority: 0,
+            prefetch: 0,
+            arguments: [:],
+            sink: self
+        )
+        self.replyConsumer = consumer
+        self.consumers[tag] = consumer
+        self.host.replyConsumers[name] = consumer
+        if !consume.noWait { self.send(.basicConsumeOk(.init(consumerTag: tag))) }
+    }
+}

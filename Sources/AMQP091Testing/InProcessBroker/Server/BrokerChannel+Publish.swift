@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: Apache-2.0
+import AMQP091Wire
+
+// Publishing: a content put together, checked, routed, returned or confirmed. What a channel published last is kept in
+// both its halves, the route and the properties: most publishes repeat them, and then cost no lookup and no decoding.
+
+/// Where publishes with one exchange and routing key go.
+final class PublishRoute {
+    let octets: [UInt8]
+    let exchange: BrokerExchange
+    let routingKey: String
+    /// The queues found for `traits`, as long as `version` is the virtual host's.
+    var queues: [BrokerQueue] = []
+    var traits: MessageTraits?
+    var version = UInt64.max
+
+    init(octets: [UInt8], exchange: BrokerExchange, routingKey: String) {
+        self.octets = octets
+        self.exchange = exchange
+        self.routingKey = routingKey
+    }
+}
+
+/// A publish whose frames come one by one.
+struct AssemblingPublish {
+    let route: [UInt8]
+    let bits: UInt8
+    var properties: [UInt8]?
+    var bodySize = 0
+    var body: [UInt8] = []
+}
+
+extension BrokerChannel {
+    var takesPublish: Bool { !self.isClosing && self.assembling == nil }
+
+    var contentMethod: MethodID { Basic.Publish.id }
+
+    // MARK: contents in pieces
+
+    func begin(_ publish: Basic.Publish) throws(Refusal) {
+        let names = [publish.exchange, publish.routingKey].map { Array($0.utf8.prefix(255)) }
+        self.assembling = AssemblingPublish(
+            route: names.flatMap { [UInt8($0.count)] + $0 },
+            bits: (publish.mandatory ? 1 : 0) | (publish.immediate ? 2 : 0)
+        )
+    }
+
+    func receivedContent(_ type: FrameType, _ payload: RawSpan) throws(Refusal) {
+        if self.isClosing { return }
+        guard var content = self.assembling else {
+            throw Refusal(.unexpectedFrame, "expected method frame, got non method frame instead")
+        }
+        self.assembling = nil
+        if type == .header {
+            guard content.properties == nil else {
+                throw Refusal(.unexpectedFrame, "expected content body, got non content body frame instead")
+            }
+            try self.receivedHeader(payload, &content)
+        } else {
+            guard content.properties != nil else {
+                throw Refusal(
+                    .unexpectedFrame,
+                    "expected content header for class 60, got non content header frame instead"
+                )
+            }
+            guard payload.byteCount <= content.bodySize - content.body.count else {
+                throw Refusal(.unexpectedFrame, "a content body is longer than its header said")
+            }
+            payload.withUnsafeBytes { content.body.append(contentsOf: $0) }
+        }
+        guard content.body.count == content.bodySize, let properties = content.properties else {
+            self.assembling = content
+            return
+        }
+        content.route.withUnsafeBytes { route in
+            properties.withUnsafeBytes { properties in
+                content.body.withUnsafeBytes { body in
+                    self.publish(route: route, bits: content.bits, properties: properties, body: body)
+                }
+            }
+        }
+    }
+
+    private func receivedHeader(_ payload: RawSpan, _ content: inout AssemblingPublish) throws(Refusal) {
+        let classID = payload.unsafeLoadUnaligned(fromByteOffset: 0, as: UInt16.self).bigEndian
+        guard classID == 60 else {
+            throw Refusal(
+                .unexpectedFrame,
+                "expected content header for class 60, got one for class \(classID) instead"
+            )
+        }
+        let size = payload.unsafeLoadUnaligned(fromByteOffset: 4, as: UInt64.self).bigEndian
+        let limit = self.core.options.maximumMessageSize
+        guard size <= UInt64(limit) else {
+            throw Refusal(.preconditionFailed, "message size \(size) is larger than configured max size \(limit)")
+        }
+        content.bodySize = Int(size)
+        content.properties = payload.withUnsafeBytes { Array($0.dropFirst(12)) }
+        content.body.reserveCapacity(min(content.bodySize, 1 << 20))
+    }
+
+    // MARK: a whole publish
+
+    func publish(
+        route octets: UnsafeRawBufferPointer,
+        bits: UInt8,
+        properties: UnsafeRawBufferPointer,
+        body: UnsafeRawBufferPointer
+    ) {
+        do throws(Refusal) {
+            guard bits & 2 == 0 else { throw Refusal(.notImplemented, "immediate=true") }
+            let route = try self.publishRoute(octets)
+            let traits = try self.traits(of: properties)
+            let message = try self.message(octets, properties, body, route, traits)
+            let isMandatory = bits & 1 != 0
+            if self.transaction != nil {
+                self.transaction?.publishes.append((message, route, traits, isMandatory))
+                self.transaction?.octets += message.size
+                self.host.usedOctets += message.size
+            } else {
+                self.route(message, route, traits, mandatory: isMandatory)
+            }
+        } catch {
+            self.connection.refuse(error, Basic.Publish.id, self.number)
+        }
+        if let alarm = self.core.alarm { self.connection.block(alarm) }
+    }
+
+    private func publishRoute(_ octets: UnsafeRawBufferPointer) throws(Refusal) -> PublishRoute {
+        if let last = self.lastRoute, last.octets.count == octets.count,
+            last.octets.withUnsafeBytes({ $0.elementsEqual(octets) }),
+            self.host.exchanges[last.exchange.name] === last.exchange
+        {
+            return last
+        }
+        let first = Int(octets[0])
+        let name = String(decoding: octets[1..<(1 + first)], as: UTF8.self)
+        let key = String(decoding: octets[(2 + first)...], as: UTF8.self)
+        let route = PublishRoute(
+            octets: Array(octets),
+            exchange: try self.host.exchange(toPublish: name),
+            routingKey: key
+        )
+        self.lastRoute = route
+        return route
+    }
+
+    /// Nil for a message without properties.
+    private func traits(of octets: UnsafeRawBufferPointer) throws(Refusal) -> MessageTraits? {
+        if octets.count == 2, octets[0] == 0, octets[1] == 0 { return nil }
+        if let last = self.lastTraits, last.octets.count == octets.count,
+            last.octets.withUnsafeBytes({ $0.elementsEqual(octets) })
+        {
+            return last.traits
+        }
+        let properties: BasicProperties
+        do throws(WireError) {
+            var reader = WireReader(RawSpan(_unsafeBytes: octets))
+            properties = try BasicProperties(from: &reader)
+            try reader.expectEnd()
+        } catch {
+            throw Refusal(.syntaxError, "the properties of a message cannot be decoded: \(error)")
+        }
+        let traits = try MessageTraits(properties, user: self.connection.user)
+        self.lastTraits = (Array(octets), traits)
+        return traits
+    }
+
+    private func message(
+        _ octets: UnsafeRawBufferPointer,
+        _ properties: UnsafeRawBufferPointer,
+        _ body: UnsafeRawBufferPointer,
+        _ route: PublishRoute,
+        _ traits: MessageTraits?
+    ) throws(Refusal) -> Message {
+        let message = Message.make(
+            route: octets,
+            properties: properties,
+            body: body,
+            priority: traits?.priority ?? 0,
+            timeToLive: traits?.timeToLive
+        )
+        guard let traits, traits.hasBlindCopies || traits.properties.replyTo == VirtualHost.replyQueue else {
+            return message
+        }
+        var changed = traits.properties
+        changed.headers?["BCC"] = nil
+        if changed.replyTo == VirtualHost.replyQueue {
+            guard let consumer = self.replyConsumer else {
+                throw Refusal(.preconditionFailed, "fast reply consumer does not exist")
+            }
+            changed.replyTo = consumer.queue.name
+        }
+        return message.with(
+            exchange: route.exchange.name,
+            routingKey: route.routingKey,
+            properties: changed,
+            timeToLive: traits.timeToLive
+        ) ?? message
+    }
+
+    /// Hands a message to the queues it reaches, and tells its publisher what became of it.
+    func route(_ message: Message, _ route: PublishRoute, _ traits: MessageTraits?, mandatory: Bool) {
+        if self.core.confirmOrder.nacks > 0, self.published != nil {
+            self.core.confirmOrder.nacks -= 1
+            return self.confirm(isAccepted: false)
+        }
+        if self.core.confirmOrder.returns > 0, mandatory {
+            self.core.confirmOrder.returns -= 1
+            self.giveBack(message, route)
+            return self.confirm(isAccepted: true)
+        }
+        if route.version != self.host.version || route.traits !== traits {
+            route.queues = self.host.route(
+                route.exchange,
+                keys: [route.routingKey] + (traits?.extraKeys ?? []),
+                headers: traits?.headers ?? FieldTable()
+            )
+            route.version = self.host.version
+            route.traits = traits
+        }
+        var isAccepted = true
+        for queue in route.queues where !queue.publish(message) { isAccepted = false }
+        if route.queues.isEmpty, !self.deliverReply(message, route), mandatory { self.giveBack(message, route) }
+        self.confirm(isAccepted: isAccepted)
+    }
+
+    /// A direct reply goes to its channel without a queue; true when the channel is there.
+    private func deliverReply(_ message: Message, _ route: PublishRoute) -> Bool {
+        guard route.exchange.name.isEmpty, let consumer = self.host.replyConsumers[route.routingKey] else {
+            return false
+        }
+        // A client that does not read its replies loses them, as with RabbitMQ one that has gone.
+        if consumer.sink.hasRoom(for: consumer) {
+            consumer.sink.deliver(QueueEntry(message: message, sequence: 0, expires: .max), to: consumer)
+        }
+        return true
+    }
+
+    private func giveBack(_ message: Message, _ route: PublishRoute) {
+        let returned = Basic.Return(
+            replyCode: .noRoute,
+            replyText: "NO_ROUTE",
+            exchange: route.exchange.name,
+            routingKey: route.routingKey
+        )
+        self.send(.basicReturn(returned))
+        self.connection.out.appendContent(
+            of: message,
+            channel: self.number,
+            maximumPayload: self.connection.maximumPayload
+        )
+    }
+
+    // MARK: confirms
+
+    private func confirm(isAccepted: Bool) {
+        guard let published = self.published else { return }
+        self.published = published + 1
+        if isAccepted { self.core.touch(self.connection) } else { self.heldNacks.append(published + 1) }
+        if !isAccepted { self.core.touch(self.connection) }
+    }
+
+    /// Confirms what was published since the last time, in as few methods as can be.
+    func flushConfirms() {
+        guard let published = self.published, published > self.confirmed, !self.core.confirmOrder.areHeld else {
+            return
+        }
+        for nack in self.heldNacks {
+            self.acknowledge(upTo: nack - 1)
+            self.confirmed = nack
+            self.send(.basicNack(.init(deliveryTag: DeliveryTag(nack), multiple: false, requeue: false)))
+        }
+        self.heldNacks.removeAll(keepingCapacity: true)
+        self.acknowledge(upTo: published)
+    }
+
+    private func acknowledge(upTo tag: UInt64) {
+        guard tag > self.confirmed else { return }
+        self.send(.basicAck(.init(deliveryTag: DeliveryTag(tag), multiple: tag > self.confirmed + 1)))
+        self.confirmed = tag
+    }
+}

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+import AMQP091Wire
+
+// Transactions (class tx): publishes and settlements are kept until commit, or taken back at rollback.
+
+struct Transaction {
+    var publishes: [(message: Message, route: PublishRoute, traits: MessageTraits?, mandatory: Bool)] = []
+    var settled: [([UnackedDelivery], BrokerChannel.Settlement)] = []
+    /// Octets of the publishes.
+    var octets = 0
+}
+
+extension BrokerChannel {
+    func receivedTransaction(_ method: Method) throws(Refusal) {
+        if case .txSelect = method {
+            guard self.published == nil else {
+                throw Refusal(.preconditionFailed, "cannot switch from confirm to tx mode")
+            }
+            if self.transaction == nil { self.transaction = Transaction() }
+            return self.send(.txSelectOk(.init()))
+        }
+        guard let transaction = self.transaction else {
+            throw Refusal(.preconditionFailed, "channel is not transactional")
+        }
+        self.transaction = Transaction()
+        self.host.usedOctets -= transaction.octets
+        if case .txCommit = method {
+            for (message, route, traits, mandatory) in transaction.publishes {
+                self.route(message, route, traits, mandatory: mandatory)
+            }
+            for (deliveries, settlement) in transaction.settled { self.settle(deliveries, settlement) }
+            self.send(.txCommitOk(.init()))
+        } else {
+            for (deliveries, _) in transaction.settled { self.restore(deliveries) }
+            self.send(.txRollbackOk(.init()))
+        }
+    }
+}

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+import AMQP091Wire
+
+// What a frame means, and what is done about one that means nothing: the smallest scope the specification allows is
+// closed, with RabbitMQ's reply code.
+
+extension BrokerConnection {
+    func received(_ frame: DecodedFrame, _ payload: RawSpan) {
+        let number = frame.channel.rawValue
+        switch frame.type {
+        case .heartbeat: return
+        case .method:
+            let id = MethodID(
+                classID: payload.unsafeLoadUnaligned(fromByteOffset: 0, as: UInt16.self).bigEndian,
+                methodID: payload.unsafeLoadUnaligned(fromByteOffset: 2, as: UInt16.self).bigEndian
+            )
+            let method: Method
+            do throws(WireError) {
+                method = try Method.decode(payload)
+            } catch {
+                guard self.phase != .closing else { return }
+                if case .unknownMethod = error.kind {
+                    return self.close(.commandInvalid, Refusal(.commandInvalid, "\(error)").text, id)
+                }
+                return self.close(.frameError, Refusal(.frameError, "cannot decode: \(error)").text, id)
+            }
+            do throws(Refusal) {
+                if number == 0 { try self.receivedOnConnection(method) } else { try self.received(method, number) }
+            } catch {
+                self.refuse(error, method.id, number)
+            }
+        case .header, .body:
+            guard self.phase == .running else { return }
+            guard let channel = self.channels[number] else {
+                return self.refuse(Refusal(.channelError, "expected 'channel.open'"), nil, 0)
+            }
+            do throws(Refusal) {
+                try channel.receivedContent(frame.type, payload)
+            } catch {
+                self.refuse(error, channel.contentMethod, number)
+            }
+        }
+    }
+
+    private func received(_ method: Method, _ number: UInt16) throws(Refusal) {
+        guard self.phase == .running else {
+            if self.phase == .closing || self.phase == .ended { return }
+            throw Refusal(.channelError, "unexpected method in a connection that is not open")
+        }
+        if let channel = self.channels[number] { return try channel.received(method) }
+        guard case .channelOpen = method else { throw Refusal(.channelError, "expected 'channel.open'") }
+        guard self.channels.count < self.channelMaximum else {
+            throw Refusal(
+                .notAllowed,
+                "number of channels opened (\(self.channels.count)) has reached the negotiated channel_max "
+                    + "(\(self.channelMaximum))"
+            )
+        }
+        guard let host = self.host else { return }
+        self.channels[number] = BrokerChannel(number: number, connection: self, host: host)
+        self.send(.channelOpenOk(.init()), on: number)
+    }
+
+    /// Closes what the code closes.
+    func refuse(_ refusal: Refusal, _ method: MethodID?, _ number: UInt16) {
+        if !refusal.code.isHard, let channel = self.channels[number] {
+            channel.close(refusal, method)
+        } else {
+            self.close(refusal.code, refusal.text, method)
+        }
+    }
+
+    /// Octets that are no frame.
+    func received(_ error: WireError) {
+        guard self.phase != .closing, self.phase != .ended else { return }
+        let code: ReplyCode
+        if case .invalidHeartbeat = error.kind { code = .frameError } else { code = error.replyCode }
+        self.close(code, Refusal(code, "\(error)").text, nil)
+        // Nothing it says now can be trusted to be a close-ok; its end of the stream is waited for.
+        self.finish()
+    }
+}

@@ -1,0 +1,359 @@
+// SPDX-License-Identifier: Apache-2.0
+import AMQP091Protocol
+import AMQP091Wire
+import EpollNetworking
+
+// BrokerConnection: one client's link: octets in and out, with bounds on both sides, heartbeats, and the end.
+// What the octets mean: BrokerConnection+Frames and +Login, and BrokerChannel.
+// Unsafe: `inbound` is one raw allocation of `capacity` octets; what was read lies in parsed..<filled, and a frame never
+// needs more than the capacity, because the negotiated frame size is at most half of it.
+
+final class BrokerConnection: SocketHandler, @unchecked Sendable {
+    enum Phase {
+        case header, startOk, tuneOk, open, running
+        /// We have sent close; only its answer counts.
+        case closing
+        case ended
+    }
+
+    let core: BrokerCore
+    private let socket: StreamSocket
+    private var registration: RegistrationID?
+    private let inbound: UnsafeMutableRawBufferPointer
+    private var filled = 0
+    private var parsed = 0
+    var decoder = FrameDecoder(maximumFrameSize: Frame.rabbitMQMinimumSize)
+
+    /// Octets to be sent, and those being sent.
+    var out = WireBuffer(capacity: 4 << 10)
+    private var writing = WireBuffer(capacity: 4 << 10)
+    private var written = 0
+    var isTouched = false
+    /// A consumer was passed over because the buffer was full.
+    var isStarved = false
+    private var isHangingUp = false
+
+    var phase = Phase.header
+    var user = ""
+    var clientProperties = FieldTable()
+    var host: VirtualHost?
+    var channels: [UInt16: BrokerChannel] = [:]
+    var channelMaximum = 0
+    var frameMaximum = Frame.rabbitMQMinimumSize
+    var maximumPayload: Int { self.frameMaximum - Frame.overhead }
+    /// Held back by an alarm: nothing is read.
+    private(set) var isBlocked = false
+    private var heartbeat: HeartbeatSchedule?
+    private var heartbeatTimer: TimerID?
+    private var phaseTimer: TimerID?
+    /// Names the connection in inspections, from 1.
+    let number: Int
+
+    /// Octets waiting to be sent above which consumers are passed over.
+    static let deliveryBound = 512 << 10
+    /// Octets waiting to be sent above which nothing more is read.
+    private static let replyBound = 4 << 20
+    private static let readsPerTurn = 4
+
+    init(core: BrokerCore, socket: StreamSocket) {
+        self.core = core
+        self.socket = socket
+        let capacity = max(256 << 10, Int(core.options.frameMax) * 2)
+        self.inbound = .allocate(byteCount: capacity, alignment: 16)
+        core.connectionCount += 1
+        self.number = core.connectionCount
+    }
+
+    deinit { self.inbound.deallocate() }
+
+    func start() {
+        self.core.beginTurn()
+        do {
+            self.registration = try self.core.loop.register(self.socket.descriptor, handler: self)
+        } catch {
+            return self.socket.close()
+        }
+        self.core.connections[ObjectIdentifier(self)] = self
+        self.setPhaseTimer(self.core.options.handshakeTimeout)
+    }
+
+    /// Ends the connection unless the phase it is in ends in time.
+    func setPhaseTimer(_ timeout: Duration?) {
+        if let timer = self.phaseTimer.take() { self.core.loop.cancel(timer) }
+        guard let timeout else { return }
+        self.phaseTimer = self.core.loop.schedule(
+            BrokerTimer { [weak self] in
+                self?.phaseTimer = nil
+                self?.end()
+            },
+            at: MonotonicTime.now + timeout
+        )
+    }
+
+    // MARK: reading
+
+    func socketReady(_ events: ReadyEvents) {
+        if events.contains(.loopStopped) {
+            self.registration = nil
+            return self.end()
+        }
+        if !events.isDisjoint(with: [.hangup, .error]) { self.isHangingUp = true }
+        guard !self.core.isFrozen else { return }
+        self.core.beginTurn()
+        if events.contains(.writable) { self.core.touch(self) }
+        if !events.isDisjoint(with: [.readable, .hangup, .error]) { self.read() }
+    }
+
+    private var mayRead: Bool {
+        self.phase != .ended && !self.isBlocked && !self.core.isFrozen && self.out.count < Self.replyBound
+    }
+
+    private func read() {
+        for _ in 0..<Self.readsPerTurn {
+            guard self.mayRead else { return }
+            self.makeRoom()
+            let room = UnsafeMutableRawBufferPointer(rebasing: self.inbound[self.filled...])
+            switch self.socket.read(into: room) {
+            case .wouldBlock: return
+            case .endOfStream, .failed: return self.end()
+            case .count(let count):
+                self.filled += count
+                self.heartbeat?.read(now: self.core.now)
+                self.parse()
+                if count < room.count, !self.isHangingUp { return }
+            }
+        }
+        // The budget is used up; with edges only, nobody else would say that there is more.
+        self.core.loop.enqueue(BrokerTimer { [weak self] in self?.goOn() })
+    }
+
+    /// Reads and parses what waited.
+    private func goOn() {
+        guard self.mayRead else { return }
+        self.core.beginTurn()
+        self.parse()
+        self.read()
+    }
+
+    private func makeRoom() {
+        guard self.parsed > 0 else { return }
+        let rest = self.filled - self.parsed
+        if rest > 0, let base = self.inbound.baseAddress { base.copyMemory(from: base + self.parsed, byteCount: rest) }
+        self.parsed = 0
+        self.filled = rest
+    }
+
+    private func parse() {
+        let octets = UnsafeRawBufferPointer(rebasing: self.inbound[..<self.filled])
+        while self.mayRead {
+            if self.phase == .running,
+                let found = PublishFinder.find(in: octets, from: self.parsed, maximumFrameSize: self.frameMaximum),
+                let channel = self.channels[found.channel], channel.takesPublish
+            {
+                self.parsed = found.end
+                channel.publish(
+                    route: UnsafeRawBufferPointer(rebasing: octets[found.route]),
+                    bits: found.bits,
+                    properties: UnsafeRawBufferPointer(rebasing: octets[found.properties]),
+                    body: UnsafeRawBufferPointer(rebasing: octets[found.body])
+                )
+                continue
+            }
+            guard self.parseOne(octets) else { return }
+        }
+    }
+
+    /// Any other frame; false when it is incomplete.
+    private func parseOne(_ octets: UnsafeRawBufferPointer) -> Bool {
+        let span = RawSpan(_unsafeBytes: octets)
+        if self.phase == .header {
+            guard octets.count - self.parsed >= 8 else { return false }
+            let header = Array(octets[self.parsed..<self.parsed + 8])
+            self.parsed += 8
+            self.receivedProtocolHeader(header)
+            return true
+        }
+        do throws(WireError) {
+            guard let frame = try self.decoder.next(in: span, from: self.parsed) else { return false }
+            self.parsed = frame.end
+            self.received(frame, span.extracting(frame.payload))
+            return true
+        } catch {
+            // What follows cannot be told apart any more.
+            self.parsed = self.filled
+            self.received(error)
+            return false
+        }
+    }
+
+    // MARK: writing
+
+    /// Appends a method.
+    func send(_ method: Method, on channel: UInt16 = 0) {
+        // What the broker sends are short strings that came in one, or were cut to size.
+        try? method.encodeFrame(channel: ChannelNumber(channel), into: &self.out)
+        self.core.touch(self)
+    }
+
+    var hasRoom: Bool {
+        if self.out.count < Self.deliveryBound { return true }
+        self.isStarved = true
+        return false
+    }
+
+    /// The end of a turn: merges confirms and writes what the socket takes.
+    func finishTurn() {
+        self.isTouched = false
+        guard self.phase != .ended, !self.core.isFrozen else { return }
+        for channel in self.channels.values { channel.flushConfirms() }
+        let wasFull = self.out.count >= Self.replyBound
+        guard self.write() else { return }
+        if self.isStarved, self.hasRoom {
+            self.isStarved = false
+            for channel in self.channels.values { channel.serveConsumers() }
+        }
+        if wasFull { self.core.loop.enqueue(BrokerTimer { [weak self] in self?.goOn() }) }
+    }
+
+    /// False when the socket takes no more, or the connection ended.
+    private func write() -> Bool {
+        while true {
+            while self.written < self.writing.count {
+                let result = self.writing.withUnsafeBytes {
+                    self.socket.write(UnsafeRawBufferPointer(rebasing: $0[self.written...]))
+                }
+                switch result {
+                case .count(let count): self.written += count
+                case .wouldBlock: return false
+                case .endOfStream, .failed:
+                    self.end()
+                    return false
+                }
+            }
+            self.writing.removeAll(keepingCapacity: self.writing.capacity <= 2 << 20)
+            self.written = 0
+            guard self.out.count > 0 else { break }
+            self.heartbeat?.wrote(now: self.core.now)
+            swap(&self.out, &self.writing)
+        }
+        return true
+    }
+
+    // MARK: heartbeats, alarms, standing still
+
+    func startHeartbeat(_ seconds: UInt16) {
+        guard seconds > 0 else { return }
+        self.heartbeat = HeartbeatSchedule(seconds: seconds, now: self.core.now)
+        self.scheduleHeartbeat()
+    }
+
+    private func scheduleHeartbeat() {
+        guard let deadline = self.heartbeat?.deadline else { return }
+        self.heartbeatTimer = self.core.loop.schedule(
+            BrokerTimer { [weak self] in self?.heartbeatDue() },
+            at: MonotonicTime(nanoseconds: deadline)
+        )
+    }
+
+    private func heartbeatDue() {
+        self.heartbeatTimer = nil
+        guard self.phase != .ended, let heartbeat = self.heartbeat else { return }
+        self.core.beginTurn()
+        switch heartbeat.check(now: self.core.now) {
+        case .none: break
+        case .sendHeartbeat:
+            if !self.core.isFrozen { self.out.appendHeartbeat() }
+            self.heartbeat?.wrote(now: self.core.now)
+            self.core.touch(self)
+        case .peerDead:
+            if !self.core.isFrozen { return self.end() }
+            self.heartbeat?.read(now: self.core.now)
+        }
+        self.scheduleHeartbeat()
+    }
+
+    /// A publish came under an alarm: nothing is read until it is over.
+    func block(_ reason: String) {
+        guard !self.isBlocked else { return }
+        self.isBlocked = true
+        self.heartbeat?.pausedReading()
+        if self.hasCapability("connection.blocked") { self.send(.connectionBlocked(.init(reason: reason))) }
+    }
+
+    func unblock() {
+        guard self.isBlocked else { return }
+        self.isBlocked = false
+        self.heartbeat?.resumedReading(now: self.core.now)
+        if self.hasCapability("connection.blocked") { self.send(.connectionUnblocked(.init())) }
+        self.core.loop.enqueue(BrokerTimer { [weak self] in self?.goOn() })
+    }
+
+    func thaw() {
+        self.heartbeat?.read(now: MonotonicTime.now.nanoseconds)
+        self.core.touch(self)
+        self.goOn()
+    }
+
+    func hasCapability(_ name: String) -> Bool {
+        self.clientProperties["capabilities"]?.tableValue?[name]?.boolValue ?? false
+    }
+
+    // MARK: the end
+
+    /// Says why and waits, for a short time, for the client to answer or leave.
+    func close(_ code: ReplyCode, _ text: String, _ method: MethodID?) {
+        guard self.phase != .ended, self.phase != .closing else { return }
+        self.dropChannels()
+        self.phase = .closing
+        self.unblock()
+        let close = Connection.Close(
+            replyCode: code,
+            replyText: text,
+            classID: method?.classID ?? 0,
+            methodID: method?.methodID ?? 0
+        )
+        self.send(.connectionClose(close))
+        self.setPhaseTimer(.seconds(2))
+    }
+
+    /// Writes what is left and sends no more; the client's end of the stream follows.
+    func finish() {
+        self.phase = .closing
+        for channel in self.channels.values { channel.flushConfirms() }
+        _ = self.write()
+        guard self.phase != .ended else { return }
+        self.socket.finishWriting()
+        self.setPhaseTimer(.seconds(2))
+    }
+
+    /// Gives back what the channels hold, and drops what is the connection's own.
+    func dropChannels() {
+        for channel in self.channels.values { channel.end() }
+        self.channels = [:]
+        guard let host = self.host else { return }
+        for queue in Array(host.queues.values) where queue.isExclusive && queue.owner === self { host.delete(queue) }
+    }
+
+    /// Drops the link.
+    func end() {
+        guard self.phase != .ended else { return }
+        self.core.beginTurn()
+        self.dropChannels()
+        self.phase = .ended
+        self.core.connections[ObjectIdentifier(self)] = nil
+        self.setPhaseTimer(nil)
+        if let timer = self.heartbeatTimer.take() { self.core.loop.cancel(timer) }
+        if let registration = self.registration.take() { self.core.loop.deregister(registration) }
+        self.socket.close()
+    }
+
+    /// Drops the link as a crash does: the client sees a reset where the transport has one.
+    func reset() {
+        let socket = self.socket
+        if let registration = self.registration.take() { self.core.loop.deregister(registration) }
+        socket.reset()
+        self.end()
+    }
+
+    var peerAddress: String { self.socket.peerAddress?.description ?? "socket pair" }
+}

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+import AMQP091Wire
+import DequeModule
+import EpollNetworking
+import SystemPackage
+
+// BrokerCore: all state of one in-process broker, on one loop thread, without a lock. Connections turn octets into calls
+// of the model; what a turn brought is finished at its end: queues are served, dead letters published, confirms merged,
+// and every connection that has something to say writes once.
+
+final class BrokerCore: LoopWork, QueueServices, @unchecked Sendable {
+    let loop: EventLoop
+    let options: InProcessBroker.Options
+    var virtualHosts: [String: VirtualHost] = [:]
+    var connections: [ObjectIdentifier: BrokerConnection] = [:]
+    /// Connections so far.
+    var connectionCount = 0
+    private(set) var now = MonotonicTime.now.nanoseconds
+    var acceptors: [BrokerAcceptor] = []
+
+    /// The reason while publishers are held back, by an order or by the limit on memory.
+    var orderedAlarm: String?
+    private(set) var alarm: String?
+    /// The whole broker stands still.
+    private(set) var isFrozen = false
+    var refusesConnections = false
+    var confirmOrder = ConfirmOrders()
+
+    private var isFlushScheduled = false
+    private var dueQueues: [BrokerQueue] = []
+    private var deaths = Deque<Death>()
+    private var touched: [BrokerConnection] = []
+    private var timers: [ObjectIdentifier: TimerID] = [:]
+    private var waits: [UInt64: BrokerWait] = [:]
+    private var nextWait: UInt64 = 0
+
+    private struct Death {
+        let message: Message
+        let queue: BrokerQueue
+        let reason: DeathReason
+    }
+
+    init(loop: EventLoop, options: InProcessBroker.Options) {
+        self.loop = loop
+        self.options = options
+        for name in options.virtualHosts { self.virtualHosts[name] = VirtualHost(name: name, services: self) }
+    }
+
+    // MARK: the turn
+
+    /// Called by whatever comes from outside, before it touches the model.
+    func beginTurn() {
+        self.now = MonotonicTime.now.nanoseconds
+        self.scheduleFlush()
+    }
+
+    func scheduleFlush() {
+        guard !self.isFlushScheduled else { return }
+        self.isFlushScheduled = true
+        self.loop.atEndOfTick(self)
+    }
+
+    /// The end of a turn.
+    func runOnLoop() {
+        self.isFlushScheduled = false
+        // A dead letter makes a queue due again; each message dies in a queue once, unless somebody rejects it.
+        while !self.dueQueues.isEmpty || !self.deaths.isEmpty {
+            self.serveDueQueues()
+            self.publishDeaths()
+        }
+        let touched = self.touched
+        self.touched.removeAll(keepingCapacity: true)
+        for connection in touched { connection.finishTurn() }
+        self.checkMemory()
+        self.checkWaits()
+    }
+
+    func touch(_ connection: BrokerConnection) {
+        guard !connection.isTouched else { return }
+        connection.isTouched = true
+        self.touched.append(connection)
+        self.scheduleFlush()
+    }
+
+    private func serveDueQueues() {
+        var due: [BrokerQueue] = []
+        swap(&due, &self.dueQueues)
+        for queue in due {
+            queue.isServiceDue = false
+            queue.service()
+        }
+        if self.dueQueues.isEmpty {
+            due.removeAll(keepingCapacity: true)
+            self.dueQueues = due
+        }
+    }
+
+    private func publishDeaths() {
+        while let death = self.deaths.popFirst() {
+            let host = death.queue.host
+            guard let name = death.queue.options.deadLetterExchange, let exchange = host.exchanges[name],
+                let message = DeadLetters.message(death.message, from: death.queue, death.reason, exchange: name)
+            else { continue }
+            let headers = message.properties.headers ?? FieldTable()
+            let copies = (headers["CC"]?.arrayValue ?? []).compactMap(\.stringValue)
+            for queue in host.route(exchange, keys: [message.route.routingKey] + copies, headers: headers)
+            where !DeadLetters.isCycle(headers, to: queue.name) {
+                _ = queue.publish(message)
+            }
+        }
+    }
+
+    // MARK: services of queues
+
+    func serviceSoon(_ queue: BrokerQueue) {
+        queue.isServiceDue = true
+        self.dueQueues.append(queue)
+        self.scheduleFlush()
+    }
+
+    func deadLetter(_ message: Message, from queue: BrokerQueue, _ reason: DeathReason) {
+        self.deaths.append(Death(message: message, queue: queue, reason: reason))
+        self.scheduleFlush()
+    }
+
+    func setTimer(of queue: BrokerQueue, at deadline: UInt64) {
+        guard deadline < queue.timerDeadline else { return }
+        queue.timerDeadline = deadline
+        let key = ObjectIdentifier(queue)
+        if let timer = self.timers[key] { self.loop.cancel(timer) }
+        self.timers[key] = self.loop.schedule(
+            BrokerTimer { [weak self, weak queue] in
+                guard let self, let queue else { return }
+                self.timers[key] = nil
+                self.beginTurn()
+                queue.timerFired()
+            },
+            at: MonotonicTime(nanoseconds: deadline)
+        )
+    }
+
+    // MARK: alarms
+
+    private func checkMemory() {
+        let used = self.virtualHosts.values.reduce(0) { $0 + $1.usedOctets }
+        let isOver = used > (self.alarm == nil ? self.options.memoryLimit : self.options.memoryLimit / 4 * 3)
+        let alarm = self.orderedAlarm ?? (isOver ? "low on memory" : nil)
+        guard alarm != self.alarm else { return }
+        self.alarm = alarm
+        if alarm == nil {
+            for connection in self.connections.values { connection.unblock() }
+        }
+    }
+
+    func freeze(_ frozen: Bool) {
+        guard self.isFrozen != frozen else { return }
+        self.isFrozen = frozen
+        guard !frozen else { return }
+        for acceptor in self.acceptors { acceptor.accept() }
+        for connection in Array(self.connections.values) { connection.thaw() }
+    }
+
+    // MARK: waits for a condition
+
+    /// Calls `body` once, when the condition holds or the deadline has passed.
+    func wait(until deadline: MonotonicTime, for condition: @escaping () -> Bool, _ body: @escaping (Bool) -> Void)
+        -> UInt64
+    {
+        self.nextWait += 1
+        let token = self.nextWait
+        if condition() {
+            body(true)
+            return token
+        }
+        let timer = self.loop.schedule(BrokerTimer { [weak self] in self?.endWait(token, false) }, at: deadline)
+        self.waits[token] = BrokerWait(condition: condition, body: body, timer: timer)
+        return token
+    }
+
+    func endWait(_ token: UInt64, _ holds: Bool) {
+        guard let wait = self.waits.removeValue(forKey: token) else { return }
+        self.loop.cancel(wait.timer)
+        wait.body(holds)
+    }
+
+    private func checkWaits() {
+        guard !self.waits.isEmpty else { return }
+        for (token, wait) in self.waits where wait.condition() { self.endWait(token, true) }
+    }
+
+    /// The end of the broker: every link is dropped.
+    func stop() {
+        for acceptor in self.acceptors { acceptor.close() }
+        self.acceptors = []
+        for connection in Array(self.connections.values) { connection.end() }
+        for token in Array(self.waits.keys) { self.endWait(token, false) }
+        for timer in self.timers.values { self.loop.cancel(timer) }
+        self.timers = [:]
+        self.dueQueues = []
+    }
+}
+
+/// A condition somebody waits for.
+struct BrokerWait {
+    let condition: () -> Bool
+    let body: (Bool) -> Void
+    let timer: TimerID
+}
+
+/// A closure as the work of a loop's timer; loop thread only.
+final class BrokerTimer: LoopWork, @unchecked Sendable {
+    private let body: () -> Void
+    init(_ body: @escaping () -> Void) { self.body = body }
+    func runOnLoop() { self.body() }
+}
+
+/// What tests ordered about confirms.
+struct ConfirmOrders {
+    var nacks = 0
+    var returns = 0
+    var areHeld = false
+}

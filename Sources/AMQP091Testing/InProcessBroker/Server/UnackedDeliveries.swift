@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+import DequeModule
+
+// UnackedDeliveries: what one channel holds, by delivery tag. Tags only grow, so the oldest is in front; one settled out
+// of order leaves a gap that goes when it reaches the front.
+
+struct UnackedDelivery {
+    let tag: UInt64
+    let entry: QueueEntry
+    let queue: BrokerQueue
+    /// Nil for a message taken with `basic.get`.
+    let consumer: Consumer?
+}
+
+struct UnackedDeliveries {
+    private struct Slot {
+        let tag: UInt64
+        var delivery: UnackedDelivery?
+    }
+
+    private var slots = Deque<Slot>()
+    private(set) var count = 0
+
+    mutating func append(_ delivery: UnackedDelivery) {
+        self.slots.append(Slot(tag: delivery.tag, delivery: delivery))
+        self.count += 1
+    }
+
+    /// Takes one; nil when it is not there.
+    mutating func take(_ tag: UInt64) -> UnackedDelivery? {
+        if let first = self.slots.first, first.tag == tag {
+            self.slots.removeFirst()
+            defer { self.trim() }
+            if first.delivery != nil { self.count -= 1 }
+            return first.delivery
+        }
+        var low = 0
+        var high = self.slots.count
+        while low < high {
+            let middle = (low + high) / 2
+            if self.slots[middle].tag < tag { low = middle + 1 } else { high = middle }
+        }
+        guard low < self.slots.count, self.slots[low].tag == tag, let found = self.slots[low].delivery.take() else {
+            return nil
+        }
+        self.count -= 1
+        return found
+    }
+
+    /// Takes all up to and including a tag, oldest first.
+    mutating func take(upTo tag: UInt64, _ body: (UnackedDelivery) -> Void) {
+        while let first = self.slots.first, first.tag <= tag {
+            self.slots.removeFirst()
+            guard let delivery = first.delivery else { continue }
+            self.count -= 1
+            body(delivery)
+        }
+        self.trim()
+    }
+
+    /// Puts taken deliveries back, as a rolled back transaction does.
+    mutating func restore(_ deliveries: [UnackedDelivery]) {
+        var all = self.slots.compactMap(\.delivery) + deliveries
+        all.sort { $0.tag < $1.tag }
+        self.slots = Deque(all.map { Slot(tag: $0.tag, delivery: $0) })
+        self.count = all.count
+    }
+
+    private mutating func trim() {
+        while let first = self.slots.first, first.delivery == nil { self.slots.removeFirst() }
+    }
+}

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+import AMQP091
+import AMQP091Testing
+import AMQP091Wire
+import Testing
+
+// BrokerInputTests: octets no client may send, to the in-process broker: it is a server, so nothing it is sent can trap
+// it, and what breaks the protocol is answered with the right reply code.
+
+@Suite("Input of the in-process broker", .timeLimit(.minutes(1)))
+struct BrokerInputTests {
+    struct Row: CustomTestStringConvertible, Sendable {
+        let testDescription: String
+        let octets: [UInt8]
+        let code: ReplyCode
+
+        init(_ name: String, _ octets: [UInt8], _ code: ReplyCode) {
+            self.testDescription = name
+            self.octets = octets
+            self.code = code
+        }
+    }
+
+    static func frame(_ type: UInt8, _ channel: UInt8, _ payload: [UInt8], end: UInt8 = 0xCE) -> [UInt8] {
+        [type, 0, channel, 0, 0, 0, UInt8(payload.count)] + payload + [end]
+    }
+
+    static func octets(_ method: Method, on channel: UInt16 = 1) -> [UInt8] {
+        (try? ScriptedBroker.octets(of: method, on: channel)) ?? []
+    }
+
+    static func header(_ size: [UInt8], flags: [UInt8] = [0, 0], classID: UInt8 = 60, _ rest: [UInt8] = []) -> [UInt8] {
+        frame(2, 1, [0, classID, 0, 0] + size + flags + rest)
+    }
+
+    static let two: [UInt8] = [0, 0, 0, 0, 0, 0, 0, 2]
+    static let publish = octets(.basicPublish(.init(exchange: "", routingKey: "q", mandatory: false, immediate: false)))
+    /// queue.declare up to its arguments.
+    static let declare: [UInt8] = [0, 50, 0, 10, 0, 0, 1, 113, 0]
+
+    static let rows: [Row] = [
+        Row("a wrong frame end", frame(1, 1, [0, 20, 0, 20, 1], end: 0), .frameError),
+        Row("an unknown frame type", frame(7, 1, [1, 2, 3, 4]), .frameError),
+        Row("a frame above the limit", [3, 0, 1, 0, 2, 0, 0], .frameError),
+        Row("a frame of 4 GiB", [3, 0, 1, 0xFF, 0xFF, 0xFF, 0xFF], .frameError),
+        Row("a method of one octet", frame(1, 1, [0]), .frameError),
+        Row("a header of thirteen octets", frame(2, 1, [UInt8](repeating: 0, count: 13)), .frameError),
+        Row("a heartbeat with a payload", frame(8, 0, [1]), .frameError),
+        Row("a second protocol header", Frame.protocolHeader, .frameError),
+        Row("an unknown class", frame(1, 1, [0, 99, 0, 1]), .commandInvalid),
+        Row("an unknown method", frame(1, 1, [0, 50, 0, 99]), .commandInvalid),
+        Row("a method cut short", frame(1, 1, [0, 60, 0, 10, 0]), .frameError),
+        Row("octets behind a method", frame(1, 1, [0, 60, 0, 10, 0, 0, 0, 0, 0, 1, 0, 9, 9]), .frameError),
+        Row("a table longer than its frame", frame(1, 1, declare + [0, 0, 0, 9, 97, 98, 99]), .frameError),
+        Row("an unknown field type", frame(1, 1, declare + [0, 0, 0, 3, 1, 97, 63]), .frameError),
+        Row("a table of 4 GiB", frame(1, 1, declare + [0xFF, 0xFF, 0xFF, 0xFF]), .frameError),
+        Row("a body without a method", frame(3, 1, [1]), .unexpectedFrame),
+        Row("a header without a method", header(two), .unexpectedFrame),
+        Row("a content on a channel that is not open", frame(3, 9, [1]), .channelError),
+        Row("a method inside a content", publish + octets(.basicQos(.init(prefetchCount: 1))), .unexpectedFrame),
+        Row("a body in place of a header", publish + frame(3, 1, [1]), .unexpectedFrame),
+        Row("two headers", publish + header(two) + header(two), .unexpectedFrame),
+        Row("a header of another class", publish + header(two, classID: 50), .unexpectedFrame),
+        Row("a body that is too long", publish + header(two) + frame(3, 1, [1, 2, 3]), .unexpectedFrame),
+        Row(
+            "properties that are cut short",
+            publish + header(two, flags: [0x80, 0], [9]) + frame(3, 1, [1, 2]),
+            .syntaxError
+        ),
+        Row("octets behind properties", publish + header(two, [1]) + frame(3, 1, [1, 2]), .syntaxError),
+    ]
+
+    /// Whether the broker still serves others.
+    static func expectAlive(_ broker: InProcessBroker) async throws {
+        let connection = try await broker.connect()
+        try await connection.withChannel { channel in
+            try await channel.declareQueue("alive")
+            try await channel.enableConfirms()
+            try await channel.publishAndConfirm("m", to: .queue("alive"))
+        }
+        try await connection.close()
+    }
+
+    @Test("A violation closes the connection with the right code, and nothing else", arguments: rows)
+    func violation(_ row: Row) async throws {
+        try await InProcessBroker.withBroker { broker in
+            let client = try await ScriptedClient.connect(broker.configuration)
+            try await client.login(broker.configuration)
+            client.sendRaw(row.octets)
+            let close = try await client.expectClose()
+            #expect(close.code == row.code)
+            #expect(close.isConnection)
+            try await client.expectEnd()
+            try await Self.expectAlive(broker)
+            #expect(await broker.connections().isEmpty)
+        }
+    }
+
+    @Test("A body above the limit closes its channel before it is sent")
+    func tooLarge() async throws {
+        try await InProcessBroker.withBroker { broker in
+            let client = try await ScriptedClient.connect(broker.configuration)
+            try await client.login(broker.configuration)
+            client.sendRaw(Self.publish + Self.header([0x80, 0, 0, 0, 0, 0, 0, 0]))
+            let close = try await client.expectClose()
+            #expect(close.code == .preconditionFailed)
+            #expect(!close.isConnection)
+            try await client.call(.channelOpen(.init()))
+        }
+    }
+
+    @Test("Another protocol is answered with ours, and the link ends")
+    func otherProtocol() async throws {
+        try await InProcessBroker.withBroker { broker in
+            for hello in ["GET / HTTP/1.1\r\n\r\n", "AMQP\u{1}\u{1}\u{0}\u{A}", "\u{16}\u{3}\u{1}xxxxxxx"] {
+                let client = try await ScriptedClient.connect(broker.configuration)
+                client.sendRaw(Array(hello.utf8))
+                let failure = await #expect(throws: ScriptFailure.self) { _ = try await client.next() }
+                #expect(failure?.found.contains("AMQP 0-0-9-1") == true)
+            }
+            try await Self.expectAlive(broker)
+        }
+    }
+
+    @Test(
+        "Limits a client may not choose are refused",
+        arguments: [(100, 2047), (262_144, 2047), (0, 2047), (131_072, 0)]
+    )
+    func tune(_ frameMax: UInt32, _ channelMax: UInt16) async throws {
+        try await InProcessBroker.withBroker { broker in
+            let client = try await ScriptedClient.connect(broker.configuration)
+            try await client.greet()
+            let response = Array("\0guest\0guest".utf8)
+            try client.send(
+                .connectionStartOk(
+                    .init(clientProperties: [:], mechanism: "PLAIN", response: response, locale: "en_US")
+                )
+            )
+            _ = try await client.expect(Connection.Tune.self)
+            try client.send(.connectionTuneOk(.init(channelMax: channelMax, frameMax: frameMax, heartbeat: 0)))
+            let close = try await client.expectClose()
+            #expect(close.code == .notAllowed)
+        }
+    }
+
+    @Test("A client that says nothing, or stops in the middle of its login, is dropped in time")
+    func handshakeTimeout() async throws {
+        var options = InProcessBroker.Options()
+        options.handshakeTimeout = .milliseconds(30)
+        try await InProcessBroker.withBroker(options) { broker in
+            let silent = try await ScriptedClient.connect(broker.configuration)
+            let slow = try await ScriptedClient.connect(broker.configuration)
+            try await slow.greet()
+            try await silent.expectEnd()
+            try await slow.expectEnd()
+            #expect(await broker.connections().isEmpty)
+        }
+    }
+
+    /// A login, a declaration, a publish and a get, as octets.
+    static func session() throws -> [UInt8] {
+        let startOk = Connection.StartOk(
+            clientProperties: ["a": [1, ["b": 2]]],
+            mechanism: "PLAIN",
+            response: Array("\0guest\0guest".utf8),
+            locale: "en_US"
+        )
+        var octets = Frame.protocolHeader
+        octets += Self.octets(.connectionStartOk(startOk), on: 0)
+        octets += Self.octets(.connectionTuneOk(.init(channelMax: 10, frameMax: 8192, heartbeat: 0)), on: 0)
+        octets += Self.octets(.connectionOpen(.init(virtualHost: "/")), on: 0)
+        octets += Self.octets(.channelOpen(.init()))
+        octets += Self.octets(.confirmSelect(.init()))
+        octets += Self.octets(.queueDeclare(.init(queue: "q", arguments: ["x-max-length": 10])))
+        octets += Self.octets(.basicConsume(.init(queue: "q", consumerTag: "c")))
+        octets += try ScriptedBroker.octets(
+            of: .basicPublish(.init(exchange: "", routingKey: "q", mandatory: true, immediate: false)),
+            properties: BasicProperties(headers: ["h": "v"], priority: 1, expiration: "1000"),
+            body: Array("hello".utf8),
+            on: 1
+        )
+        octets += Self.octets(.basicAck(.init(deliveryTag: DeliveryTag(1), multiple: true)))
+        octets += Self.octets(.channelClose(.init(replyCode: .success, replyText: "", classID: 0, methodID: 0)))
+        return octets
+    }
+
+    @Test("A session cut anywhere, or with any octet changed, leaves the broker as it was")
+    func damaged() async throws {
+        var options = InProcessBroker.Options()
+        // A damaged length makes the broker wait for more.
+        options.handshakeTimeout = .milliseconds(200)
+        let session = try Self.session()
+        try await InProcessBroker.withBroker(options) { broker in
+            let configuration = broker.configuration
+            for index in session.indices {
+                let client = try await ScriptedClient.connect(configuration)
+                client.sendRaw(Array(session[..<index]))
+                client.drop()
+                var changed = session
+                changed[index] ^= UInt8(1 << (index % 8))
+                let other = try await ScriptedClient.connect(configuration)
+                other.sendRaw(changed)
+                other.drop()
+            }
+            try await Self.expectAlive(broker)
+        }
+    }
+
+    @Test("Random frames do not trap the broker")
+    func random() async throws {
+        var generator = SystemRandomNumberGenerator()
+        try await InProcessBroker.withBroker { broker in
+            for _ in 0..<200 {
+                let client = try await ScriptedClient.connect(broker.configuration)
+                try await client.login(broker.configuration)
+                for _ in 0..<20 {
+                    let classID = [10, 20, 40, 50, 60, 85, 90].randomElement(using: &generator) ?? 60
+                    let methodID = [10, 11, 20, 21, 30, 40, 50, 60, 70, 80, 90, 100, 110, 120].randomElement() ?? 10
+                    let payload = (0..<Int.random(in: 0...40)).map { _ in UInt8.random(in: 0...255, using: &generator) }
+                    let type = UInt8([1, 1, 1, 2, 3].randomElement(using: &generator) ?? 1)
+                    let head: [UInt8] = [0, UInt8(classID), 0, UInt8(methodID)]
+                    client.sendRaw(Self.frame(type, UInt8.random(in: 0...2), head + payload))
+                }
+                client.drop()
+            }
+            try await Self.expectAlive(broker)
+        }
+    }
+}
