@@ -53,6 +53,7 @@ struct Pacer: Sendable {
         var isWarmup = self.options.warmup > 0
         var last = begin
         var tick = self.options.interval
+        var redraw = 0.2
         if !self.isQuiet { self.screen.show(["", self.text.columns(self.options)]) }
         while true {
             try? await Task.sleep(for: Self.poll)
@@ -62,7 +63,10 @@ struct Pacer: Sendable {
                 || self.options.time.map { elapsed >= self.options.warmup + $0 } ?? false
             let endsWarmup = isWarmup && elapsed >= self.options.warmup
             guard isOver || endsWarmup || elapsed >= tick else {
-                self.showProgress(elapsed)
+                if elapsed >= redraw {
+                    self.showProgress(elapsed)
+                    redraw = elapsed + 0.2
+                }
                 continue
             }
             let now = self.snapshot()
