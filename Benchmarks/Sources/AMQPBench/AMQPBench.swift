@@ -19,7 +19,7 @@ struct AMQPBench: AsyncParsableCommand {
             69 no broker, 130 interrupted.
             """,
         version: BuildFacts.version,
-        subcommands: [Both.self, Publish.self, Consume.self, Latency.self, Compare.self],
+        subcommands: [Both.self, Publish.self, Consume.self, Latency.self, Compare.self, MakeReport.self],
         defaultSubcommand: Both.self
     )
 }

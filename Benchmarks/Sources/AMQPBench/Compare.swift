@@ -78,7 +78,7 @@ struct ComparisonText: Sendable {
     var other: String
 
     func lines(_ comparison: Comparison) -> [String] {
-        var head = "  " + Text.left("", 15) + Text.right(self.base, 21) + Text.right(self.other, 23)
+        var head = "  " + Text.left("", 15) + Text.right(self.base, 22) + Text.right(self.other, 24)
         head += Text.right("change", 12)
         var lines = ["", self.style.dim(head)]
         lines += comparison.rows.map { self.row($0) }
@@ -102,7 +102,7 @@ struct ComparisonText: Sendable {
     private func row(_ row: Comparison.Row) -> String {
         func value(_ value: Double, _ deviation: Double?) -> String {
             Text.right(row.text(value), 12)
-                + Text.right(deviation.map { "± \(Text.decimal($0 * 100, places: 1)) %" } ?? "", 9)
+                + Text.right(deviation.map { "± \(Text.decimal($0 * 100, places: 1)) %" } ?? "", 10)
         }
         func sign(_ value: Double) -> String {
             (value < 0 ? "−" : "+") + Text.decimal(abs(value), places: 1)

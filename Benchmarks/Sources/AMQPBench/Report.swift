@@ -143,6 +143,7 @@ struct Report: Codable, Sendable {
         var brokerCPUPercent: Double?
         var confirmP50: Double?
         var confirmP99: Double?
+        var confirmMax: Double?
     }
 }
 

@@ -217,7 +217,12 @@ struct RunText: Sendable {
         var lines = [""]
         lines += report.failures.map { self.style.red("  FAIL  \($0)") }
         lines += report.warnings.map { "  ! \($0)" }
-        if let file { lines.append("  saved  \(file)") } else { lines.append("  next:  --json FILE keeps the result") }
+        if let file {
+            let next = "amqp-bench report \(file) · amqp-bench compare \(file) OTHER.json"
+            lines.append("  saved  \(file)" + (file.hasSuffix(".json") ? "    next:  \(next)" : ""))
+        } else {
+            lines.append("  next:  --json FILE keeps the result")
+        }
         return lines
     }
 }

@@ -68,6 +68,7 @@ extension Report.Interval {
         self.brokerCPUPercent = end.brokerPercent(since: start)
         self.confirmP50 = confirm?.p50
         self.confirmP99 = confirm?.p99
+        self.confirmMax = confirm?.max
     }
 }
 
