@@ -15,11 +15,11 @@ struct AMQPBench: AsyncParsableCommand {
             amqp-bench --uri amqp://user:secret@host/vhost   a broker that runs already
             amqp-bench publish --size 1k --json result.json  publish only, and keep the result
 
-            Exit codes: 0 done, 1 the run failed, 4 messages lost, doubled or out of order, 64 wrong usage,
+            Exit codes: 0 done, 1 the run failed, 3 a condition of --fail-if holds, 4 messages lost, doubled or out of order, 64 wrong usage,
             69 no broker, 130 interrupted.
             """,
         version: BuildFacts.version,
-        subcommands: [Both.self, Publish.self, Consume.self],
+        subcommands: [Both.self, Publish.self, Consume.self, Latency.self, Compare.self, MakeReport.self],
         defaultSubcommand: Both.self
     )
 }
@@ -86,81 +86,82 @@ struct Consume: AsyncParsableCommand {
     }
 }
 
-/// One run, from the options to the exit code.
+/// Latency at fixed rates.
+struct Latency: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Publish on a fixed schedule and measure latency from the scheduled time.",
+        discussion: """
+            Without --rate, the capacity is looked for first, and 50 %, 80 % and 95 % of it are measured, each for --time.
+            """
+    )
+    @OptionGroup(title: "Run") var common: CommonOptions
+    @OptionGroup(title: "Publishing") var publishing: PublishOptions
+    @OptionGroup(title: "Consuming") var consuming: ConsumeOptions
+
+    func validate() throws {
+        guard self.publishing.size.octets >= MessageHeader.sizeWithTimes else {
+            throw ValidationError(
+                "--size takes at least \(MessageHeader.sizeWithTimes) here: a message carries its times."
+            )
+        }
+    }
+
+    func run() async throws {
+        let options = RunOptions(
+            command: "latency",
+            common: self.common,
+            publish: self.publishing,
+            consume: self.consuming
+        )
+        let common = self.common
+        try await Session.run(common) { session in
+            let (report, status) = try await LatencyRun(
+                session: session,
+                options: options,
+                thresholds: common.failIf
+            ).run()
+            let text = LatencyText(style: session.screen.style)
+            session.screen.show(text.closing(report, savedTo: try Session.save(try report.json(), to: common.json)))
+            return status
+        }
+    }
+}
+
+/// One or more runs of the same load, from the options to the exit code.
 struct Execution: Sendable {
     let common: CommonOptions
     let options: RunOptions
 
     func run() async throws {
-        let screen = Screen(usesStandardError: self.common.json == "-", color: self.common.color)
-        guard !BuildFacts.isDebug || self.common.allowDebug else {
-            throw ValidationError(
-                "This is a debug build, whose numbers mean nothing. Start ./amqp-bench, or add --allow-debug."
-            )
-        }
-        if let file = self.common.json, file != "-" { try Self.checkWritable(file) }
-        let interruption = Interruption()
-        interruption.install()
-        do {
-            let report = try await interruption.cancellable {
-                try await BrokerUnderTest.with(
-                    uri: self.common.uri,
-                    interruption: interruption,
-                    say: { Screen.write(Data(($0 + "\n").utf8), to: STDERR_FILENO) },
-                    {
-                        let run = LoadRun(
-                            options: self.options,
-                            broker: $0,
-                            id: self.common.id ?? Self.newID(),
-                            interruption: interruption,
-                            screen: screen,
-                            isQuiet: self.common.quiet
-                        )
-                        let report = try await run.run()
-                        try self.show(report, on: screen)
-                        return report
-                    }
-                )
+        let (common, options) = (self.common, self.options)
+        try await Session.run(common) { session in
+            var reports: [Report] = []
+            for number in 0..<common.runs {
+                if number > 0 { try await Task.sleep(for: common.cooldown.duration) }
+                let isOnly = common.runs == 1
+                let report = try await session.load(
+                    options,
+                    detail: common.quiet || number > 0 ? (number > 0 && !common.quiet ? .rows : .header) : .all,
+                    suffix: isOnly ? "" : "-\(number + 1)"
+                ).run()
+                session.screen.show(RunText(style: session.screen.style).summary(report))
+                reports.append(report)
+                guard report.ended == .completed else { break }
             }
-            let status = report.status(signal: interruption.signal)
-            guard status == 0 else { throw ExitCode(status) }
-        } catch let failure as BenchFailure {
-            screen.show(screen.style.red("amqp-bench: \(failure)"))
-            throw ExitCode(failure.status)
-        } catch let code as ExitCode {
-            throw code
-        } catch {
-            guard let signal = interruption.signal else {
-                screen.show(screen.style.red("amqp-bench: \(error)"))
-                throw ExitCode(ExitStatus.failed)
-            }
-            screen.show("amqp-bench: stopped; nothing is left running")
-            throw ExitCode(ExitStatus.interrupted(by: signal))
+            return try Self.close(reports, session: session, common: common)
         }
     }
 
-    /// Shows the summary and writes the file, before the broker is stopped.
-    private func show(_ report: Report, on screen: Screen) throws {
-        let text = RunText(style: screen.style)
-        screen.show(text.summary(report))
-        let file = self.common.json
-        if file == "-" { Screen.write(try report.json(), to: STDOUT_FILENO) }
-        if let file, file != "-" { try report.json().write(to: URL(fileURLWithPath: file)) }
-        screen.show(text.closing(report, savedTo: file == "-" ? "standard output" : file))
-    }
-
-    /// Better found out before the run than after it.
-    private static func checkWritable(_ file: String) throws {
-        let url = URL(fileURLWithPath: file)
-        let exists = access(file, F_OK) == 0
-        guard access(exists ? file : url.deletingLastPathComponent().path, W_OK) == 0, !file.hasSuffix("/") else {
-            throw ValidationError("--json: \(file) cannot be written.")
-        }
-    }
-
-    /// A short name that is unlikely to come twice in a day's work.
-    private static func newID() -> String {
-        let letters = Array("abcdefghijkmnpqrstuvwxyz23456789")
-        return String((0..<6).map { _ in letters[Int.random(in: 0..<letters.count)] })
+    /// Shows the end of the summary and writes the file, before the broker is stopped.
+    private static func close(_ reports: [Report], session: Session, common: CommonOptions) throws -> Int32 {
+        let text = RunText(style: session.screen.style)
+        guard var report = Report.median(of: reports) else { return 0 }
+        if reports.count > 1 { session.screen.show(text.spread(report)) }
+        report.failures = common.failIf.compactMap { $0.violation(by: report) }
+        let place = try Session.save(try report.json(), to: common.json)
+        session.screen.show(text.closing(report, savedTo: place))
+        let statuses = reports.map { $0.status(signal: session.interruption.signal) }
+        if let status = statuses.first(where: { $0 != 0 }) { return status }
+        return report.failures.isEmpty ? 0 : ExitStatus.thresholdFailed
     }
 }

@@ -20,13 +20,15 @@ struct Consumer: Sendable {
     /// Messages that another run left in the queue.
     let foreign: Counter
     let latency: LatencyMeter
+    let sentLatency: LatencyMeter
 
     /// Consumes until the subscription is cancelled or the budget is spent.
-    func consume(_ deliveries: AMQPDeliveries) async throws(AMQPError) -> ConsumerFindings {
+    func consume(_ deliveries: AMQPDeliveries) async throws -> ConsumerFindings {
         var findings = ConsumerFindings()
         var entries = ConsumerLedger(self.ledger)
         // Bodies too short for a header are taken for the run's own.
         let isNumbered = self.options.size ?? MessageHeader.size >= MessageHeader.size
+        let work = self.options.consumerWork.map { Duration.seconds($0) }
         let ackEvery = self.options.ackEvery ?? .max
         var unacked = 0
         // One at a time where there is an end: what a consumer took and does not get would be missing to the others.
@@ -38,10 +40,15 @@ struct Consumer: Sendable {
             let isRedelivered = delivery.redelivered
             if isRedelivered { self.redelivered.add() }
             if let header = MessageHeader(delivery.body.bytes), entries.insert(header, isRedelivered: isRedelivered) {
-                if header.time > 0 { self.latency.record(MonotonicClock.now - header.time) }
+                if header.due > 0 {
+                    let now = MonotonicClock.now
+                    self.latency.record(now - min(now, header.due))
+                    if header.sent > 0 { self.sentLatency.record(now - min(now, header.sent)) }
+                }
             } else if isNumbered {
                 self.foreign.add()
             }
+            if let work { try await Task.sleep(for: work, tolerance: .zero) }
             self.consumed.add()
             unacked += 1
             left -= 1

@@ -8,6 +8,8 @@ import ArgumentParser
 enum ExitStatus {
     /// The run broke off: a connection was lost or the broker refused something.
     static let failed: Int32 = 1
+    /// A condition of `--fail-if` holds, or a comparison found a regression.
+    static let thresholdFailed: Int32 = 3
     /// Messages were lost, doubled or out of order.
     static let verificationFailed: Int32 = 4
     /// No broker could be reached or started.

@@ -18,25 +18,49 @@ struct Load: Sendable {
     /// An empty load whose messages carry a mark.
     init(options: RunOptions, mark: UInt32) {
         self.options = options
-        self.ledger = Ledger(run: mark, streams: max(1, options.producers * Producer.streams))
+        self.ledger = Ledger(run: mark, streams: max(1, options.publishers * Producer.streams))
     }
 
     /// Connects consumers, which are subscribed when this returns, and then producers.
     ///
+    /// - Parameters:
+    ///   - queues: The queues, over which both are spread in turn.
+    ///   - connect: Makes a connection of a name.
     /// - Throws: `AMQPError` or ``BenchFailure``; what was connected before stays in `connections`.
-    mutating func prepare(queue: String, connect: (String) async throws -> AMQPConnection) async throws {
+    mutating func prepare(queues: [String], connect: (String) async throws -> AMQPConnection) async throws {
+        if let count = self.options.connections {
+            for number in 0..<count { self.connections.append(try await connect("connection \(number)")) }
+        }
         let taken = Budget(self.options.producers == 0 ? self.options.count : nil)
         for number in 0..<self.options.consumers {
-            let connection = try await connect("consumer \(number)")
-            self.connections.append(connection)
-            try await self.addConsumer(queue: queue, budget: taken, on: connection)
+            let connection = try await self.connection(for: number, "consumer \(number)", connect)
+            for channel in 0..<self.options.channels {
+                let queue = queues[(number * self.options.channels + channel) % queues.count]
+                try await self.addConsumer(queue: queue, budget: taken, on: connection)
+            }
         }
         let given = Budget(self.options.count)
         for number in 0..<self.options.producers {
-            let connection = try await connect("producer \(number)")
-            self.connections.append(connection)
-            try await self.addProducer(number, queue: queue, budget: given, on: connection)
+            let place = self.options.consumers + number
+            let connection = try await self.connection(for: place, "producer \(number)", connect)
+            for channel in 0..<self.options.channels {
+                let publisher = number * self.options.channels + channel
+                let queue = queues[publisher % queues.count]
+                try await self.addProducer(publisher, queue: queue, budget: given, on: connection)
+            }
         }
+    }
+
+    /// A new connection, or one of those that all share.
+    private mutating func connection(
+        for number: Int,
+        _ name: String,
+        _ connect: (String) async throws -> AMQPConnection
+    ) async throws -> AMQPConnection {
+        if let count = self.options.connections { return self.connections[number % count] }
+        let connection = try await connect(name)
+        self.connections.append(connection)
+        return connection
     }
 
     private mutating func addConsumer(queue: String, budget: Budget, on connection: AMQPConnection) async throws {
@@ -56,11 +80,14 @@ struct Load: Sendable {
             consumed: Counter(),
             redelivered: Counter(),
             foreign: Counter(),
-            latency: self.meters.endToEndLatency
+            latency: LatencyMeter(),
+            sentLatency: LatencyMeter()
         )
         self.meters.consumed.append(consumer.consumed)
         self.meters.redelivered.append(consumer.redelivered)
         self.meters.foreign.append(consumer.foreign)
+        self.meters.endToEndLatency.append(consumer.latency)
+        self.meters.sentLatency.append(consumer.sentLatency)
         self.consumers.append((consumer, deliveries))
     }
 
@@ -77,13 +104,15 @@ struct Load: Sendable {
             destination: .queue(queue),
             options: self.options,
             run: self.ledger.run,
-            firstStream: UInt32(number * Producer.streams),
+            number: number,
             budget: budget,
             stop: self.stop,
             published: (0..<Producer.streams).map { _ in Counter() },
-            latency: self.meters.confirmLatency
+            latency: self.meters.confirmLatency,
+            lag: LatencyMeter()
         )
         self.meters.published += producer.published
+        self.meters.lag.append(producer.lag)
         self.producers.append(producer)
     }
 

@@ -13,7 +13,17 @@ struct LoadRun: Sendable {
     let id: String
     let interruption: Interruption
     let screen: Screen
-    let isQuiet: Bool
+    let detail: Detail
+
+    /// What is shown while it runs.
+    enum Detail: Sendable {
+        case all
+        /// Only what is measured, before it begins.
+        case header
+        /// Only a line per interval.
+        case rows
+        case nothing
+    }
 
     /// How long nothing may arrive before what is missing counts as lost.
     private static let patience = Duration.seconds(5)
@@ -35,7 +45,7 @@ struct LoadRun: Sendable {
         }
         let result: Result<Void, any Error>
         do {
-            self.screen.show(self.text.header(report))
+            if self.detail == .all || self.detail == .header { self.screen.show(self.text.header(report)) }
             try await self.fill(queue)
             try await self.measure(queue, control: control, report: &report)
             result = .success(())
@@ -50,7 +60,7 @@ struct LoadRun: Sendable {
             return isDeleted
         }.value
         if !isDeleted, self.broker.startSeconds == nil {
-            report.warnings.append("the queue \(queue.name) could not be deleted")
+            report.warnings.append("the queue \(queue.names[0]) could not be deleted")
         }
         try result.get()
         return report
@@ -104,7 +114,8 @@ struct LoadRun: Sendable {
         for sequence in 0..<UInt64(self.options.count ?? 0) {
             header.sequence = sequence
             header.write(to: &body)
-            try await channel.publish(body.span.bytes, to: .queue(queue.name))
+            let name = queue.names[Int(sequence % UInt64(queue.names.count))]
+            try await channel.publish(body.span.bytes, to: .queue(name))
         }
         try await channel.waitForConfirms()
         try? await connection.close()
@@ -134,7 +145,7 @@ struct LoadRun: Sendable {
         var load = Load(options: self.options, mark: self.mark)
         let outcome: Outcome
         do {
-            try await load.prepare(queue: queue.name) { try await self.connect($0) }
+            try await load.prepare(queues: queue.names) { try await self.connect($0) }
             outcome = await self.perform(load, isFilled: queue.isGenerated)
             try Task.checkCancellation()
         } catch {
@@ -180,7 +191,7 @@ struct LoadRun: Sendable {
             isBlocked: { load.isBlocked },
             screen: self.screen,
             text: self.text,
-            isQuiet: self.isQuiet
+            isQuiet: self.detail == .header || self.detail == .nothing
         )
         let begin = pacer.snapshot()
         var producersLeft = load.producers.count
@@ -192,7 +203,7 @@ struct LoadRun: Sendable {
                 group.addTask { .consumer(await Self.outcome { try await consumer.consume(deliveries) }) }
             }
             for producer in load.producers {
-                group.addTask { .producer(await Self.outcome { try await producer.publish() }.failure) }
+                group.addTask { .producer(await Self.outcome { try await producer.publish(from: begin.time) }.failure) }
             }
             group.addTask { .pacer(await pacer.measure(from: begin)) }
             if load.producers.isEmpty, isFilled {
@@ -263,6 +274,10 @@ struct LoadRun: Sendable {
         report.client.maxResidentOctets = ProcessUsage.now.maxResidentOctets
         report.latency.confirm = LatencySummary(measurement.confirm)
         report.latency.endToEnd = LatencySummary(measurement.endToEnd)
+        if self.options.rate != nil {
+            report.latency.endToEndFromSend = LatencySummary(measurement.sent)
+            report.latency.lag = LatencySummary(measurement.lag)
+        }
     }
 
     // MARK: - What must arrive

@@ -85,6 +85,10 @@ struct RunMeters: Sendable {
     var foreign: [Counter] = []
     /// From the call of a publish to the broker's confirm.
     let confirmLatency = LatencyMeter()
-    /// From the call of a publish to the arrival at a consumer.
-    let endToEndLatency = LatencyMeter()
+    /// From when a message was due to its arrival at a consumer; by consumer.
+    var endToEndLatency: [LatencyMeter] = []
+    /// From the call of a publish to the arrival at a consumer, where a schedule makes that another time; by consumer.
+    var sentLatency: [LatencyMeter] = []
+    /// How late publishes of a schedule were called; by publisher.
+    var lag: [LatencyMeter] = []
 }

@@ -8,6 +8,11 @@ enum BrokerKind: String, ExpressibleByArgument, CaseIterable, Codable, Sendable 
     case rabbitmq
 }
 
+/// The kind of queue to make.
+enum QueueType: String, ExpressibleByArgument, CaseIterable, Codable, Sendable {
+    case classic, quorum, stream
+}
+
 /// When text is coloured.
 enum ColorChoice: String, ExpressibleByArgument, CaseIterable, Sendable {
     case auto, always, never
@@ -48,6 +53,29 @@ struct CommonOptions: ParsableArguments {
     @Flag(help: "No line per interval, only the summary.")
     var quiet = false
 
+    @Option(help: "Queues; producers and consumers are spread over them in turn.")
+    var queues = 1
+
+    @Option(help: "What kind of queue to make: classic, quorum or stream.")
+    var queueType = QueueType.classic
+
+    @Option(help: "Connections that all producers and consumers share. (default: one each)")
+    var connections: Int?
+
+    @Option(help: "Channels of each producer and consumer.")
+    var channels = 1
+
+    @Option(help: "Measure so many times; the median run is reported, and the spread.")
+    var runs = 1
+
+    @Option(help: "How long to wait between runs.")
+    var cooldown = Seconds(1)
+
+    @Option(
+        help: "Exit with 3 when this holds, as 'p99>5ms', 'rate<50k', 'lost>0', 'cpu>3us', 'memory>100m'; repeatable."
+    )
+    var failIf: [Threshold] = []
+
     @Option(help: "Colour the text: auto, always or never. NO_COLOR is honoured.")
     var color = ColorChoice.auto
 
@@ -63,6 +91,12 @@ struct CommonOptions: ParsableArguments {
             throw ValidationError("--count and --warmup cannot go together: every message of a count is measured.")
         }
         guard self.time.seconds > 0 else { throw ValidationError("--time must be longer than nothing.") }
+        guard 1...1000 ~= self.runs else { throw ValidationError("--runs takes 1 to 1000.") }
+        guard 1...1000 ~= self.queues, self.queue == nil || self.queues == 1 else {
+            throw ValidationError("--queues takes 1 to 1000, and 1 beside --queue.")
+        }
+        guard 1...1000 ~= self.connections ?? 1 else { throw ValidationError("--connections takes 1 to 1000.") }
+        guard 1...100 ~= self.channels else { throw ValidationError("--channels takes 1 to 100.") }
         guard self.interval.seconds >= 0.1 else { throw ValidationError("--interval takes at least 100ms.") }
         if let id, id.isEmpty || id.count > 64 || !id.allSatisfy({ $0.isLetter || $0.isNumber || "._-".contains($0) }) {
             throw ValidationError("--id takes up to 64 letters, digits, dots, dashes and underscores.")
@@ -77,6 +111,9 @@ struct PublishOptions: ParsableArguments {
 
     @Option(name: .shortAndLong, help: "Octets of a body: 256, 1k, 1m.")
     var size = Size(octets: 256)
+
+    @Option(name: .shortAndLong, help: "Messages per second of all producers together: 500, 50k. (default: no limit)")
+    var rate: Rate?
 
     @Option(name: [.customShort("c"), .long], help: "Publishes unconfirmed at which a producer waits.")
     var confirms = 1024
@@ -110,6 +147,9 @@ struct ConsumeOptions: ParsableArguments {
     @Option(name: [.customShort("A"), .long], help: "Acknowledge each time this many have arrived.")
     var ackEvery = 64
 
+    @Option(name: [.customShort("L"), .long], help: "Work on each message for this long: 1ms.")
+    var consumerWork: Seconds?
+
     @Flag(name: .shortAndLong, help: "Let the broker take messages as acknowledged when it has sent them.")
     var autoAck = false
 
@@ -128,11 +168,20 @@ struct RunOptions: Codable, Hashable, Sendable {
     var producers = 0
     var consumers = 0
     var queue: String?
+    var queues = 1
+    var queueType = QueueType.classic
+    /// Nil for one each.
+    var connections: Int?
+    var channels = 1
     var time: Double?
     var count: Int?
     var warmup: Double
     var interval: Double
     var size: Int?
+    /// Messages per second; nil for as fast as the windows allow.
+    var rate: Double?
+    /// Whether a producer that fell behind its schedule catches up, and every message carries its times.
+    var isOpenLoop = false
     /// Nil without confirms.
     var confirms: Int?
     var persistent = false
@@ -140,12 +189,21 @@ struct RunOptions: Codable, Hashable, Sendable {
     var prefetch: Int?
     var ackEvery: Int?
     var autoAck = false
+    /// Seconds a consumer works on each message.
+    var consumerWork: Double?
 }
 
 extension RunOptions {
+    /// Tasks that publish, each on a channel of its own.
+    var publishers: Int { self.producers * self.channels }
+
     init(command: String, common: CommonOptions, publish: PublishOptions?, consume: ConsumeOptions?) {
         self.init(command: command, warmup: 0, interval: 0)
         self.queue = common.queue
+        self.queues = common.queues
+        self.queueType = common.queueType
+        self.connections = common.connections
+        self.channels = common.channels
         self.count = common.count
         self.time = common.count == nil ? common.time.seconds : nil
         self.warmup = common.count == nil ? common.warmup?.seconds ?? 2 : 0
@@ -154,6 +212,7 @@ extension RunOptions {
             self.producers = publish.producers
             self.size = publish.size.octets
             self.confirms = publish.noConfirms ? nil : publish.confirms
+            self.rate = publish.rate?.perSecond
             self.persistent = publish.persistent
             self.mandatory = publish.mandatory
         }
@@ -162,6 +221,7 @@ extension RunOptions {
             self.prefetch = Int(consume.prefetch)
             self.ackEvery = consume.autoAck ? nil : consume.ackEvery
             self.autoAck = consume.autoAck
+            self.consumerWork = consume.consumerWork?.seconds
         }
     }
 }

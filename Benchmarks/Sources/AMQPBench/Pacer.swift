@@ -13,6 +13,8 @@ struct Measurement: Sendable {
     var intervals: [Report.Interval] = []
     var confirm = LatencyMeter.emptyHistogram
     var endToEnd = LatencyMeter.emptyHistogram
+    var sent = LatencyMeter.emptyHistogram
+    var lag = LatencyMeter.emptyHistogram
     /// True when the broker blocked publishers at some tick.
     var wasBlocked = false
 
@@ -22,6 +24,8 @@ struct Measurement: Sendable {
         self.startThreads = .now
         self.confirm.reset()
         self.endToEnd.reset()
+        self.sent.reset()
+        self.lag.reset()
     }
 }
 
@@ -53,6 +57,7 @@ struct Pacer: Sendable {
         var isWarmup = self.options.warmup > 0
         var last = begin
         var tick = self.options.interval
+        var redraw = 0.2
         if !self.isQuiet { self.screen.show(["", self.text.columns(self.options)]) }
         while true {
             try? await Task.sleep(for: Self.poll)
@@ -62,7 +67,10 @@ struct Pacer: Sendable {
                 || self.options.time.map { elapsed >= self.options.warmup + $0 } ?? false
             let endsWarmup = isWarmup && elapsed >= self.options.warmup
             guard isOver || endsWarmup || elapsed >= tick else {
-                self.showProgress(elapsed)
+                if elapsed >= redraw {
+                    self.showProgress(elapsed)
+                    redraw = elapsed + 0.2
+                }
                 continue
             }
             let now = self.snapshot()
@@ -110,7 +118,9 @@ struct Pacer: Sendable {
         var confirm = LatencyMeter.emptyHistogram
         self.meters.confirmLatency.drain(into: &confirm)
         result.confirm.add(confirm)
-        self.meters.endToEndLatency.drain(into: &result.endToEnd)
+        for meter in self.meters.endToEndLatency { meter.drain(into: &result.endToEnd) }
+        for meter in self.meters.sentLatency { meter.drain(into: &result.sent) }
+        for meter in self.meters.lag { meter.drain(into: &result.lag) }
         return confirm
     }
 

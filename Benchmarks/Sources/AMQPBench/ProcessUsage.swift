@@ -7,7 +7,7 @@ import Foundation
 struct ProcessUsage: Sendable {
     /// User and system time of all threads, microseconds.
     var cpuMicroseconds: UInt64
-    /// The largest resident set, octets.
+    /// The largest resident set of this program, octets.
     var maxResidentOctets: UInt64
 
     static var now: ProcessUsage {
@@ -17,8 +17,15 @@ struct ProcessUsage: Sendable {
         let microseconds = UInt64(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec)
         return ProcessUsage(
             cpuMicroseconds: seconds * 1_000_000 + microseconds,
-            maxResidentOctets: UInt64(usage.ru_maxrss) * 1024
+            maxResidentOctets: Self.maxResidentOctets
         )
+    }
+
+    /// VmHWM, because getrusage also counts what the process was before it became this program.
+    private static var maxResidentOctets: UInt64 {
+        let status = (try? String(contentsOfFile: "/proc/self/status", encoding: .utf8)) ?? ""
+        let line = status.split(separator: "\n").first { $0.hasPrefix("VmHWM:") }
+        return (line?.split(whereSeparator: \.isWhitespace).dropFirst().first.flatMap { UInt64($0) } ?? 0) * 1024
     }
 }
 

@@ -1,42 +1,61 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091
+import Synchronization
 
-// Producer: publishes on one channel as fast as the window allows, as any user of the client would. Beside the load run
-// a few probes, each with one message under way at a time, published with publishAndConfirm: from them comes the confirm
-// latency. Every 64th message of the load carries its time, from which the consumers read the end-to-end latency.
+// Producer: publishes on one channel, as fast as the window allows or on a schedule, as any user of the client would.
+// Beside the load a few messages are published with publishAndConfirm: from these probes comes the confirm latency.
+// Every 64th message of the load, and every one of an open loop, carries its times, from which the consumers read the
+// end-to-end latency.
 
 /// One producer of a run.
 struct Producer: Sendable {
-    /// Probes of each producer.
+    /// Probes that run beside a load without a schedule.
     static let probes = 4
-    /// How often each probe publishes, at most.
-    static let probeInterval = Duration.milliseconds(10)
     /// Streams of messages that one producer numbers: the load and its probes.
     static let streams = 1 + Self.probes
-    /// Messages of which one carries its time.
-    static let timedEvery: UInt64 = 64
+    /// Messages of which one carries its times.
+    private static let timedEvery: UInt64 = 64
+    /// Probes per second of all producers together.
+    private static let probesPerSecond = 400
+    /// The shortest sleep, nanoseconds: a schedule closer than this is kept by publishing several at a time.
+    private static let shortestSleep: UInt64 = 100_000
 
     let channel: AMQPChannel
     let destination: AMQPDestination
     let options: RunOptions
     /// The mark of the run.
     let run: UInt32
-    /// The first of its streams.
-    let firstStream: UInt32
+    /// Which producer this is, from 0.
+    let number: Int
     let budget: Budget
     let stop: StopFlag
     /// By stream.
     let published: [Counter]
     let latency: LatencyMeter
+    let lag: LatencyMeter
 
     /// Publishes until the budget is spent or the flag is set, and waits for the broker's word on all of it.
-    func publish() async throws {
-        try await withThrowingTaskGroup { group in
-            group.addTask { try await self.publishLoad() }
-            if self.options.confirms != nil {
-                for index in 1...Self.probes { group.addTask { try await self.probe(stream: index) } }
+    ///
+    /// - Parameter start: When a schedule begins.
+    /// - Throws: `AMQPError`.
+    func publish(from start: UInt64) async throws {
+        if let rate = self.options.rate {
+            let schedule = Schedule(
+                rate: rate,
+                share: self.number,
+                of: self.options.publishers,
+                start: start,
+                isOpenLoop: self.options.isOpenLoop
+            )
+            try await self.publish(on: schedule, rate: rate)
+        } else {
+            try await withThrowingTaskGroup { group in
+                group.addTask { try await self.publishLoad() }
+                if self.options.confirms != nil {
+                    for index in 1...Self.probes { group.addTask { try await self.probe(stream: index) } }
+                }
+                try await group.waitForAll()
             }
-            try await group.waitForAll()
         }
         guard self.options.confirms != nil else { return }
         do {
@@ -46,18 +65,20 @@ struct Producer: Sendable {
         }
     }
 
+    // MARK: - As fast as the window allows
+
     private func publishLoad() async throws(AMQPError) {
         let properties = self.properties
         let published = self.published[0]
-        var body = [UInt8](repeating: 0, count: self.options.size ?? 0)
-        var header = MessageHeader(sequence: 0, stream: self.firstStream, run: self.run)
+        var body = self.emptyBody
+        var header = self.header(stream: 0)
         var left = 0
         while !self.stop.isSet {
             if left == 0 {
                 left = self.budget.take(upTo: 64)
                 guard left > 0 else { return }
             }
-            header.time = header.sequence % Self.timedEvery == 0 ? MonotonicClock.now : 0
+            header.due = header.sequence % Self.timedEvery == 0 ? MonotonicClock.now : 0
             header.write(to: &body)
             try await self.channel.publish(
                 body.span.bytes,
@@ -72,35 +93,116 @@ struct Producer: Sendable {
     }
 
     private func probe(stream: Int) async throws {
-        var message = AMQPMessage("", properties: self.properties)
-        var body = [UInt8](repeating: 0, count: self.options.size ?? 0)
-        var header = MessageHeader(sequence: 0, stream: self.firstStream + UInt32(stream), run: self.run)
-        var next = ContinuousClock.now + Self.probeInterval * stream / Self.probes
+        let interval = Duration.seconds(Self.probes * self.options.publishers) / Self.probesPerSecond
+        var header = self.header(stream: stream)
+        var next = ContinuousClock.now + interval * stream / Self.probes
         while true {
-            try await Task.sleep(until: next, tolerance: .zero, clock: .continuous)
+            try await Self.sleep(until: next, unless: self.stop)
             guard !self.stop.isSet, self.budget.take(upTo: 1) == 1 else { return }
-            header.time = MonotonicClock.now
-            header.write(to: &body)
-            message.body = AMQPBody(body)
-            do {
-                try await self.channel.publishAndConfirm(
-                    message,
-                    to: self.destination,
-                    mandatory: self.options.mandatory
-                )
-                self.latency.record(MonotonicClock.now - header.time)
-            } catch {
-                guard error.isRefusal else { throw error }
-            }
-            self.published[stream].add()
+            header.due = MonotonicClock.now
+            try await self.publishAndConfirm(header, stream: stream)
             header.sequence += 1
-            next = max(next + Self.probeInterval, ContinuousClock.now)
+            next = max(next + interval, ContinuousClock.now)
         }
+    }
+
+    private func publishAndConfirm(_ header: MessageHeader, stream: Int) async throws(AMQPError) {
+        var body = self.emptyBody
+        header.write(to: &body)
+        let start = MonotonicClock.now
+        do {
+            try await self.channel.publishAndConfirm(
+                AMQPMessage(AMQPBody(body), properties: self.properties),
+                to: self.destination,
+                mandatory: self.options.mandatory
+            )
+            self.latency.record(MonotonicClock.now - start)
+        } catch {
+            guard error.isRefusal else { throw error }
+        }
+        self.published[stream].add()
+    }
+
+    // MARK: - On a schedule
+
+    private func publish(on schedule: Schedule, rate: Double) async throws {
+        // One probe at a time: they are a stream whose order is checked too.
+        let isProbing = Flag()
+        let probeEvery = self.options.confirms == nil ? .max : UInt64(max(1, rate / Double(Self.probesPerSecond)))
+        try await withThrowingDiscardingTaskGroup { group in
+            let properties = self.properties
+            var schedule = schedule
+            var body = self.emptyBody
+            var header = self.header(stream: 0)
+            var probe = self.header(stream: 1)
+            while !self.stop.isSet {
+                let due = schedule.due
+                var now = MonotonicClock.now
+                if due > now {
+                    let pause = max(due - now, Self.shortestSleep)
+                    try await Self.sleep(until: .now + .nanoseconds(Int64(pause)), unless: self.stop)
+                    now = MonotonicClock.now
+                    if self.stop.isSet { break }
+                }
+                guard self.budget.take(upTo: 1) == 1 else { break }
+                schedule.advance(now: now)
+                self.lag.record(now - min(now, due))
+                let number = header.sequence + probe.sequence
+                if number % probeEvery == 0, isProbing.take() {
+                    (probe.due, probe.sent) = (due, now)
+                    group.addTask { [probe] in
+                        defer { isProbing.giveBack() }
+                        try await self.publishAndConfirm(probe, stream: 1)
+                    }
+                    probe.sequence += 1
+                } else {
+                    let isTimed = self.options.isOpenLoop || header.sequence % Self.timedEvery == 0
+                    (header.due, header.sent) = isTimed ? (due, now) : (0, 0)
+                    header.write(to: &body)
+                    try await self.channel.publish(
+                        body.span.bytes,
+                        to: self.destination,
+                        mandatory: self.options.mandatory,
+                        properties: properties
+                    )
+                    header.sequence += 1
+                    self.published[0].add()
+                }
+            }
+        }
+    }
+
+    /// Sleeps in pieces, so that a run with a slow schedule can be ended.
+    private static func sleep(until end: ContinuousClock.Instant, unless stop: StopFlag) async throws {
+        let piece = Duration.milliseconds(200)
+        while !stop.isSet {
+            let now = ContinuousClock.now
+            guard end > now else { return }
+            try await Task.sleep(until: min(end, now + piece), tolerance: .zero, clock: .continuous)
+        }
+    }
+
+    // MARK: - What is published
+
+    private var emptyBody: [UInt8] { [UInt8](repeating: 0, count: self.options.size ?? 0) }
+
+    private func header(stream: Int) -> MessageHeader {
+        MessageHeader(sequence: 0, stream: UInt32(self.number * Self.streams + stream), run: self.run)
     }
 
     private var properties: BasicProperties {
         self.options.persistent ? BasicProperties(deliveryMode: 2) : BasicProperties()
     }
+}
+
+/// Something that one task has at a time.
+private final class Flag: Sendable {
+    private let isTaken = Atomic(false)
+
+    /// True for who has it now.
+    func take() -> Bool { !self.isTaken.exchange(true, ordering: .acquiring) }
+
+    func giveBack() { self.isTaken.store(false, ordering: .releasing) }
 }
 
 extension AMQPError {

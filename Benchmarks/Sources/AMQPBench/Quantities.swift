@@ -44,6 +44,22 @@ struct Seconds: ExpressibleByArgument, Codable, Hashable, Sendable {
     var defaultValueDescription: String { "\(Int(self.seconds))s" }
 }
 
+/// A number of messages per second: `500`, `50k`, `1.5m`; k and m are powers of 1000.
+struct Rate: ExpressibleByArgument, Codable, Hashable, Sendable {
+    var perSecond: Double
+
+    init(perSecond: Double) { self.perSecond = perSecond }
+
+    init?(argument: String) {
+        let text = argument.lowercased()
+        let units: [Character: Double] = ["k": 1e3, "m": 1e6]
+        let unit = text.last.flatMap { units[$0] }
+        guard let number = Double(unit == nil ? text : String(text.dropLast())), number.isFinite else { return nil }
+        self.perSecond = number * (unit ?? 1)
+        guard 0.001...1e9 ~= self.perSecond else { return nil }
+    }
+}
+
 /// Numbers as text.
 ///
 /// Thousands are set apart by a blank; units stay the same down a column.

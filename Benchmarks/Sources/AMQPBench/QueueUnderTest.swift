@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091
 
-// QueueUnderTest: the queue of a run: one that was named and stays, or one that is made and deleted at the end.
+// QueueUnderTest: the queues of a run: one that was named and stays, or some that are made and deleted at the end.
 
-/// The queue of a run.
+/// The queue or queues of a run.
 struct QueueUnderTest: Sendable {
-    var name: String
-    /// True when the tool made it for this run and deletes it.
+    var names: [String]
+    /// True when the tool made them for this run and deletes them.
     var isGenerated: Bool
 
     /// Makes the queue, or finds the one that was named.
@@ -15,17 +15,17 @@ struct QueueUnderTest: Sendable {
     static func prepare(_ options: RunOptions, id: String, on connection: AMQPConnection) async throws -> QueueUnderTest
     {
         guard let name = options.queue else {
-            let name = "amqp-bench-\(id)"
+            let names = (0..<options.queues).map { "amqp-bench-\(id)" + (options.queues == 1 ? "" : "-\($0)") }
             try await connection.withChannel { channel in
-                try await channel.declareQueue(name, durable: options.persistent)
+                for name in names { try await Self.declare(name, options, on: channel) }
             }
-            return QueueUnderTest(name: name, isGenerated: true)
+            return QueueUnderTest(names: names, isGenerated: true)
         }
         // The channel of a question that is answered with 404 is closed.
         if let channel = try? await connection.openChannel() {
             let found = try? await channel.inspectQueue(name)
             try? await channel.close()
-            if found != nil { return QueueUnderTest(name: name, isGenerated: false) }
+            if found != nil { return QueueUnderTest(names: [name], isGenerated: false) }
         }
         guard options.producers > 0 else {
             throw BenchFailure(
@@ -35,12 +35,25 @@ struct QueueUnderTest: Sendable {
             )
         }
         try await connection.withChannel { channel in try await channel.declareQueue(name, durable: true) }
-        return QueueUnderTest(name: name, isGenerated: false)
+        return QueueUnderTest(names: [name], isGenerated: false)
+    }
+
+    private static func declare(_ name: String, _ options: RunOptions, on channel: AMQPChannel) async throws {
+        let isClassic = options.queueType == .classic
+        try await channel.declareQueue(
+            name,
+            durable: options.persistent || !isClassic,
+            arguments: isClassic ? [:] : ["x-queue-type": .string(options.queueType.rawValue)]
+        )
     }
 
     /// Messages that nobody holds.
     func messageCount(on connection: AMQPConnection) async throws -> Int {
-        try await connection.withChannel { try await $0.inspectQueue(self.name).messageCount }
+        try await connection.withChannel { channel in
+            var count = 0
+            for name in self.names { count += try await channel.inspectQueue(name).messageCount }
+            return count
+        }
     }
 
     /// Deletes the queue if it was made for the run; false when that failed.
@@ -48,7 +61,7 @@ struct QueueUnderTest: Sendable {
         guard self.isGenerated else { return true }
         do {
             let channel = try await connection.openChannel(timeout: timeout)
-            try await channel.deleteQueue(self.name, timeout: timeout)
+            for name in self.names { try await channel.deleteQueue(name, timeout: timeout) }
             return true
         } catch {
             return false

@@ -33,6 +33,10 @@ struct Report: Codable, Sendable {
     /// One for each interval, the warm-up included.
     var intervals: [Interval] = []
     var warnings: [String] = []
+    /// The conditions of `--fail-if` that held.
+    var failures: [String] = []
+    /// The figures of all runs, when there was more than one; this report is then the one of the median run.
+    var runs: [RunFigures]?
 
     /// What measured.
     struct Tool: Codable, Sendable {
@@ -105,8 +109,13 @@ struct Report: Codable, Sendable {
     struct Latencies: Codable, Sendable {
         /// From the call of a publish, the wait for the window included, to its confirm; of samples.
         var confirm: LatencySummary?
-        /// From the call of a publish to the arrival at the consumer; of samples.
+        /// From when a message was due (without a schedule: from the call of its publish) to its arrival at the
+        /// consumer; of every message of an open loop, of samples elsewhere.
         var endToEnd: LatencySummary?
+        /// From the call of the publish, where there is a schedule.
+        var endToEndFromSend: LatencySummary?
+        /// How late the publishes of a schedule were called.
+        var lag: LatencySummary?
     }
 
     /// What the sequence numbers in the messages say.
@@ -134,6 +143,7 @@ struct Report: Codable, Sendable {
         var brokerCPUPercent: Double?
         var confirmP50: Double?
         var confirmP99: Double?
+        var confirmMax: Double?
     }
 }
 
@@ -151,10 +161,44 @@ extension Report {
     }
 
     /// The report as JSON text, keys in order.
-    func json() throws -> Data {
+    func json() throws -> Data { try Self.encoder.encode(self) + Data("\n".utf8) }
+
+    static var encoder: JSONEncoder {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-        return try encoder.encode(self) + Data("\n".utf8)
+        return encoder
+    }
+
+    /// The run whose rate is in the middle, with the figures of all; nil for no runs.
+    static func median(of reports: [Report]) -> Report? {
+        let rate = { (report: Report) in
+            report.options.producers > 0 ? report.totals.publishedPerSecond : report.totals.consumedPerSecond
+        }
+        let sorted = reports.sorted { rate($0) < rate($1) }
+        guard var median = reports.last else { return nil }
+        // A run that failed or was broken off is the last; it must not hide behind the median.
+        if median.ended == .completed { median = sorted[sorted.count / 2] }
+        if reports.count > 1 { median.runs = reports.map { RunFigures($0) } }
+        return median
+    }
+}
+
+/// The figures of one run that are compared.
+struct RunFigures: Codable, Hashable, Sendable {
+    var publishedPerSecond: Double
+    var consumedPerSecond: Double
+    var confirmP99: Double?
+    var endToEndP99: Double?
+    var cpuMicrosecondsPerMessage: Double
+    var lost: UInt64
+
+    init(_ report: Report) {
+        self.publishedPerSecond = report.totals.publishedPerSecond
+        self.consumedPerSecond = report.totals.consumedPerSecond
+        self.confirmP99 = report.latency.confirm?.p99
+        self.endToEndP99 = report.latency.endToEnd?.p99
+        self.cpuMicrosecondsPerMessage = report.client.cpuMicrosecondsPerMessage
+        self.lost = report.lost
     }
 }
 
@@ -166,6 +210,7 @@ struct LatencySummary: Codable, Hashable, Sendable {
     var p90: Double
     var p99: Double
     var p999: Double
+    var p9999: Double
     var max: Double
     /// The whole histogram: pairs of a value in nanoseconds and its count.
     var histogram: [[UInt64]]
@@ -180,6 +225,7 @@ struct LatencySummary: Codable, Hashable, Sendable {
         self.p90 = value(90)
         self.p99 = value(99)
         self.p999 = value(99.9)
+        self.p9999 = value(99.99)
         self.max = Double(histogram.max) / 1000
         self.histogram = histogram.recordedValues().map { [$0.value, $0.count] }
     }

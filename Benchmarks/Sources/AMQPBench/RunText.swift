@@ -23,13 +23,16 @@ struct RunText: Sendable {
 
     private func shape(_ options: RunOptions) -> String {
         func number(_ count: Int, _ noun: String) -> String { "\(count) \(noun)\(count == 1 ? "" : "s")" }
-        let queue = options.queue.map { "queue \($0)" } ?? "1 classic queue"
+        let queue = options.queue.map { "queue \($0)" } ?? number(options.queues, "\(options.queueType) queue")
         var stations: [String] = []
         if options.producers > 0 { stations.append(number(options.producers, "producer")) }
         stations.append(queue)
         if options.consumers > 0 { stations.append(number(options.consumers, "consumer")) }
         var parts = [stations.joined(separator: " → ")]
         if let size = options.size { parts.append("\(Text.count(UInt64(size))) B") }
+        if options.channels > 1 { parts.append("\(options.channels) channels each") }
+        if let connections = options.connections { parts.append(number(connections, "connection") + " in all") }
+        if let rate = options.rate { parts.append(Text.rate(rate)) }
         if options.persistent { parts.append("persistent") }
         if options.producers > 0 { parts.append(options.confirms.map { "confirms ≤ \($0)" } ?? "no confirms") }
         if options.consumers > 0 {
@@ -164,9 +167,13 @@ struct RunText: Sendable {
     }
 
     private func latency(_ report: Report) -> [String] {
-        let rows = [("confirm", report.latency.confirm), ("end to end", report.latency.endToEnd)]
+        let rows = [
+            ("confirm", report.latency.confirm), ("end to end", report.latency.endToEnd),
+            ("publish lag", report.latency.lag),
+        ]
         guard rows.contains(where: { $0.1 != nil }) else { return [] }
-        var head = "  " + Text.left("at saturation", 16)
+        let isPaced = report.options.rate != nil
+        var head = "  " + Text.left(isPaced ? "" : "at saturation", 16)
         for name in ["p50", "p90", "p99", "p99.9", "max"] { head += Text.right(name, 13) }
         var lines = ["", self.style.dim(head)]
         for (name, latency) in rows {
@@ -177,15 +184,45 @@ struct RunText: Sendable {
             }
             lines.append(self.style.dim(text))
         }
-        lines.append(self.style.dim("  These say how long messages queue while the run publishes as fast as it can."))
+        if !isPaced {
+            let next = "amqp-bench latency\(report.broker.startedHere ? " --broker rabbitmq" : " --uri …")"
+            lines.append(
+                self.style.dim("  These are queue lengths, not service times. For latency:  \(next)")
+            )
+        }
+        return lines
+    }
+
+    /// The median and the spread of several runs.
+    func spread(_ report: Report) -> [String] {
+        guard let runs = report.runs else { return [] }
+        func line(_ name: String, _ values: [Double], _ text: (Double) -> String) -> String {
+            let sorted = values.sorted()
+            let deviation =
+                Statistics.relativeDeviation(values).map { "   ± \(Text.decimal($0 * 100, places: 1)) %" } ?? ""
+            return "  " + Text.left(name, 16) + Text.right(text(sorted[sorted.count / 2]), 13)
+                + Text.right(text(sorted[0]), 15) + " …" + Text.right(text(sorted[sorted.count - 1]), 13) + deviation
+        }
+        var lines = ["", self.style.dim("  " + Text.left("\(runs.count) runs", 16) + Text.right("median", 13))]
+        if report.options.producers > 0 { lines.append(line("published", runs.map(\.publishedPerSecond), Text.rate)) }
+        if report.options.consumers > 0 { lines.append(line("consumed", runs.map(\.consumedPerSecond), Text.rate)) }
+        lines.append(
+            line("client", runs.map(\.cpuMicrosecondsPerMessage)) { Text.decimal($0, places: 2) + " µs" }
+        )
         return lines
     }
 
     /// What to distrust, and what to do next.
     func closing(_ report: Report, savedTo file: String?) -> [String] {
         var lines = [""]
+        lines += report.failures.map { self.style.red("  FAIL  \($0)") }
         lines += report.warnings.map { "  ! \($0)" }
-        if let file { lines.append("  saved  \(file)") } else { lines.append("  next:  --json FILE keeps the result") }
+        if let file {
+            let next = "amqp-bench report \(file) · amqp-bench compare \(file) OTHER.json"
+            lines.append("  saved  \(file)" + (file.hasSuffix(".json") ? "    next:  \(next)" : ""))
+        } else {
+            lines.append("  next:  --json FILE keeps the result")
+        }
         return lines
     }
 }

@@ -68,6 +68,7 @@ extension Report.Interval {
         self.brokerCPUPercent = end.brokerPercent(since: start)
         self.confirmP50 = confirm?.p50
         self.confirmP99 = confirm?.p99
+        self.confirmMax = confirm?.max
     }
 }
 
@@ -100,10 +101,15 @@ extension Report.Totals {
 
 /// The arithmetic of a summary.
 enum Statistics {
+    /// The mean; zero for no values.
+    static func mean(_ values: [Double]) -> Double {
+        values.isEmpty ? 0 : values.reduce(0, +) / Double(values.count)
+    }
+
     /// Standard deviation divided by the mean; nil below three values or for a mean of zero.
     static func relativeDeviation(_ values: [Double]) -> Double? {
         guard values.count >= 3 else { return nil }
-        let mean = values.reduce(0, +) / Double(values.count)
+        let mean = Self.mean(values)
         guard mean > 0 else { return nil }
         let variance = values.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / Double(values.count - 1)
         return variance.squareRoot() / mean

@@ -48,26 +48,27 @@ struct LedgerTests {
         #expect(ledger.received == 0)
     }
 
-    @Test("A header is read as it was written, as far as the body has room", arguments: [24, 25, 256])
+    @Test("A header is read as it was written, as far as the body has room", arguments: [32, 33, 256])
     func roundTrip(_ size: Int) {
         var header = MessageHeader(sequence: 0x0102_0304_0506_0708, stream: 0x090A_0B0C, run: 0x0D0E_0F10)
-        header.time = 0x1112_1314_1516_1718
+        header.due = 0x1112_1314_1516_1718
+        header.sent = 0x191A_1B1C_1D1E_1F20
         var body = [UInt8](repeating: 0, count: size)
         header.write(to: &body)
-        #expect(Array(body.prefix(24)) == Array(1...24))
-        #expect(body.dropFirst(24).allSatisfy { $0 == 0 })
+        #expect(Array(body.prefix(32)) == Array(1...32))
+        #expect(body.dropFirst(32).allSatisfy { $0 == 0 })
         #expect(MessageHeader(body.span.bytes) == header)
     }
 
-    @Test("A body of 16 to 23 octets has no time, a shorter one no header", arguments: [0, 15, 16, 23])
+    @Test("A body of 16 to 31 octets has no times, a shorter one no header", arguments: [0, 15, 16, 31])
     func short(_ size: Int) {
         var header = MessageHeader(sequence: 1, stream: 2, run: 3)
-        header.time = 4
+        header.due = 4
         var body = [UInt8](repeating: 0, count: size)
         header.write(to: &body)
         let read = MessageHeader(body.span.bytes)
         #expect((read != nil) == (size >= 16))
-        #expect(read.map { $0.time } ?? 0 == 0)
+        #expect(read.map { $0.due } ?? 0 == 0)
         #expect(read.map { $0.sequence } ?? 1 == 1)
     }
 

@@ -29,6 +29,17 @@ struct QuantitiesTests {
     }
 
     @Test(
+        "Rates are read with powers of 1000",
+        arguments: [
+            ("500", 500), ("50k", 50_000), ("1.5k", 1500), ("2m", 2_000_000), ("0.5", 0.5),
+            ("0", nil), ("-1", nil), ("k", nil), ("inf", nil), ("10g", nil), ("2000000m", nil),
+        ] as [(String, Double?)]
+    )
+    func readRates(_ text: String, _ perSecond: Double?) {
+        #expect(Rate(argument: text)?.perSecond == perSecond)
+    }
+
+    @Test(
         "Thousands are set apart",
         arguments: [(0, "0"), (999, "999"), (1000, "1 000"), (61_840, "61 840"), (1_234_567, "1 234 567")]
             as [(UInt64, String)]

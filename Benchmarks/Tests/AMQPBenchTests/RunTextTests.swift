@@ -102,6 +102,12 @@ struct RunTextTests {
         var report = Report.example()
         #expect(self.text.closing(report, savedTo: nil).contains("  next:  --json FILE keeps the result"))
         report.warnings = ["swap is in use"]
-        #expect(self.text.closing(report, savedTo: "out.json") == ["", "  ! swap is in use", "  saved  out.json"])
+        #expect(
+            self.text.closing(report, savedTo: "out.json") == [
+                "", "  ! swap is in use",
+                "  saved  out.json    next:  amqp-bench report out.json · amqp-bench compare out.json OTHER.json",
+            ]
+        )
+        #expect(self.text.closing(report, savedTo: "standard output").last == "  saved  standard output")
     }
 }

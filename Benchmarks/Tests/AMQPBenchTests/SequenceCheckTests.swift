@@ -52,7 +52,7 @@ struct SequenceCheckTests {
 
     @Test("Ranges count as their numbers one by one do")
     func rangesAgree() {
-        var generator = SeededGenerator(seed: 1)
+        var generator = SplitMix(seed: 1)
         var (ranges, singles) = (SequenceCheck(), SequenceCheck())
         for _ in 0..<2000 {
             let first = UInt64.random(in: 0..<5000, using: &generator)
@@ -79,19 +79,5 @@ struct SequenceCheckTests {
         #expect(check.reordered == 1)
         check.insert(.max, stream: 1, isRedelivered: false)
         #expect(check.reordered == 1)
-    }
-}
-
-/// Random numbers that are the same in every run.
-struct SeededGenerator: RandomNumberGenerator {
-    private var state: UInt64
-    init(seed: UInt64) { self.state = seed }
-
-    mutating func next() -> UInt64 {
-        self.state &+= 0x9E37_79B9_7F4A_7C15
-        var value = self.state
-        value = (value ^ value >> 30) &* 0xBF58_476D_1CE4_E5B9
-        value = (value ^ value >> 27) &* 0x94D0_49BB_1331_11EB
-        return value ^ value >> 31
     }
 }

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+import Foundation
+
+// LatencyRun: the command `latency`: a probe for the capacity, unless a rate is given, and then one open-loop run at each
+// part of it. Latency counts from when a message was due, so that a stall of the broker is seen by every message that
+// it kept waiting.
+
+/// The result of `latency`.
+struct LatencyReport: Codable, Sendable {
+    /// One rate.
+    struct Step: Codable, Sendable {
+        /// The part of the capacity; nil for a rate that was given.
+        var ofCapacity: Double?
+        var report: Report
+    }
+
+    var schema = 1
+    var kind = "latency"
+    var id: String
+    /// Messages per second of the probe; nil for a rate that was given.
+    var capacityPerSecond: Double?
+    var steps: [Step] = []
+    /// The conditions of `--fail-if` that held.
+    var failures: [String] = []
+
+    /// The report as JSON text, keys in order.
+    func json() throws -> Data { try Report.encoder.encode(self) + Data("\n".utf8) }
+}
+
+/// One `latency`.
+struct LatencyRun: Sendable {
+    /// The parts of the capacity that are measured.
+    static let parts = [0.5, 0.8, 0.95]
+
+    let session: Session
+    /// As for `both`; its rate is the one given, or nil.
+    let options: RunOptions
+    let thresholds: [Threshold]
+
+    private var text: LatencyText { LatencyText(style: self.session.screen.style) }
+
+    /// Measures, and shows a row for each rate.
+    ///
+    /// - Returns: The report and the exit code.
+    /// - Throws: ``BenchFailure``, or what a run throws.
+    func run() async throws -> (LatencyReport, Int32) {
+        var report = LatencyReport(id: self.session.id)
+        var status: Int32 = 0
+        var rates: [(part: Double?, rate: Double)] = []
+        if let rate = self.options.rate {
+            rates = [(nil, rate)]
+        } else {
+            let probe = try await self.probe()
+            guard probe.ended == .completed else {
+                self.session.screen.show(self.text.failed(probe))
+                return (report, probe.status(signal: self.session.interruption.signal))
+            }
+            let capacity = min(probe.totals.confirmedPerSecond, probe.totals.consumedPerSecond)
+            report.capacityPerSecond = capacity
+            self.session.screen.show(self.text.capacity(capacity, seconds: Self.probeSeconds))
+            rates = Self.parts.map { ($0, ($0 * capacity).rounded()) }
+        }
+        for (index, (part, rate)) in rates.enumerated() {
+            guard self.session.interruption.signal == nil else { break }
+            var options = self.options
+            options.rate = rate
+            options.isOpenLoop = true
+            self.session.screen.showLive("  \(Text.rate(rate)) …")
+            let detail: LoadRun.Detail = index == 0 && part == nil ? .header : .nothing
+            let result = try await self.session.load(options, detail: detail, suffix: "-\(index)").run()
+            if index == 0 { self.session.screen.show(["", self.text.columns()]) }
+            self.session.screen.show(self.text.row(result, part: part))
+            if result.ended == .failed { self.session.screen.show(self.text.failed(result)) }
+            report.steps.append(.init(ofCapacity: part, report: result))
+            for threshold in self.thresholds {
+                guard let violation = threshold.violation(by: result) else { continue }
+                report.failures.append("\(violation) at \(Text.rate(rate))")
+            }
+            status = max(status, result.status(signal: self.session.interruption.signal))
+            guard result.ended == .completed else { break }
+        }
+        if status == 0, self.session.interruption.signal != nil {
+            status = ExitStatus.interrupted(by: self.session.interruption.signal ?? SIGINT)
+        }
+        if status == 0, !report.failures.isEmpty { status = ExitStatus.thresholdFailed }
+        return (report, status)
+    }
+
+    private static let probeSeconds = 3.0
+
+    private func probe() async throws -> Report {
+        var options = self.options
+        options.time = Self.probeSeconds
+        options.count = nil
+        options.warmup = 1
+        self.session.screen.showLive("  looking for the capacity …")
+        return try await self.session.load(options, detail: .header).run()
+    }
+}
+
+/// The text of `latency`; pure.
+struct LatencyText: Sendable {
+    var style: Style
+
+    func capacity(_ capacity: Double, seconds: Double) -> [String] {
+        [
+            "",
+            "capacity probe \(Text.decimal(seconds, places: 0)) s: \(Text.rate(capacity)). "
+                + "Sending on a fixed schedule; latency counts from the scheduled time.",
+        ]
+    }
+
+    func columns() -> String {
+        var text = "  " + Text.left("rate", 13) + Text.right("of max", 9)
+        for name in ["p50", "p90", "p99", "p99.9", "p99.99"] { text += Text.right(name, 9) }
+        text += Text.right("max", 12) + Text.right("max lag", 12) + "   achieved   lost dup order"
+        return self.style.dim(text)
+    }
+
+    func row(_ report: Report, part: Double?) -> String {
+        var text = "  " + Text.left(Text.rate(report.options.rate ?? 0), 13)
+        text += Text.right(part.map { Text.percent($0 * 100) } ?? "–", 9)
+        let latency = report.latency.endToEnd
+        for value in [latency?.p50, latency?.p90, latency?.p99, latency?.p999, latency?.p9999] {
+            text += Text.right(value.map { Text.milliseconds($0) } ?? "–", 9)
+        }
+        text += Text.right(latency.map { Text.milliseconds($0.max) + " ms" } ?? "–", 12)
+        text += Text.right(report.latency.lag.map { Text.milliseconds($0.max) + " ms" } ?? "–", 12)
+        let achieved = report.totals.publishedPerSecond / max(report.options.rate ?? 1, 1e-9)
+        text += Text.right(Text.decimal(achieved * 100, places: 1) + " %", 11)
+        text += Text.right("\(report.lost)", 7) + Text.right("\(report.verify.duplicated)", 4)
+        text += report.verify.reordered == 0 ? "    ok" : "    \(report.verify.reordered)"
+        return report.isSound ? text : self.style.red(text)
+    }
+
+    func failed(_ report: Report) -> String {
+        self.style.red("  \(report.ended.rawValue)  \(report.failure ?? "")")
+    }
+
+    /// What failed, what to distrust, and where the result is.
+    func closing(_ report: LatencyReport, savedTo file: String?) -> [String] {
+        var lines = [""]
+        lines += report.failures.map { self.style.red("  FAIL  \($0)") }
+        lines += Array(Set(report.steps.flatMap(\.report.warnings))).sorted().map { "  ! \($0)" }
+        lines.append(file.map { "  saved  \($0)" } ?? "  next:  --json FILE keeps the result")
+        return lines
+    }
+}

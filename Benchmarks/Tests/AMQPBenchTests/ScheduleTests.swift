@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+import Testing
+
+@testable import AMQPBench
+
+@Suite("Schedule")
+struct ScheduleTests {
+    @Test("The producers together keep the rate without gaps or doubles", arguments: [1, 3, 1000])
+    func shares(_ shares: Int) {
+        var times: [UInt64] = []
+        for share in 0..<shares {
+            var schedule = Schedule(rate: 10_000, share: share, of: shares, start: 1_000, isOpenLoop: true)
+            while schedule.due < 1_000_001_000 {
+                times.append(schedule.due)
+                schedule.advance(now: schedule.due)
+            }
+        }
+        times.sort()
+        #expect(times.count == 10_000)
+        let gaps = zip(times, times.dropFirst()).map { $1 - $0 }
+        #expect(gaps.allSatisfy { 99_998...100_002 ~= $0 })
+    }
+
+    @Test("An open loop does not move its schedule, however late it is")
+    func openLoop() {
+        var schedule = Schedule(rate: 1000, share: 0, of: 1, start: 0, isOpenLoop: true)
+        schedule.advance(now: 5_000_000_000)
+        #expect(schedule.due == 1_000_000)
+    }
+
+    @Test("Elsewhere no more than 100 ms are caught up with")
+    func credit() {
+        var schedule = Schedule(rate: 1000, share: 0, of: 1, start: 0, isOpenLoop: false)
+        schedule.advance(now: 100_000_000)
+        #expect(schedule.due == 1_000_000)
+        schedule.advance(now: 5_001_000_000)
+        #expect(schedule.due == 4_902_000_000)
+    }
+
+    @Test("Rounding does not add up over many messages")
+    func noDrift() {
+        var schedule = Schedule(rate: 7, share: 0, of: 1, start: 0, isOpenLoop: true)
+        for _ in 0..<70_000 { schedule.advance(now: 0) }
+        #expect(schedule.due == 10_000_000_000_000)
+    }
+}
