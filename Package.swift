@@ -22,6 +22,9 @@ let package = Package(
         .library(name: "AMQP091", targets: ["AMQP091"]),
         .library(name: "AMQP091Testing", targets: ["AMQP091Testing"]),
     ],
+    traits: [
+        .trait(name: "TLS", description: "TLS and amqps:// with OpenSSL 3; needs libssl-dev.")
+    ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
         .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
@@ -29,7 +32,24 @@ let package = Package(
     ],
     targets: [
         .target(name: "CEpoll", path: "CShims/CEpoll"),
-        .target(name: "EpollNetworking", dependencies: ["CEpoll", deque, system], swiftSettings: settings),
+        .systemLibrary(
+            name: "COpenSSL",
+            path: "CShims/COpenSSL",
+            pkgConfig: "openssl",
+            providers: [.apt(["libssl-dev"])]
+        ),
+        // Compiled by every build of this package, whoever depends on it: empty unless the trait is on.
+        .target(
+            name: "CTLS",
+            dependencies: [.target(name: "COpenSSL", condition: .when(traits: ["TLS"]))],
+            path: "CShims/CTLS",
+            cSettings: [.define("TLS", .when(traits: ["TLS"]))]
+        ),
+        .target(
+            name: "EpollNetworking",
+            dependencies: ["CEpoll", .target(name: "CTLS", condition: .when(traits: ["TLS"])), deque, system],
+            swiftSettings: settings
+        ),
         .target(name: "AMQP091Wire", swiftSettings: settings),
         .target(name: "AMQP091Protocol", dependencies: ["AMQP091Wire", deque], swiftSettings: settings),
         .target(

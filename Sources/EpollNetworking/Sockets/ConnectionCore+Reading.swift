@@ -16,7 +16,7 @@ extension ConnectionCore {
     }
 
     /// Reads what is there into `room`, which is not empty, and gives the reading side back; nil when there is nothing.
-    private func performRead(into room: UnsafeMutableRawBufferPointer) throws(NetworkError) -> Int? {
+    func performRead(into room: UnsafeMutableRawBufferPointer) throws(NetworkError) -> Int? {
         if self.usesQuickAck { try? self.socket.setQuickAck(true) }
         var count: Int?
         var failure: NetworkError?
@@ -39,6 +39,9 @@ extension ConnectionCore {
 
     /// Waits until a read may find something.
     func waitToRead(until deadline: MonotonicTime, _ what: String = "Reading") async throws(NetworkError) {
+        #if TLS
+            self.flushAnswers()
+        #endif
         let wake = await withTaskCancellationHandler {
             await withUnsafeContinuation { (waiter: FlowWaiter) in
                 let (wake, mustArm) = self.flow.withLock { flow -> (Wake?, Bool) in
@@ -71,6 +74,9 @@ extension ConnectionCore {
     /// The next octets, or nil at the end of the stream.
     func readChunk(timeout: Duration?) async throws(NetworkError) -> ByteChunk? {
         let deadline = self.deadline(timeout, default: self.readTimeout)
+        #if TLS
+            if let link = self.tls { return try await self.readChunk(through: link, until: deadline) }
+        #endif
         var spare = self.flow.withLock { $0.spare.take() }
         while true {
             guard try self.startRead() else {
@@ -93,7 +99,7 @@ extension ConnectionCore {
     }
 
     /// The storage of the last chunk when nobody looks at it any more, or another.
-    private func reusable(_ storage: consuming ChunkStorage?) -> ChunkStorage {
+    func reusable(_ storage: consuming ChunkStorage?) -> ChunkStorage {
         if var storage, isKnownUniquelyReferenced(&storage) { return storage }
         return self.loop.chunks.take()
     }
@@ -108,15 +114,12 @@ extension ConnectionCore {
         if buffer.freeCapacity == 0 { return 0 }
         let deadline = self.deadline(timeout, default: self.readTimeout)
         while true {
-            if try self.startRead() {
-                let before = buffer.byteCount
-                let count = buffer.withUnsafeMutableBytes { room, initialized in
-                    let result = self.attempt(UnsafeMutableRawBufferPointer(rebasing: room[initialized...]))
-                    if case .success(let count?) = result { initialized += count }
-                    return result
-                }
-                if try count.get() != nil { return buffer.byteCount - before }
+            let result = buffer.withUnsafeMutableBytes { room, initialized in
+                let result = self.attempt(UnsafeMutableRawBufferPointer(rebasing: room[initialized...]))
+                if case .success(let count?) = result { initialized += count }
+                return result
             }
+            if let count = try result.get() { return count }
             try await self.waitToRead(until: deadline)
         }
     }
@@ -127,15 +130,13 @@ extension ConnectionCore {
         while filled < octets.count {
             let deadline = self.deadline(timeout, default: self.readTimeout)
             while true {
-                if try self.startRead() {
-                    let result = octets.withUnsafeMutableBytes {
-                        self.attempt(UnsafeMutableRawBufferPointer(rebasing: $0[filled...]))
-                    }
-                    if let read = try result.get() {
-                        if read == 0 { return try Self.ended(after: filled, self.name) }
-                        filled += read
-                        break
-                    }
+                let result = octets.withUnsafeMutableBytes {
+                    self.attempt(UnsafeMutableRawBufferPointer(rebasing: $0[filled...]))
+                }
+                if let read = try result.get() {
+                    if read == 0 { return try Self.ended(after: filled) }
+                    filled += read
+                    break
                 }
                 try await self.waitToRead(until: deadline)
             }
@@ -143,12 +144,18 @@ extension ConnectionCore {
         return octets
     }
 
-    private static func ended(after count: Int, _ name: String) throws(NetworkError) -> [UInt8]? {
+    private static func ended(after count: Int) throws(NetworkError) -> [UInt8]? {
         if count == 0 { return nil }
         throw NetworkError(kind: .reset, text: "The peer finished after \(count) octets of more that were expected.")
     }
 
+    /// One attempt to read; nil when it must wait.
     private func attempt(_ room: UnsafeMutableRawBufferPointer) -> Result<Int?, NetworkError> {
-        Result { () throws(NetworkError) in try self.performRead(into: room) }
+        Result { () throws(NetworkError) in
+            #if TLS
+                if let link = self.tls { return try self.receive(into: room, through: link) }
+            #endif
+            return try self.startRead() ? self.performRead(into: room) : nil
+        }
     }
 }

@@ -48,7 +48,7 @@ extension ConnectionCore {
     }
 
     /// Waits until the kernel takes octets again; the caller has the writing side.
-    private func waitToWrite(until deadline: MonotonicTime) async throws(NetworkError) {
+    func waitToWrite(until deadline: MonotonicTime) async throws(NetworkError) {
         let wake = await withTaskCancellationHandler {
             await withUnsafeContinuation { (waiter: FlowWaiter) in
                 let (wake, mustArm) = self.flow.withLock { flow -> (Wake?, Bool) in
@@ -96,6 +96,12 @@ extension ConnectionCore {
         let deadline = self.deadline(timeout, default: self.writeTimeout)
         try await self.acquireWriter(until: deadline)
         do throws(NetworkError) {
+            #if TLS
+                if let link = self.tls {
+                    try await self.send(octets, through: link, until: deadline)
+                    return self.releaseWriter()
+                }
+            #endif
             try await self.send(octets.byteCount, until: deadline) { offset in
                 octets.withUnsafeBytes { self.socket.write(UnsafeRawBufferPointer(rebasing: $0[offset...])) }
             }
@@ -112,6 +118,12 @@ extension ConnectionCore {
         var cursor = ChunkCursor(chunks)
         let total = cursor.remaining
         do throws(NetworkError) {
+            #if TLS
+                if let link = self.tls {
+                    for chunk in chunks { try await self.send(chunk.bytes, through: link, until: deadline) }
+                    return self.releaseWriter()
+                }
+            #endif
             try await self.send(total, until: deadline) { _ in
                 let result = cursor.withVectors { self.socket.write(vectors: $0) }
                 if case .count(let count) = result { cursor.advance(count) }
@@ -123,7 +135,7 @@ extension ConnectionCore {
         self.releaseWriter()
     }
 
-    private func writeEnded(_ error: NetworkError) -> NetworkError {
+    func writeEnded(_ error: NetworkError) -> NetworkError {
         let isGivenUp = error.kind == .cancelled || error.kind == .timedOut
         // Given up before the first octet: as if it had not been. Given up in the middle: nothing can follow.
         self.releaseWriter(
@@ -142,6 +154,14 @@ extension ConnectionCore {
             if error == .finished { return }
             throw error
         }
+        #if TLS
+            if let link = self.tls {
+                link.engine.withLock { $0.finish() }
+                do throws(NetworkError) { try await self.flush(link, until: deadline) } catch {
+                    throw self.writeEnded(error.afterPart)
+                }
+            }
+        #endif
         self.socket.finishWriting()
         self.releaseWriter(isFinal: true)
     }

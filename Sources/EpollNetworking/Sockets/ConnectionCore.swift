@@ -14,6 +14,10 @@ final class ConnectionCore: SocketHandler, LoopWork, @unchecked Sendable {
     let writeTimeout: Duration?
     let usesQuickAck: Bool
     let flow = Locked(ConnectionFlow())
+    #if TLS
+        /// Set once, by startTLS, before anyone reads or writes through it.
+        var tls: TLSLink?
+    #endif
 
     // Loop thread only.
     private var registration: RegistrationID?
@@ -32,6 +36,14 @@ final class ConnectionCore: SocketHandler, LoopWork, @unchecked Sendable {
 
     /// Has the loop watch the socket; reads and writes may begin at once.
     func start() { self.callLoop() }
+
+    /// Closes in order, as far as that needs no waiting.
+    func close() {
+        #if TLS
+            self.sayGoodbye()
+        #endif
+        self.end(.close)
+    }
 
     /// Closes when nobody is inside a call; those who wait are told.
     func end(_ ending: ConnectionFlow.Ending) {

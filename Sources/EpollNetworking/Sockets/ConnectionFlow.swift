@@ -80,6 +80,13 @@ struct ConnectionFlow: ~Copyable {
     }
 }
 
+extension ConnectionFlow {
+    /// Nothing can be read or written any more; nobody is woken.
+    mutating func fail(_ error: NetworkError) {
+        if self.failure == nil { self.failure = error }
+    }
+}
+
 // MARK: - Reading
 
 extension ConnectionFlow {

@@ -27,6 +27,18 @@ public struct NetworkError: Error, Hashable, Sendable, CustomStringConvertible {
         public static let closed = Kind(description: "closed")
         /// Another task is reading from the connection: one at a time.
         public static let busy = Kind(description: "busy")
+        /// The peer's certificate has expired.
+        public static let certificateExpired = Kind(description: "certificateExpired")
+        /// The peer's certificate is not valid yet.
+        public static let certificateNotYetValid = Kind(description: "certificateNotYetValid")
+        /// The peer's certificate is for another host.
+        public static let certificateWrongHost = Kind(description: "certificateWrongHost")
+        /// The peer's certificate was not issued by anyone who is trusted, or is not good otherwise.
+        public static let certificateUntrusted = Kind(description: "certificateUntrusted")
+        /// The peer wants a certificate of this side, or does not accept the one it got.
+        public static let certificateRefused = Kind(description: "certificateRefused")
+        /// The two sides do not agree on TLS, or the settings of TLS cannot be used.
+        public static let tls = Kind(description: "tls")
         /// Something else; see the underlying error.
         public static let other = Kind(description: "other")
     }

@@ -34,6 +34,15 @@ public enum SocketAddress: Hashable, Sendable, CustomStringConvertible {
         }
     }
 
+    /// The address without the port; nil for a Unix socket.
+    package var numericHost: String? {
+        switch self {
+        case .ipv4(let address, _): Self.text(AF_INET, address)
+        case .ipv6(let address, _, _): Self.text(AF_INET6, address)
+        case .unix, .abstract: nil
+        }
+    }
+
     /// The host's own IPv4 address.
     package static func loopback(port: UInt16) -> SocketAddress { .ipv4(address: [127, 0, 0, 1], port: port) }
 

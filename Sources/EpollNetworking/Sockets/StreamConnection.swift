@@ -20,7 +20,7 @@ public final class StreamConnection: Sendable {
 
     init(_ core: ConnectionCore) { self.core = core }
 
-    deinit { self.core.end(.close) }
+    deinit { self.core.close() }
 
     /// The loop that watches the socket.
     public var eventLoop: EventLoop { self.core.loop }
@@ -152,7 +152,7 @@ public final class StreamConnection: Sendable {
     ///
     /// Calls that wait end with an error of kind `.closed`. Unread octets turn the close into a reset, as TCP demands:
     /// read to the end first where the peer must get everything.
-    public func close() { self.core.end(.close) }
+    public func close() { self.core.close() }
 
     /// Ends the connection at once and drops what was not sent; the peer sees a reset.
     public func abort() { self.core.end(.reset) }
