@@ -11,6 +11,10 @@ enum TestBroker {
         rawValue: "AMQP091_TEST_URI is not set; scripts/test --integration starts a RabbitMQ"
     )
 
+    static func withConnection<Result>(_ body: (AMQPConnection) async throws -> Result) async throws -> Result {
+        try await AMQPConnection.withConnection(try #require(Self.uri), body)
+    }
+
     static func withChannel<Result>(_ body: (AMQPChannel) async throws -> Result) async throws -> Result {
         let uri = try #require(Self.uri)
         return try await AMQPConnection.withConnection(uri) { connection in
