@@ -30,7 +30,19 @@ extension AMQPChannel {
                 isSafeToRetry: true
             )
         }
-        _ = try await self.core.call(.confirmSelect(.init()), timeout: timeout)
+        _ = try await self.core.call(
+            .confirmSelect(.init()),
+            timeout: timeout,
+            before: { _ throws(AMQPError) in
+                guard !self.core.isTransactional else {
+                    throw AMQPError(
+                        .invalidArgument,
+                        "the channel has run a transaction; a channel has confirms or transactions, not both",
+                        isSafeToRetry: true
+                    )
+                }
+            }
+        )
         self.core.driver.state.withLock { _ in
             self.core.windowMessages = window
             self.core.windowOctets = windowOctets

@@ -149,7 +149,7 @@ extension ConnectionDriver {
         case .swallow(let reply):
             switch reply {
             case .basicGetOk: self.beginContent(method, octets, on: core, waiter: 0)
-            case .basicConsumeOk, .basicCancelOk: self.registered(reply, on: core)
+            case .basicConsumeOk, .basicCancelOk, .basicRecoverOk, .txCommitOk: self.registered(reply, on: core)
             default: break
             }
         case .resume(let token, let reply): self.receivedReply(reply, octets, on: core, token: token)
@@ -213,6 +213,8 @@ extension ConnectionDriver {
             guard let inbox = core.removeConsumer(ok.consumerTag) else { return }
             inbox.handOver()
             inbox.finish(.cancelledByApplication)
+        case .basicRecoverOk: self.recovered(core)
+        case .txCommitOk: self.committed(core)
         default: break
         }
     }
@@ -220,8 +222,9 @@ extension ConnectionDriver {
     private func receivedFlow(_ active: Bool, on core: ChannelCore) {
         var resumptions: [Resumption] = []
         self.state.withLock { state in
-            core.isFlowStopped = !active
-            if active { state.takeRoomWaiters(into: &resumptions) }
+            core.isStoppedByBroker = !active
+            core.isFlowStopped = !active || core.hold == .committing
+            if !core.isFlowStopped { state.takeRoomWaiters(into: &resumptions) }
         }
         self.send(.channelFlowOk(.init(active: active)), on: core)
         for resumption in resumptions { resumption.resume() }
@@ -294,6 +297,7 @@ extension ConnectionDriver {
                 if isAutomatic { _ = core.acks.markAutomatic(ok.deliveryTag.rawValue) }
                 return isAutomatic
             }
+            core.lastDeliveryTag = max(core.lastDeliveryTag, ok.deliveryTag.rawValue)
             let batch = DeliveryBatch(record, in: chunk, channel: core, isAutomatic: isAutomatic)
             let delivery = AMQPDelivery(batch: batch, record: record)
             let waiter = self.state.withLock { $0.waiters.finish(content.waiter) }

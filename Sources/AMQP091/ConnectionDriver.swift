@@ -367,6 +367,8 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
             state.waiters.removeAll { waiters.append($0) }
             state.roomWaiters = []
             state.readyWaiters = []
+            state.unblockedWaiters = []
+            state.secretWaiters = []
             state.unsentAcks = []
             let cores = state.channels.compactMap { $0 }
             for core in cores {
@@ -387,6 +389,7 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
             core.endConsumers(.failed(cause))
         }
         for waiter in waiters { waiter.resume(returning: .failed(cause)) }
+        self.endBlockedObservers()
         self.openWaiter?.resume(returning: .failure(cause))
         self.openWaiter = nil
         let wasInTime = cause.code != .timedOut

@@ -69,6 +69,7 @@ final class ConsumerInbox: @unchecked Sendable {
         guard let batch = self.filling else { return self.isFull }
         self.filling = nil
         if self.isAutomatic { self.channel.markAutomatic(batch) }
+        self.channel.lastDeliveryTag = max(self.channel.lastDeliveryTag, batch.lastTag)
         let (parked, isFull) = self.state.withLock { state in
             guard state.ending == nil else { return (UnsafeContinuation<Void, Never>?.none, false) }
             state.octets += batch.octets
