@@ -36,6 +36,10 @@ final class ChannelCore: @unchecked Sendable {
     var nackedCount: UInt64 = 0
     var returnedCount: UInt64 = 0
     var unknownCount: UInt64 = 0
+    /// What receipts need to know.
+    var receipts = ReceiptLedger()
+    /// The publishes that were unconfirmed when the channel ended; nil before.
+    var endedConfirms: ConfirmRing?
     @exclusivity(unchecked) var acks = AckRuns()
     @exclusivity(unchecked) var hasUnsentAcks = false
     /// Publishers must wait: `channel.flow` told them to stop, or a commit is under way.

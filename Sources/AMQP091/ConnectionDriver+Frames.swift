@@ -345,11 +345,16 @@ extension ChannelCore {
         into resumptions: inout [Resumption]
     ) throws(ConfirmRing.Violation) {
         guard self.failure == nil, self.hasConfirms else { return }
-        var ended: [(UInt32, ConfirmRing.Outcome)] = []
+        var ended: [(UInt64, UInt32, ConfirmRing.Outcome)] = []
         try self.confirms.settle(tag: tag, multiple: multiple, outcome: isAck ? .confirmed : .nacked) {
-            ended.append(($1, $2))
+            ended.append(($0, $1, $2))
         }
-        for (token, outcome) in ended {
+        func wake(_ token: UInt32, _ result: WaitResult) {
+            if let waiter = state.waiters.finish(token) {
+                resumptions.append(Resumption(waiter: waiter, result: result))
+            }
+        }
+        for (sequence, token, outcome) in ended {
             let result = PublishOutcome(outcome)
             switch result {
             case .confirmed: break
@@ -361,10 +366,14 @@ extension ChannelCore {
                     self.failedCount += 1
                     if self.firstFailure == nil { self.firstFailure = error }
                 }
-            } else if let waiter = state.waiters.finish(token) {
-                resumptions.append(Resumption(waiter: waiter, result: .outcome(result)))
+            } else if token == Self.receiptToken {
+                self.receipts.settled(sequence, result) { wake($0, .outcome(result)) }
+            } else {
+                wake(token, .outcome(result))
             }
         }
+        let lowest = self.confirms.lowest
+        self.receipts.settled(below: lowest) { wake($0, .room) }
         let outstanding = self.confirms.outstandingMessages
         if !self.windowWaiters.isEmpty, outstanding <= self.windowMessages / 2,
             self.confirms.outstandingOctets <= self.windowOctets / 2

@@ -364,14 +364,15 @@ extension ConnectionDriver {
         var resumptions: [Resumption] = []
         self.state.withLock { state in
             core.failure = error
-            for token in waiters + cutShort + Array(core.windowWaiters) + core.drainWaiters {
+            let waiters = waiters + cutShort + core.windowWaiters + core.drainWaiters + core.receipts.takeWaiters()
+            for token in waiters {
                 if let waiter = state.waiters.finish(token) {
                     resumptions.append(Resumption(waiter: waiter, result: .failed(error)))
                 }
             }
             core.windowWaiters = []
             core.drainWaiters = []
-            core.unknownCount += UInt64(core.confirms.outstandingMessages)
+            core.endConfirms()
             core.confirms.failAll { _, token in
                 if let waiter = state.waiters.finish(token) {
                     resumptions.append(Resumption(waiter: waiter, result: .failed(error)))

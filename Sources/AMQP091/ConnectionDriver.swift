@@ -376,7 +376,8 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
                 core.failure = cause
                 core.windowWaiters = []
                 core.drainWaiters = []
-                core.unknownCount += UInt64(core.confirms.outstandingMessages)
+                _ = core.receipts.takeWaiters()
+                core.endConfirms()
                 core.confirms.failAll { _, _ in }
                 core.startingConsumers = [:]
             }
