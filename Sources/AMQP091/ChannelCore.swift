@@ -57,7 +57,9 @@ final class ChannelCore: @unchecked Sendable {
     @exclusivity(unchecked) var failure: AMQPError?
     /// The consumer of a `basic.consume` whose reply is still to come, by tag.
     var startingConsumers: [String: ConsumerInbox] = [:]
-    /// Consumers started so far: part of their tags.
+    /// The tags of consumers that have been started and have not ended.
+    var consumerTags: Set<String> = []
+    /// Consumers started so far with a tag of ours, which the number is part of.
     var nextConsumer = 0
     /// For each `basic.get` under way, whether it acknowledges automatically.
     var expectedGets = Deque<Bool>()
@@ -68,6 +70,7 @@ final class ChannelCore: @unchecked Sendable {
     var assembling: AssemblingContent?
     /// The highest delivery tag handed to a consumer or to a caller of `get`.
     var lastDeliveryTag: UInt64 = 0
+    var settlementWatch: SettlementWatch?
 
     init(driver: ConnectionDriver, number: ChannelNumber) {
         self.driver = driver

@@ -174,14 +174,7 @@ extension ConnectionDriver {
                 )
             )
         case .closedByBroker(let reason, let waiters):
-            let error = AMQPError(
-                .channelClosed,
-                reason.text,
-                replyCode: reason.code,
-                method: reason.method,
-                scope: .channel,
-                origin: .broker
-            )
+            let error = AMQPError(channelClosed: reason)
             self.send(.channelCloseOk(.init()), on: core)
             self.channelEnded(core, error, waiters: waiters, closers: [])
         case .sendCloseOk: self.send(.channelCloseOk(.init()), on: core)
@@ -326,7 +319,8 @@ extension ConnectionDriver {
 
 extension ChannelCore {
     func removeConsumer(_ tag: String) -> ConsumerInbox? {
-        self.consumers.removeValue(forKey: tag)
+        self.driver.state.withLock { _ in _ = self.consumerTags.remove(tag) }
+        return self.consumers.removeValue(forKey: tag)
     }
 
     /// Gives back a delivery nobody here wants: its consumer or its caller has gone.

@@ -221,6 +221,7 @@ extension ConnectionDriver {
 
     private func opened() {
         self.cancelHandshakeTimer()
+        self.startSettlementWatch()
         self.openWaiter?.resume(returning: .success(()))
         self.openWaiter = nil
     }

@@ -59,6 +59,7 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
         var heartbeat: TimerID?
         var deadline: TimerID?
         var handshake: TimerID?
+        var settlementWatch: TimerID?
     }
 
     struct PendingConfirm {
@@ -357,7 +358,9 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
         let cause = self.machine.phase == .awaitingTune ? error.inLogin : error
         self.machine.linkLost()
         self.settlePendingConfirms()
-        for timer in [self.timers.heartbeat, self.timers.deadline, self.timers.handshake] {
+        for timer in [
+            self.timers.heartbeat, self.timers.deadline, self.timers.handshake, self.timers.settlementWatch,
+        ] {
             if let timer { self.loop.cancel(timer) }
         }
         self.timers = Timers()
@@ -443,6 +446,12 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
     private lazy var handshakeWork = Timer(self) { driver in
         driver.timers.handshake = nil
         driver.terminate(AMQPError(.timedOut, "the broker did not answer in time", scope: .connection))
+    }
+
+    private lazy var settlementWatchWork = Timer(self) { $0.watchSettlements() }
+
+    func scheduleSettlementWatch(at moment: MonotonicTime) {
+        self.timers.settlementWatch = self.loop.schedule(self.settlementWatchWork, at: moment)
     }
 
     func scheduleHeartbeat() {

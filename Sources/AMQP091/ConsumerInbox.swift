@@ -108,6 +108,22 @@ final class ConsumerInbox: @unchecked Sendable {
         parked?.resume()
     }
 
+    /// Takes what was handed over and not read by an iterator; the tags of those deliveries.
+    ///
+    /// Any thread, after the end.
+    func takeUnread() -> [UInt64] {
+        let batches = self.state.withLock { state in
+            let batches = Array(state.ready)
+            state.ready = []
+            state.octets = 0
+            state.holdsBackReading = false
+            return batches
+        }
+        guard !batches.isEmpty else { return [] }
+        self.channel.driver.resumeReading()
+        return batches.flatMap { batch in (0..<batch.count).map { batch.records[$0].tag } }
+    }
+
     // MARK: the iterator
 
     private enum Refill {

@@ -15,6 +15,16 @@ enum TestBroker {
         try await AMQPConnection.withConnection(try #require(Self.uri), body)
     }
 
+    /// Whether the queue comes to hold so many ready messages; the broker puts refused ones back in its own time.
+    static func settles(_ queue: String, on channel: AMQPChannel, at count: Int) async throws -> Bool {
+        let deadline = ContinuousClock.now + .seconds(20)
+        while try await channel.inspectQueue(queue).messageCount != count {
+            if ContinuousClock.now > deadline { return false }
+            await Task.yield()
+        }
+        return true
+    }
+
     static func withChannel<Result>(_ body: (AMQPChannel) async throws -> Result) async throws -> Result {
         let uri = try #require(Self.uri)
         return try await AMQPConnection.withConnection(uri) { connection in
