@@ -103,7 +103,7 @@ extension AMQPConnection {
                 )
             } catch {
                 state.fill.truncate(to: start)
-                throw .invalidArgument(error)
+                throw .invalidArgument(error, in: update)
             }
             state.secretWaiters.append(token)
             return state.scheduleFlush()

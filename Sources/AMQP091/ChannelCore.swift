@@ -283,7 +283,7 @@ extension ChannelCore {
                 maximumPayload: state.maximumPayload
             )
         } catch {
-            throw .invalidArgument(error)
+            throw .invalidArgument(error, publishingTo: destination, properties)
         }
         if self.hasConfirms {
             let sequence = self.confirms.append(octets: body.count, token: token)

@@ -429,12 +429,12 @@ extension ChannelCore {
             do throws(WireError) {
                 try method.encodeFrame(channel: self.number, into: &state.fill)
             } catch {
-                throw .invalidArgument(error)
+                throw .invalidArgument(error, in: method)
             }
             let size = state.fill.count - start - 8
             guard size <= state.maximumPayload else {
                 state.fill.truncate(to: start)
-                throw .invalidArgument(WireError(.frameTooLarge(size: size, limit: state.maximumPayload)))
+                throw .invalidArgument(WireError(.frameTooLarge(size: size, limit: state.maximumPayload)), in: method)
             }
             let replies = method.id.replies
             guard let reply = replies.first,

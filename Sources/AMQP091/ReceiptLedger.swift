@@ -18,6 +18,8 @@ struct ReceiptLedger {
     private var waiters: [UInt64: [Waiting]] = [:]
     /// Waiters for everything up to a number.
     private var rangeWaiters: [(through: UInt64, token: UInt32)] = []
+    /// Who waits for a reply to a publish, by its number; a refusal of the publish ends that wait too.
+    private var calls: [UInt64: UInt32] = [:]
 
     private struct Waiting {
         let token: UInt32
@@ -42,9 +44,23 @@ struct ReceiptLedger {
         self.rangeWaiters.append((sequence, token))
     }
 
+    /// A task waits for the reply to a publish.
+    mutating func expectReply(to sequence: UInt64, token: UInt32) {
+        self.calls[sequence] = token
+        self.wait(for: sequence, token: token, onlyRefusal: true)
+    }
+
+    /// A reply came: who waits for it.
+    mutating func replied(to sequence: UInt64) -> UInt32? {
+        guard let token = self.calls.removeValue(forKey: sequence) else { return nil }
+        self.forget(token, of: sequence)
+        return token
+    }
+
     /// A task waits no longer.
     mutating func forget(_ token: UInt32, of sequence: UInt64) {
         self.rangeWaiters.removeAll { $0.token == token }
+        if self.calls[sequence] == token { self.calls[sequence] = nil }
         guard let index = self.waiters.index(forKey: sequence) else { return }
         self.waiters.values[index].removeAll { $0.token == token }
         if self.waiters.values[index].isEmpty { self.waiters.remove(at: index) }
@@ -55,6 +71,7 @@ struct ReceiptLedger {
         let isConfirmed = if case .confirmed = outcome { true } else { false }
         if !isConfirmed {
             self.refusals[sequence] = outcome
+            if !self.calls.isEmpty { self.calls[sequence] = nil }
             self.order.append(sequence)
             if self.order.count > Self.limit, let oldest = self.order.popFirst() {
                 self.refusals[oldest] = nil
@@ -80,7 +97,10 @@ struct ReceiptLedger {
         defer {
             self.waiters = [:]
             self.rangeWaiters = []
+            self.calls = [:]
         }
-        return self.rangeWaiters.map(\.token) + self.waiters.values.flatMap { $0.map(\.token) }
+        // A call whose publish is unconfirmed stands in both places.
+        return self.rangeWaiters.map(\.token)
+            + Set(self.waiters.values.flatMap { $0.map(\.token) }).union(self.calls.values)
     }
 }

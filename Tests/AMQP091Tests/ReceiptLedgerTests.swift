@@ -50,6 +50,30 @@ struct ReceiptLedgerTests {
         #expect(ledger.takeWaiters() == [])
     }
 
+    @Test("A call ends with its reply or with the refusal of its publish, whichever comes, and once")
+    func calls() {
+        var ledger = ReceiptLedger()
+        for sequence in UInt64(1)...4 { ledger.expectReply(to: sequence, token: UInt32(sequence) * 10) }
+        var woken: [UInt32] = []
+        ledger.settled(1, .confirmed) { woken.append($0) }
+        #expect(woken == [])
+        #expect(ledger.replied(to: 1) == 10)
+        #expect(ledger.replied(to: 1) == nil)
+        ledger.settled(2, .nacked) { woken.append($0) }
+        #expect(woken == [20])
+        #expect(ledger.replied(to: 2) == nil)
+        // The reply may overtake the confirm; then the confirm wakes nobody.
+        #expect(ledger.replied(to: 3) == 30)
+        ledger.settled(3, .nacked) { woken.append($0) }
+        #expect(woken == [20])
+        ledger.forget(40, of: 4)
+        #expect(ledger.replied(to: 4) == nil)
+        ledger.expectReply(to: 5, token: 50)
+        ledger.settled(5, .confirmed) { woken.append($0) }
+        ledger.expectReply(to: 6, token: 60)
+        #expect(Set(ledger.takeWaiters()) == [50, 60])
+    }
+
     @Test("Beyond its limit the ledger forgets the oldest refusals, and says so")
     func forgets() {
         var ledger = ReceiptLedger()
