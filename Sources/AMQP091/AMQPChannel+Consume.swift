@@ -52,10 +52,12 @@ extension AMQPChannel {
         do {
             result = try await body(deliveries)
         } catch {
+            deliveries.inbox.abandon()
             try? await self.core.cancelShielded(deliveries.inbox, timeout: timeout)
             self.core.returnUnread(deliveries.inbox)
             throw error
         }
+        deliveries.inbox.abandon()
         if self.isOpen { try await self.core.cancelShielded(deliveries.inbox, timeout: timeout) }
         self.core.returnUnread(deliveries.inbox)
         return result

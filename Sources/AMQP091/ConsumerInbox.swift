@@ -14,11 +14,18 @@ final class ConsumerInbox: @unchecked Sendable {
     private struct State: ~Copyable {
         var ready = Deque<DeliveryBatch>()
         var spare: [DeliveryBatch] = []
-        /// Octets handed over and not yet taken back from the iterator.
+        /// Octets handed over and not yet taken by the iterator.
         var octets = 0
         var parked: UnsafeContinuation<Void, Never>?
         var ending: Ending?
         var holdsBackReading = false
+        /// The tags nobody will read, once the consumer was abandoned; nil before.
+        var abandoned: [UInt64]?
+
+        mutating func abandon(_ batch: DeliveryBatch) {
+            guard !batch.isAutomatic else { return }
+            for index in 0..<batch.count { self.abandoned?.append(batch.records[index].tag) }
+        }
     }
 
     /// Why no more deliveries come.
@@ -72,6 +79,10 @@ final class ConsumerInbox: @unchecked Sendable {
         self.channel.lastDeliveryTag = max(self.channel.lastDeliveryTag, batch.lastTag)
         let (parked, isFull) = self.state.withLock { state in
             guard state.ending == nil else { return (UnsafeContinuation<Void, Never>?.none, false) }
+            guard state.abandoned == nil else {
+                state.abandon(batch)
+                return (UnsafeContinuation<Void, Never>?.none, false)
+            }
             state.octets += batch.octets
             state.ready.append(batch)
             let parked = state.parked
@@ -108,20 +119,27 @@ final class ConsumerInbox: @unchecked Sendable {
         parked?.resume()
     }
 
-    /// Takes what was handed over and not read by an iterator; the tags of those deliveries.
+    /// Nobody will read any more: lets go of what was handed over, and of all that still comes before the end.
     ///
-    /// Any thread, after the end.
-    func takeUnread() -> [UInt64] {
-        let batches = self.state.withLock { state in
-            let batches = Array(state.ready)
+    /// Any thread. Without this a full buffer would keep the reply to `basic.cancel` from being read.
+    func abandon() {
+        self.state.withLock { state in
+            guard state.abandoned == nil else { return }
+            state.abandoned = []
+            for batch in state.ready { state.abandon(batch) }
             state.ready = []
             state.octets = 0
             state.holdsBackReading = false
-            return batches
         }
-        guard !batches.isEmpty else { return [] }
         self.channel.driver.resumeReading()
-        return batches.flatMap { batch in (0..<batch.count).map { batch.records[$0].tag } }
+    }
+
+    /// The tags of the deliveries nobody has read, once; after the end.
+    func takeUnread() -> [UInt64] {
+        self.state.withLock { state in
+            defer { state.abandoned = [] }
+            return state.abandoned ?? []
+        }
     }
 
     // MARK: the iterator
@@ -138,18 +156,19 @@ final class ConsumerInbox: @unchecked Sendable {
     ) async throws(AMQPError) -> DeliveryBatch? {
         var done = finished
         while true {
-            let octets = done?.octets ?? 0
             // A delivery that somebody kept keeps its batch.
             if isKnownUniquelyReferenced(&done) { done?.recycle() } else { done = nil }
             let refill = self.state.withLock { state -> Refill in
                 var resumes = false
-                state.octets -= octets
                 if let done, state.spare.count < Self.spareLimit { state.spare.append(done) }
+                let batch = state.ready.popFirst()
+                // What is being read is no longer waiting: a reader may wait for the broker in the middle of it.
+                if let batch { state.octets -= batch.octets }
                 if state.holdsBackReading, state.octets <= self.bound / 2 {
                     state.holdsBackReading = false
                     resumes = true
                 }
-                if let batch = state.ready.popFirst() { return .batch(batch, resumesReading: resumes) }
+                if let batch { return .batch(batch, resumesReading: resumes) }
                 if let ending = state.ending { return .ended(ending) }
                 return .empty
             }

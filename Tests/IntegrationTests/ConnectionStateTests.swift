@@ -36,10 +36,10 @@ struct ConnectionStateTests {
                 try await group.waitForAll()
             }
             let error = await #expect(throws: AMQPError.self) {
-                try await connection.updateSecret("secret", reason: String(repeating: "x", count: 256))
+                try await connection.updateSecret("s3cr3t", reason: String(repeating: "x", count: 256))
             }
             #expect(error?.code == .invalidArgument)
-            #expect(error?.description.contains("secret") == false)
+            #expect(error?.description.contains("s3cr3t") == false)
             #expect(connection.isOpen)
             try await connection.withChannel { _ = try await $0.declareQueue(exclusive: true) }
         }

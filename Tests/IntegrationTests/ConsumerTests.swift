@@ -97,8 +97,7 @@ struct ConsumerTests {
                 if count < 3 { throw Failed() }
             }
             #expect(tries.withLock { $0 } == times)
-            let inspected = try await channel.inspectQueue(dead.name)
-            #expect(inspected.messageCount == (policy == .always ? 0 : 1))
+            #expect(try await TestBroker.settles(dead.name, on: channel, at: policy == .always ? 0 : 1))
         }
     }
 
@@ -142,6 +141,33 @@ struct ConsumerTests {
                 while waiting { waiting = try await channel.inspectQueue(queue).messageCount > 0 }
             }
             #expect(try await TestBroker.settles(queue, on: channel, at: 20))
+        }
+    }
+
+    @Test("A scope left while its buffer is over its bounds ends at once", arguments: [1 << 10, 1 << 20])
+    func leavesFullBuffer(_ size: Int) async throws {
+        var configuration = try AMQPClientConfiguration(uri: #require(TestBroker.uri))
+        configuration.consumerBufferSize = 16 << 10
+        try await AMQPConnection.withConnection(configuration) { connection in
+            try await connection.withChannel { channel in
+                let queue = try await channel.declareQueue(exclusive: true).name
+                let count = max(3, (4 << 20) / size)
+                try await connection.withPublisher { publisher in
+                    let message = AMQPMessage(AMQPBody([UInt8](repeating: 7, count: size)))
+                    for _ in 0..<count { try await publisher.send(message, to: .queue(queue)) }
+                }
+                try await channel.consume(queue) { deliveries in
+                    for try await delivery in deliveries {
+                        try delivery.ack()
+                        break
+                    }
+                }
+                try await channel.close()
+                try await connection.withChannel { other in
+                    let isBack = try await TestBroker.settles(queue, on: other, at: count - 1)
+                    #expect(isBack)
+                }
+            }
         }
     }
 
