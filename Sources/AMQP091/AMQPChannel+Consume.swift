@@ -17,8 +17,12 @@ public enum AMQPAcknowledgement: Hashable, Sendable {
 extension AMQPChannel {
     /// Consumes a queue while `body` runs, and cancels the consumer when it returns or throws.
     ///
+    /// What was delivered and not yet read by `body` then goes back to the queue. What it has read it may settle later,
+    /// as long as the channel is open.
+    ///
     /// - Parameters:
     ///   - queue: The queue.
+    ///   - consumerTag: The consumer's name on this channel, 1...255 octets; nil for one of the client's.
     ///   - acknowledgement: Who says that a delivery was processed.
     ///   - exclusive: Whether no other consumer may use the queue.
     ///   - arguments: The broker's own options, such as `x-priority`.
@@ -29,6 +33,7 @@ extension AMQPChannel {
     @discardableResult
     public func consume<Result>(
         _ queue: String,
+        consumerTag: String? = nil,
         acknowledgement: AMQPAcknowledgement = .manual,
         exclusive: Bool = false,
         arguments: FieldTable = [:],
@@ -37,6 +42,7 @@ extension AMQPChannel {
     ) async throws -> Result {
         let deliveries = try await self.deliveries(
             from: queue,
+            consumerTag: consumerTag,
             acknowledgement: acknowledgement,
             exclusive: exclusive,
             arguments: arguments,
@@ -46,10 +52,14 @@ extension AMQPChannel {
         do {
             result = try await body(deliveries)
         } catch {
+            deliveries.inbox.abandon()
             try? await self.core.cancelShielded(deliveries.inbox, timeout: timeout)
+            self.core.returnUnread(deliveries.inbox)
             throw error
         }
+        deliveries.inbox.abandon()
         if self.isOpen { try await self.core.cancelShielded(deliveries.inbox, timeout: timeout) }
+        self.core.returnUnread(deliveries.inbox)
         return result
     }
 
@@ -59,14 +69,16 @@ extension AMQPChannel {
     ///
     /// - Parameters:
     ///   - queue: The queue.
+    ///   - consumerTag: The consumer's name on this channel, 1...255 octets; nil for one of the client's.
     ///   - acknowledgement: Who says that a delivery was processed.
     ///   - exclusive: Whether no other consumer may use the queue.
     ///   - arguments: The broker's own options, such as `x-priority`.
     ///   - timeout: Time to wait; the configuration's `operationTimeout` by default.
     /// - Returns: The deliveries, buffered up to the configuration's `consumerBufferSize`.
-    /// - Throws: ``AMQPError``; after a refusal by the broker the channel is closed.
+    /// - Throws: ``AMQPError``: `.invalidArgument` for a consumer tag that is in use, and the channel goes on; after a refusal by the broker the channel is closed.
     public func deliveries(
         from queue: String,
+        consumerTag: String? = nil,
         acknowledgement: AMQPAcknowledgement = .manual,
         exclusive: Bool = false,
         arguments: FieldTable = [:],
@@ -74,6 +86,7 @@ extension AMQPChannel {
     ) async throws(AMQPError) -> AMQPDeliveries {
         let inbox = try await self.core.startConsumer(
             queue: queue,
+            consumerTag: consumerTag,
             isAutomatic: acknowledgement == .automatic,
             exclusive: exclusive,
             arguments: arguments,
@@ -116,15 +129,19 @@ extension AMQPChannel {
 extension ChannelCore {
     nonisolated(nonsending) func startConsumer(
         queue: String,
+        consumerTag: String?,
         isAutomatic: Bool,
         exclusive: Bool,
         arguments: FieldTable,
         timeout: Duration?
     ) async throws(AMQPError) -> ConsumerInbox {
+        if consumerTag == "" {
+            throw AMQPError(.invalidArgument, "consumerTag is empty; it is 1 to 255 octets", isSafeToRetry: true)
+        }
         let inbox = self.driver.state.withLock { _ in
-            self.nextConsumer += 1
+            if consumerTag == nil { self.nextConsumer += 1 }
             return ConsumerInbox(
-                consumerTag: "amqp091-\(self.number.rawValue)-\(self.nextConsumer)",
+                consumerTag: consumerTag ?? "amqp091-\(self.number.rawValue)-\(self.nextConsumer)",
                 isAutomatic: isAutomatic,
                 channel: self,
                 bound: self.driver.configuration.consumerBufferSize
@@ -138,9 +155,24 @@ extension ChannelCore {
             arguments: arguments
         )
         do {
-            _ = try await self.call(.basicConsume(consume), timeout: timeout) {
-                $0.startingConsumers[inbox.consumerTag] = inbox
-            }
+            _ = try await self.call(
+                .basicConsume(consume),
+                timeout: timeout,
+                prepare: { core in
+                    core.startingConsumers[inbox.consumerTag] = inbox
+                    core.consumerTags.insert(inbox.consumerTag)
+                },
+                before: { _ throws(AMQPError) in
+                    // RabbitMQ would close the whole connection (530).
+                    guard !self.consumerTags.contains(inbox.consumerTag) else {
+                        throw AMQPError(
+                            .invalidArgument,
+                            "consumerTag \(inbox.consumerTag) is in use on channel \(self.number.rawValue)",
+                            isSafeToRetry: true
+                        )
+                    }
+                }
+            )
         } catch {
             // The consumer may start all the same: whoever gave up waiting must not leave it running unread.
             if !error.isSafeToRetry, error.scope == .operation { self.abandon(inbox) }
@@ -163,6 +195,13 @@ extension ChannelCore {
             }
         }.value
         try outcome.get()
+    }
+
+    /// The consumer's scope is over: what nobody has read goes back to its queue.
+    func returnUnread(_ inbox: ConsumerInbox) {
+        let tags = inbox.takeUnread()
+        guard !inbox.isAutomatic else { return }
+        for tag in tags { self.returnToQueue(tag) }
     }
 
     /// Cancels a consumer nobody waits for any more.

@@ -30,7 +30,19 @@ extension AMQPChannel {
                 isSafeToRetry: true
             )
         }
-        _ = try await self.core.call(.confirmSelect(.init()), timeout: timeout)
+        _ = try await self.core.call(
+            .confirmSelect(.init()),
+            timeout: timeout,
+            before: { _ throws(AMQPError) in
+                guard !self.core.isTransactional else {
+                    throw AMQPError(
+                        .invalidArgument,
+                        "the channel has run a transaction; a channel has confirms or transactions, not both",
+                        isSafeToRetry: true
+                    )
+                }
+            }
+        )
         self.core.driver.state.withLock { _ in
             self.core.windowMessages = window
             self.core.windowOctets = windowOctets
@@ -157,8 +169,10 @@ extension ChannelCore {
 
     /// Suspends until there may be room for a publish.
     nonisolated(nonsending) func waitForRoom(deadline: UInt64) async throws(AMQPError) {
+        var ownToken: UInt32 = 0
         do {
             _ = try await self.driver.wait(deadline: deadline) { state, token throws(AMQPError) in
+                ownToken = token
                 if let failure = self.failure { throw failure.withSafeRetry }
                 try state.requireOpen()
                 if self.hasWindowRoom {
@@ -174,14 +188,32 @@ extension ChannelCore {
                 return state.fill.count > 0 ? state.scheduleFlush() : .none
             }
         } catch {
-            guard error.code == .timedOut || error.code == .cancelled else { throw error }
-            let reason = self.driver.state.withLock { $0.blockedReason }
-            throw AMQPError(
-                error.code,
-                reason.map { "the broker blocks publishers: \($0)" } ?? "no room to publish: \(error.replyText)",
-                isSafeToRetry: true
-            )
+            throw self.gaveUpRoom(ownToken, error)
         }
+    }
+
+    /// A publisher stops waiting for room: its place in the queue is given up, and the error says what it waited for.
+    func gaveUpRoom(_ token: UInt32, _ error: AMQPError) -> AMQPError {
+        guard error.code == .timedOut || error.code == .cancelled else { return error }
+        let reason = self.driver.state.withLock { state -> String in
+            let text =
+                if let reason = state.blockedReason {
+                    "the broker blocks publishers: \(reason)"
+                } else if self.isStoppedByBroker {
+                    "the broker stopped publishers on this channel (channel.flow)"
+                } else if !self.hasWindowRoom {
+                    "the confirm window is full"
+                } else {
+                    "the write buffer is full"
+                }
+            if state.waiters.isTombstone(token) {
+                state.roomWaiters.removeAll { $0 == token }
+                self.windowWaiters.removeAll { $0 == token }
+                _ = state.waiters.finish(token)
+            }
+            return text
+        }
+        return AMQPError(error.code, "\(error.replyText): \(reason)", isSafeToRetry: true)
     }
 
     /// Whether the confirm window takes another publish.
@@ -204,16 +236,12 @@ extension ChannelCore {
         let deadline = self.driver.deadline(timeout)
         while true {
             var isAppended = false
+            var ownToken: UInt32 = 0
             let result: WaitResult
             do {
                 result = try await self.driver.wait(deadline: deadline) { state, token throws(AMQPError) in
-                    guard self.hasConfirms else {
-                        throw AMQPError(
-                            .invalidArgument,
-                            "confirms are not enabled on the channel",
-                            isSafeToRetry: true
-                        )
-                    }
+                    guard self.hasConfirms else { throw Self.confirmsAreOff }
+                    ownToken = token
                     let attempt = try message.body.bytes.withUnsafeBytes { octets throws(AMQPError) in
                         try self.publish(
                             &state,
@@ -234,8 +262,8 @@ extension ChannelCore {
                     return .none
                 }
             } catch {
-                guard isAppended, !error.isSafeToRetry else { throw error }
-                throw AMQPError(.unknownOutcome, error.description, scope: error.scope, origin: error.origin)
+                guard isAppended else { throw self.gaveUpRoom(ownToken, error.withSafeRetry) }
+                throw AMQPPublishOutcome.unknown(error).error ?? error
             }
             switch result {
             case .room: continue
@@ -248,15 +276,27 @@ extension ChannelCore {
     }
 
     nonisolated(nonsending) func waitForConfirms(timeout: Duration?) async throws(AMQPError) {
-        _ = try await self.driver.wait(deadline: self.driver.deadline(timeout)) { state, token throws(AMQPError) in
-            if let failure = self.failure { throw failure }
-            try state.requireOpen()
-            if self.confirms.outstandingMessages == 0 {
-                state.readyWaiters.append(token)
-                return .wakeLoop
+        var ownToken: UInt32 = 0
+        do throws(AMQPError) {
+            _ = try await self.driver.wait(deadline: self.driver.deadline(timeout)) { state, token throws(AMQPError) in
+                if let failure = self.failure { throw failure }
+                try state.requireOpen()
+                ownToken = token
+                if self.confirms.outstandingMessages == 0 {
+                    state.readyWaiters.append(token)
+                    return .wakeLoop
+                }
+                self.drainWaiters.append(token)
+                return state.scheduleFlush()
             }
-            self.drainWaiters.append(token)
-            return state.scheduleFlush()
+        } catch {
+            let token = ownToken
+            self.driver.state.withLock { state in
+                guard state.waiters.isTombstone(token) else { return }
+                self.drainWaiters.removeAll { $0 == token }
+                _ = state.waiters.finish(token)
+            }
+            throw error
         }
         let (failure, count) = self.driver.state.withLock { _ in
             defer {

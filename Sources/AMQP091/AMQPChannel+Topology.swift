@@ -30,6 +30,10 @@ public struct AMQPExchangeType: Hashable, Sendable, ExpressibleByStringLiteral {
     public static let topic: AMQPExchangeType = "topic"
     /// Routes by header values.
     public static let headers: AMQPExchangeType = "headers"
+    /// Spreads by a hash of the routing key; of the plugin `rabbitmq_consistent_hash_exchange`.
+    public static let consistentHash: AMQPExchangeType = "x-consistent-hash"
+    /// Routes after a delay; of the plugin `rabbitmq_delayed_message_exchange`, with arguments `.delayed(…)`.
+    public static let delayedMessage: AMQPExchangeType = "x-delayed-message"
 }
 
 extension AMQPChannel {
@@ -61,6 +65,31 @@ extension AMQPChannel {
             arguments: arguments
         )
         return try Self.queue(try await self.core.call(.queueDeclare(declare), timeout: timeout))
+    }
+
+    /// Makes a queue of a kind, or checks that the existing one has these properties: `queue.declare` (50, 10).
+    ///
+    /// - Parameters:
+    ///   - name: At most 255 octets; empty lets the broker choose one.
+    ///   - kind: `.classic(…)`, `.quorum(…)` or `.stream(…)`.
+    ///   - timeout: Time to wait; the configuration's `operationTimeout` by default.
+    /// - Returns: The queue's name and counts.
+    /// - Throws: ``AMQPError``: `.invalidArgument` that names an option outside its range, and the channel goes on;
+    ///   after a refusal by the broker the channel is closed.
+    @discardableResult
+    public func declareQueue(
+        _ name: String = "",
+        as kind: some AMQPQueueKind,
+        timeout: Duration? = nil
+    ) async throws(AMQPError) -> AMQPQueue {
+        try await self.declareQueue(
+            name,
+            durable: kind.isDurable,
+            exclusive: kind.isExclusive,
+            autoDelete: kind.isAutoDelete,
+            arguments: kind.arguments(),
+            timeout: timeout
+        )
     }
 
     /// Asks for the counts of an existing queue: `queue.declare` (50, 10), passive.
@@ -167,7 +196,8 @@ extension AMQPChannel {
     ///   - durable: Whether it survives a restart of the broker.
     ///   - autoDelete: Whether it goes when its last binding has gone.
     ///   - isInternal: Whether only other exchanges may publish to it.
-    ///   - arguments: The broker's own options, such as `alternate-exchange`.
+    ///   - alternateExchange: The exchange that gets what this one cannot route; nil for none.
+    ///   - arguments: Other options of the broker or of a plugin.
     ///   - timeout: Time to wait; the configuration's `operationTimeout` by default.
     /// - Throws: ``AMQPError``; after a refusal by the broker the channel is closed.
     public func declareExchange(
@@ -176,9 +206,12 @@ extension AMQPChannel {
         durable: Bool = false,
         autoDelete: Bool = false,
         isInternal: Bool = false,
+        alternateExchange: String? = nil,
         arguments: FieldTable = [:],
         timeout: Duration? = nil
     ) async throws(AMQPError) {
+        var arguments = arguments
+        if let alternateExchange { arguments["alternate-exchange"] = .string(alternateExchange) }
         let declare = Exchange.Declare(
             exchange: name,
             type: type.name,
@@ -188,6 +221,18 @@ extension AMQPChannel {
             arguments: arguments
         )
         _ = try await self.core.call(.exchangeDeclare(declare), timeout: timeout)
+    }
+
+    /// Checks that an exchange exists: `exchange.declare` (40, 10), passive.
+    ///
+    /// ``AMQPConnection/exchangeExists(_:timeout:)`` answers the same without risk for a channel of yours.
+    ///
+    /// - Parameters:
+    ///   - name: The exchange.
+    ///   - timeout: Time to wait; the configuration's `operationTimeout` by default.
+    /// - Throws: ``AMQPError`` 404 of scope `.channel` when there is none; the channel is then closed.
+    public func inspectExchange(_ name: String, timeout: Duration? = nil) async throws(AMQPError) {
+        _ = try await self.core.call(.exchangeDeclare(.init(exchange: name, passive: true)), timeout: timeout)
     }
 
     /// Deletes an exchange: `exchange.delete` (40, 20).

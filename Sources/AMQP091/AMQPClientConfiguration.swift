@@ -73,6 +73,11 @@ public struct AMQPClientConfiguration: Hashable, Sendable {
     public var maximumBodySize = 16 << 20
     /// Octets of deliveries one consumer holds before the connection stops reading; 1 MiB by default.
     public var consumerBufferSize = 1 << 20
+    /// The broker's time for settling a delivery, after which it closes the channel (RabbitMQ's `consumer_timeout`).
+    ///
+    /// At four fifths of it the client logs a warning that names the delivery; nil for no warning. 30 min by default,
+    /// which is RabbitMQ's own.
+    public var acknowledgementTimeout: Duration? = .seconds(1800)
     /// Octets waiting to be written above which a publish waits; 1 MiB by default.
     public var writeBufferSize = 1 << 20
     /// The socket's send buffer in octets, nil for the system's own; 256 KiB by default, right on loopback and LAN.
@@ -140,6 +145,7 @@ public struct AMQPClientConfiguration: Hashable, Sendable {
         try require(self.virtualHost.utf8.count <= 255, "the virtual host is longer than 255 octets")
         try require(self.maximumBodySize >= 0, "maximumBodySize is negative")
         try require(self.consumerBufferSize > 0, "consumerBufferSize is not above zero")
+        try require(self.acknowledgementTimeout ?? .seconds(1) > .zero, "acknowledgementTimeout is not above zero")
         try require(self.writeBufferSize > 0, "writeBufferSize is not above zero")
     }
 }

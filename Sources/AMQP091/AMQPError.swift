@@ -40,6 +40,8 @@ public struct AMQPError: Error, Hashable, Sendable {
         public static let unknownOutcome = Code("outcome of a publish unknown")
         /// The broker cancelled the consumer, for example because its queue was deleted.
         public static let consumerCancelled = Code("consumer cancelled by the broker")
+        /// The broker closed the channel because a delivery was not settled in its time, 30 minutes by default (406).
+        public static let acknowledgementTimedOut = Code("acknowledgement timed out at the broker")
         /// The delivery was settled before.
         public static let alreadySettled = Code("delivery settled already")
         /// Every channel number the broker allows is in use.

@@ -23,7 +23,7 @@ public struct AMQPMessage: Hashable, Sendable {
     }
 }
 
-extension AMQPMessage: ExpressibleByStringLiteral {
+extension AMQPMessage: ExpressibleByStringInterpolation {
     /// A message of this text in UTF-8.
     public init(stringLiteral value: String) { self.init(value) }
 }

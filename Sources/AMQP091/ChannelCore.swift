@@ -36,15 +36,30 @@ final class ChannelCore: @unchecked Sendable {
     var nackedCount: UInt64 = 0
     var returnedCount: UInt64 = 0
     var unknownCount: UInt64 = 0
+    /// What receipts need to know.
+    var receipts = ReceiptLedger()
+    /// The publishes that were unconfirmed when the channel ended; nil before.
+    var endedConfirms: ConfirmRing?
     @exclusivity(unchecked) var acks = AckRuns()
     @exclusivity(unchecked) var hasUnsentAcks = false
-    /// `channel.flow` told publishers to stop.
+    /// Publishers must wait: `channel.flow` told them to stop, or a commit is under way.
     @exclusivity(unchecked) var isFlowStopped = false
+    /// `channel.flow` told publishers to stop.
+    var isStoppedByBroker = false
+    /// `tx.select` was sent: what is published and settled takes effect with the next commit.
+    var isTransactional = false
+    /// What was settled since the last commit; nil outside of `withTransaction`.
+    var transaction: [Settlement]?
+    /// Settlements are kept back: the broker could not take them now.
+    var hold = SettlementHold.none
+    var heldRefusals: [Settlement] = []
     /// Why the channel is closed; nil while it is usable.
     @exclusivity(unchecked) var failure: AMQPError?
     /// The consumer of a `basic.consume` whose reply is still to come, by tag.
     var startingConsumers: [String: ConsumerInbox] = [:]
-    /// Consumers started so far: part of their tags.
+    /// The tags of consumers that have been started and have not ended.
+    var consumerTags: Set<String> = []
+    /// Consumers started so far with a tag of ours, which the number is part of.
     var nextConsumer = 0
     /// For each `basic.get` under way, whether it acknowledges automatically.
     var expectedGets = Deque<Bool>()
@@ -53,6 +68,9 @@ final class ChannelCore: @unchecked Sendable {
 
     var consumers: [String: ConsumerInbox] = [:]
     var assembling: AssemblingContent?
+    /// The highest delivery tag handed to a consumer or to a caller of `get`.
+    var lastDeliveryTag: UInt64 = 0
+    var settlementWatch: SettlementWatch?
 
     init(driver: ConnectionDriver, number: ChannelNumber) {
         self.driver = driver
@@ -72,12 +90,30 @@ extension ChannelCore {
 
 // MARK: settling
 
+/// One call of `ack` or `nack`.
+struct Settlement: Sendable {
+    let tag: UInt64
+    let multiple: Bool
+    /// What `nack` said; nil for an acknowledgement.
+    let requeue: Bool?
+}
+
+/// Why settlements are kept back.
+enum SettlementHold {
+    case none
+    /// `tx.commit` is under way: RabbitMQ's channel fails on a settlement before `commit-ok`. Sent afterwards.
+    case committing
+    /// `basic.recover` is under way: what was delivered goes back to its queues. Never sent.
+    case recovering
+}
+
 extension ChannelCore {
     func acknowledge(_ tag: UInt64, multiple: Bool) throws(AMQPError) {
         let kick = try self.driver.state.withLock { state throws(AMQPError) -> Kick in
             guard !self.isClosing, self.failure == nil, state.failure == nil else { throw self.closed(state.failure) }
             let isNew = multiple ? self.acks.settle(upTo: tag) : self.acks.settle(tag)
             guard isNew else { throw Self.alreadySettled }
+            self.transaction?.append(Settlement(tag: tag, multiple: multiple, requeue: nil))
             guard !self.hasUnsentAcks else { return .none }
             self.hasUnsentAcks = true
             state.unsentAcks.append(self)
@@ -90,16 +126,15 @@ extension ChannelCore {
         let kick = try self.driver.state.withLock { state throws(AMQPError) -> Kick in
             guard !self.isClosing, self.failure == nil, state.failure == nil else { throw self.closed(state.failure) }
             guard multiple ? self.acks.reject(upTo: tag) : self.acks.reject(tag) else { throw Self.alreadySettled }
+            let settlement = Settlement(tag: tag, multiple: multiple, requeue: requeue)
+            self.transaction?.append(settlement)
+            guard self.hold == .none else {
+                self.heldRefusals.append(settlement)
+                return .none
+            }
             // Acknowledgements given before this call go out before it: a multiple must not take them along.
             if multiple { self.appendAcks(to: &state.fill) }
-            do throws(WireError) {
-                try Method.basicNack(
-                    .init(deliveryTag: DeliveryTag(rawValue: tag), multiple: multiple, requeue: requeue)
-                )
-                .encodeFrame(channel: self.number, into: &state.fill)
-            } catch {
-                throw .invalidArgument(error)
-            }
+            self.append(settlement, to: &state.fill)
             return state.scheduleFlush()
         }
         self.driver.perform(kick)
@@ -110,7 +145,7 @@ extension ChannelCore {
     /// Under the lock.
     func appendAcks(to buffer: inout WireBuffer) {
         self.hasUnsentAcks = false
-        guard self.failure == nil else { return }
+        guard self.failure == nil, self.hold == .none else { return }
         self.acks.drain { tag, multiple in
             // 21 octets: frame header, 60 80, tag, bit, frame end.
             buffer.append(1 as UInt8)
@@ -121,6 +156,19 @@ extension ChannelCore {
             buffer.append((multiple ? 1 : 0) as UInt8)
             buffer.append(0xCE as UInt8)
         }
+    }
+
+    /// Appends a `basic.nack`.
+    ///
+    /// Under the lock.
+    func append(_ refusal: Settlement, to buffer: inout WireBuffer) {
+        let nack = Basic.Nack(
+            deliveryTag: DeliveryTag(rawValue: refusal.tag),
+            multiple: refusal.multiple,
+            requeue: refusal.requeue ?? true
+        )
+        // A number and two bits: encoding it cannot fail.
+        try? Method.basicNack(nack).encodeFrame(channel: self.number, into: &buffer)
     }
 
     /// Why nothing can be sent any more.
@@ -238,7 +286,7 @@ extension ChannelCore {
                 maximumPayload: state.maximumPayload
             )
         } catch {
-            throw .invalidArgument(error)
+            throw .invalidArgument(error, publishingTo: destination, properties)
         }
         if self.hasConfirms {
             let sequence = self.confirms.append(octets: body.count, token: token)

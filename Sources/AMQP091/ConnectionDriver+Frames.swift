@@ -153,7 +153,7 @@ extension ConnectionDriver {
         case .swallow(let reply):
             switch reply {
             case .basicGetOk: self.beginContent(method, octets, on: core, waiter: 0)
-            case .basicConsumeOk, .basicCancelOk: self.registered(reply, on: core)
+            case .basicConsumeOk, .basicCancelOk, .basicRecoverOk, .txCommitOk: self.registered(reply, on: core)
             default: break
             }
         case .resume(let token, let reply): self.receivedReply(reply, octets, on: core, token: token)
@@ -178,14 +178,7 @@ extension ConnectionDriver {
                 )
             )
         case .closedByBroker(let reason, let waiters):
-            let error = AMQPError(
-                .channelClosed,
-                reason.text,
-                replyCode: reason.code,
-                method: reason.method,
-                scope: .channel,
-                origin: .broker
-            )
+            let error = AMQPError(channelClosed: reason)
             self.send(.channelCloseOk(.init()), on: core)
             self.channelEnded(core, error, waiters: waiters, closers: [])
         case .sendCloseOk: self.send(.channelCloseOk(.init()), on: core)
@@ -217,6 +210,8 @@ extension ConnectionDriver {
             guard let inbox = core.removeConsumer(ok.consumerTag) else { return }
             inbox.handOver()
             inbox.finish(.cancelledByApplication)
+        case .basicRecoverOk: self.recovered(core)
+        case .txCommitOk: self.committed(core)
         default: break
         }
     }
@@ -224,8 +219,9 @@ extension ConnectionDriver {
     private func receivedFlow(_ active: Bool, on core: ChannelCore) {
         var resumptions: [Resumption] = []
         self.state.withLock { state in
-            core.isFlowStopped = !active
-            if active { state.takeRoomWaiters(into: &resumptions) }
+            core.isStoppedByBroker = !active
+            core.isFlowStopped = !active || core.hold == .committing
+            if !core.isFlowStopped { state.takeRoomWaiters(into: &resumptions) }
         }
         self.send(.channelFlowOk(.init(active: active)), on: core)
         for resumption in resumptions { resumption.resume() }
@@ -298,6 +294,7 @@ extension ConnectionDriver {
                 if isAutomatic { _ = core.acks.markAutomatic(ok.deliveryTag.rawValue) }
                 return isAutomatic
             }
+            core.lastDeliveryTag = max(core.lastDeliveryTag, ok.deliveryTag.rawValue)
             let batch = DeliveryBatch(record, in: chunk, channel: core, isAutomatic: isAutomatic)
             let delivery = AMQPDelivery(batch: batch, record: record)
             let waiter = self.state.withLock { $0.waiters.finish(content.waiter) }
@@ -326,7 +323,8 @@ extension ConnectionDriver {
 
 extension ChannelCore {
     func removeConsumer(_ tag: String) -> ConsumerInbox? {
-        self.consumers.removeValue(forKey: tag)
+        self.driver.state.withLock { _ in _ = self.consumerTags.remove(tag) }
+        return self.consumers.removeValue(forKey: tag)
     }
 
     /// Gives back a delivery nobody here wants: its consumer or its caller has gone.
@@ -345,8 +343,13 @@ extension ChannelCore {
         into resumptions: inout [Resumption]
     ) throws(ConfirmRing.Violation) {
         guard self.failure == nil, self.hasConfirms else { return }
+        func wake(_ token: UInt32, _ result: WaitResult) {
+            if let waiter = state.waiters.finish(token) {
+                resumptions.append(Resumption(waiter: waiter, result: result))
+            }
+        }
         try self.confirms.settle(tag: tag, multiple: multiple, outcome: isAck ? .confirmed : .nacked) {
-            _,
+            sequence,
             token,
             outcome in
             let result = PublishOutcome(outcome)
@@ -359,10 +362,14 @@ extension ChannelCore {
                 guard let error = AMQPError(result) else { return }
                 self.failedCount += 1
                 if self.firstFailure == nil { self.firstFailure = error }
-            } else if let waiter = state.waiters.finish(token) {
-                resumptions.append(Resumption(waiter: waiter, result: .outcome(result)))
+            } else if token == Self.receiptToken {
+                self.receipts.settled(sequence, result) { wake($0, .outcome(result)) }
+            } else {
+                wake(token, .outcome(result))
             }
         }
+        let lowest = self.confirms.lowest
+        self.receipts.settled(below: lowest) { wake($0, .room) }
         let outstanding = self.confirms.outstandingMessages
         if !self.windowWaiters.isEmpty, outstanding <= self.windowMessages / 2,
             self.confirms.outstandingOctets <= self.windowOctets / 2

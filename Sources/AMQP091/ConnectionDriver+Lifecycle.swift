@@ -139,7 +139,8 @@ extension ConnectionDriver {
     /// Loop thread.
     func perform(_ action: ConnectionStateMachine.Action) {
         switch action {
-        case .ignore, .secretUpdated: break
+        case .ignore: break
+        case .secretUpdated: self.secretUpdated()
         case .sendStartOk(let startOk):
             self.state.withLock { $0.serverProperties = self.machine.serverProperties }
             self.sendLogin(.connectionStartOk(startOk))
@@ -149,7 +150,7 @@ extension ConnectionDriver {
             self.sendLogin(.connectionOpen(open))
         case .opened: self.opened()
         case .blocked(let reason):
-            self.state.withLock { $0.blockedReason = reason.isEmpty ? "no reason given" : reason }
+            self.blocked(reason.isEmpty ? "no reason given" : reason)
             self.logger.info("the broker blocks publishers", metadata: ["reason": "\(reason)"])
         case .unblocked: self.unblocked()
         case .fail(let failure): self.terminate(AMQPError(failure))
@@ -220,6 +221,7 @@ extension ConnectionDriver {
 
     private func opened() {
         self.cancelHandshakeTimer()
+        self.startSettlementWatch()
         self.openWaiter?.resume(returning: .success(()))
         self.openWaiter = nil
     }
@@ -229,8 +231,10 @@ extension ConnectionDriver {
         self.state.withLock { state in
             state.blockedReason = nil
             state.takeRoomWaiters(into: &resumptions)
+            state.takeUnblockedWaiters(into: &resumptions)
         }
         self.logger.info("the broker lets publishers go on")
+        self.tellBlockedObservers()
         for resumption in resumptions { resumption.resume() }
     }
 
@@ -361,14 +365,15 @@ extension ConnectionDriver {
         var resumptions: [Resumption] = []
         self.state.withLock { state in
             core.failure = error
-            for token in waiters + cutShort + Array(core.windowWaiters) + core.drainWaiters {
+            let waiters = waiters + cutShort + core.windowWaiters + core.drainWaiters + core.receipts.takeWaiters()
+            for token in waiters {
                 if let waiter = state.waiters.finish(token) {
                     resumptions.append(Resumption(waiter: waiter, result: .failed(error)))
                 }
             }
             core.windowWaiters = []
             core.drainWaiters = []
-            core.unknownCount += UInt64(core.confirms.outstandingMessages)
+            core.endConfirms()
             core.confirms.failAll { _, token in
                 if let waiter = state.waiters.finish(token) {
                     resumptions.append(Resumption(waiter: waiter, result: .failed(error)))
@@ -402,24 +407,34 @@ extension ChannelCore {
     }
 
     /// Sends a request and waits for its reply; registering both and appending the frame is one step.
+    ///
+    /// - Parameters:
+    ///   - method: The request.
+    ///   - timeout: Time to wait for the reply.
+    ///   - prepare: Runs under the lock once the reply is expected.
+    ///   - before: Runs under the lock before the frame is appended; what it throws keeps the frame from being sent.
+    /// - Returns: The reply.
+    /// - Throws: What `before` throws or what cannot be encoded, and nothing was sent; or how the wait failed.
     nonisolated(nonsending) func request(
         _ method: Method,
         timeout: Duration?,
-        prepare: (ChannelCore) -> Void = { _ in }
+        prepare: (ChannelCore) -> Void = { _ in },
+        before: (inout ConnectionState) throws(AMQPError) -> Void = { _ in }
     ) async throws(AMQPError) -> WaitResult {
         try await self.driver.wait(deadline: self.driver.deadline(timeout)) { state, token throws(AMQPError) in
             if let failure = self.failure { throw failure.withSafeRetry }
             try state.requireOpen()
+            try before(&state)
             let start = state.fill.count
             do throws(WireError) {
                 try method.encodeFrame(channel: self.number, into: &state.fill)
             } catch {
-                throw .invalidArgument(error)
+                throw .invalidArgument(error, in: method)
             }
             let size = state.fill.count - start - 8
             guard size <= state.maximumPayload else {
                 state.fill.truncate(to: start)
-                throw .invalidArgument(WireError(.frameTooLarge(size: size, limit: state.maximumPayload)))
+                throw .invalidArgument(WireError(.frameTooLarge(size: size, limit: state.maximumPayload)), in: method)
             }
             let replies = method.id.replies
             guard let reply = replies.first,
@@ -436,9 +451,11 @@ extension ChannelCore {
     nonisolated(nonsending) func call(
         _ method: Method,
         timeout: Duration?,
-        prepare: (ChannelCore) -> Void = { _ in }
+        prepare: (ChannelCore) -> Void = { _ in },
+        before: (inout ConnectionState) throws(AMQPError) -> Void = { _ in }
     ) async throws(AMQPError) -> Method {
-        guard case .reply(let reply) = try await self.request(method, timeout: timeout, prepare: prepare) else {
+        let result = try await self.request(method, timeout: timeout, prepare: prepare, before: before)
+        guard case .reply(let reply) = result else {
             throw AMQPError(.protocolViolation, "no reply to \(method.id)", method: method.id)
         }
         return reply

@@ -65,6 +65,7 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
         var heartbeat: TimerID?
         var deadline: TimerID?
         var handshake: TimerID?
+        var settlementWatch: TimerID?
     }
 
     struct PendingConfirm {
@@ -374,7 +375,9 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
         let cause = self.machine.phase == .awaitingTune ? error.inLogin : error
         self.machine.linkLost()
         self.settlePendingConfirms()
-        for timer in [self.timers.heartbeat, self.timers.deadline, self.timers.handshake] {
+        for timer in [
+            self.timers.heartbeat, self.timers.deadline, self.timers.handshake, self.timers.settlementWatch,
+        ] {
             if let timer { self.loop.cancel(timer) }
         }
         self.timers = Timers()
@@ -384,6 +387,8 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
             state.waiters.removeAll { waiters.append($0) }
             state.roomWaiters = []
             state.readyWaiters = []
+            state.unblockedWaiters = []
+            state.secretWaiters = []
             state.unsentAcks = []
             let cores = state.channels.compactMap { $0 }
             for core in cores {
@@ -391,7 +396,8 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
                 core.failure = cause
                 core.windowWaiters = []
                 core.drainWaiters = []
-                core.unknownCount += UInt64(core.confirms.outstandingMessages)
+                _ = core.receipts.takeWaiters()
+                core.endConfirms()
                 core.confirms.failAll { _, _ in }
                 core.startingConsumers = [:]
             }
@@ -404,6 +410,7 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
             core.endConsumers(.failed(cause))
         }
         for waiter in waiters { waiter.resume(returning: .failed(cause)) }
+        self.endBlockedObservers()
         self.openWaiter?.resume(returning: .failure(cause))
         self.openWaiter = nil
         let wasInTime = cause.code != .timedOut
@@ -456,6 +463,12 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
     private lazy var handshakeWork = Timer(self) { driver in
         driver.timers.handshake = nil
         driver.terminate(AMQPError(.timedOut, "the broker did not answer in time", scope: .connection))
+    }
+
+    private lazy var settlementWatchWork = Timer(self) { $0.watchSettlements() }
+
+    func scheduleSettlementWatch(at moment: MonotonicTime) {
+        self.timers.settlementWatch = self.loop.schedule(self.settlementWatchWork, at: moment)
     }
 
     func scheduleHeartbeat() {

@@ -44,6 +44,13 @@ struct ConnectionState: ~Copyable {
     var isClosing = false
     /// The broker's reason while it blocks publishers (`connection.blocked`).
     var blockedReason: String?
+    /// Tasks that wait for the broker to let publishers go on.
+    var unblockedWaiters: [UInt32] = []
+    /// Who is told of each change of `blockedReason`, by number.
+    var blockedObservers: [UInt64: AMQPBlockedStates.Observer] = [:]
+    var nextObserver: UInt64 = 0
+    /// Calls of `updateSecret` that wait for `update-secret-ok`, oldest first.
+    var secretWaiters = Deque<UInt32>()
     var waiters = WaiterTable()
     /// Publishers that wait for `fill` to drain or for the broker to unblock.
     var roomWaiters = Deque<UInt32>()

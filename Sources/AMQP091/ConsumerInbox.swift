@@ -14,11 +14,18 @@ final class ConsumerInbox: @unchecked Sendable {
     private struct State: ~Copyable {
         var ready = Deque<DeliveryBatch>()
         var spare: [DeliveryBatch] = []
-        /// Octets handed over and not yet taken back from the iterator.
+        /// Octets handed over and not yet taken by the iterator.
         var octets = 0
         var parked: UnsafeContinuation<Void, Never>?
         var ending: Ending?
         var holdsBackReading = false
+        /// The tags nobody will read, once the consumer was abandoned; nil before.
+        var abandoned: [UInt64]?
+
+        mutating func abandon(_ batch: DeliveryBatch) {
+            guard !batch.isAutomatic else { return }
+            for index in 0..<batch.count { self.abandoned?.append(batch.records[index].tag) }
+        }
     }
 
     /// Why no more deliveries come.
@@ -69,8 +76,13 @@ final class ConsumerInbox: @unchecked Sendable {
         guard let batch = self.filling else { return self.isFull }
         self.filling = nil
         if self.isAutomatic { self.channel.markAutomatic(batch) }
+        self.channel.lastDeliveryTag = max(self.channel.lastDeliveryTag, batch.lastTag)
         let (parked, isFull) = self.state.withLock { state in
             guard state.ending == nil else { return (UnsafeContinuation<Void, Never>?.none, false) }
+            guard state.abandoned == nil else {
+                state.abandon(batch)
+                return (UnsafeContinuation<Void, Never>?.none, false)
+            }
             state.octets += batch.octets
             state.ready.append(batch)
             let parked = state.parked
@@ -107,6 +119,29 @@ final class ConsumerInbox: @unchecked Sendable {
         parked?.resume()
     }
 
+    /// Nobody will read any more: lets go of what was handed over, and of all that still comes before the end.
+    ///
+    /// Any thread. Without this a full buffer would keep the reply to `basic.cancel` from being read.
+    func abandon() {
+        self.state.withLock { state in
+            guard state.abandoned == nil else { return }
+            state.abandoned = []
+            for batch in state.ready { state.abandon(batch) }
+            state.ready = []
+            state.octets = 0
+            state.holdsBackReading = false
+        }
+        self.channel.driver.resumeReading()
+    }
+
+    /// The tags of the deliveries nobody has read, once; after the end.
+    func takeUnread() -> [UInt64] {
+        self.state.withLock { state in
+            defer { state.abandoned = [] }
+            return state.abandoned ?? []
+        }
+    }
+
     // MARK: the iterator
 
     private enum Refill {
@@ -121,18 +156,19 @@ final class ConsumerInbox: @unchecked Sendable {
     ) async throws(AMQPError) -> DeliveryBatch? {
         var done = finished
         while true {
-            let octets = done?.octets ?? 0
             // A delivery that somebody kept keeps its batch.
             if isKnownUniquelyReferenced(&done) { done?.recycle() } else { done = nil }
             let refill = self.state.withLock { state -> Refill in
                 var resumes = false
-                state.octets -= octets
                 if let done, state.spare.count < Self.spareLimit { state.spare.append(done) }
+                let batch = state.ready.popFirst()
+                // What is being read is no longer waiting: a reader may wait for the broker in the middle of it.
+                if let batch { state.octets -= batch.octets }
                 if state.holdsBackReading, state.octets <= self.bound / 2 {
                     state.holdsBackReading = false
                     resumes = true
                 }
-                if let batch = state.ready.popFirst() { return .batch(batch, resumesReading: resumes) }
+                if let batch { return .batch(batch, resumesReading: resumes) }
                 if let ending = state.ending { return .ended(ending) }
                 return .empty
             }

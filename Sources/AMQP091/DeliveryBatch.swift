@@ -62,6 +62,9 @@ final class DeliveryBatch: @unchecked Sendable {
         self.capacity *= 4
     }
 
+    /// The tag of the last delivery; 0 when there is none.
+    var lastTag: UInt64 { self.count == 0 ? 0 : self.records[self.count - 1].tag }
+
     /// Lets go of the chunk; the batch waits for `reuse`.
     ///
     /// Only when uniquely referenced.

@@ -53,6 +53,18 @@ extension AMQPError {
         )
     }
 
+    /// The broker closed a channel.
+    init(channelClosed reason: ConnectionStateMachine.CloseReason) {
+        self.init(
+            AcknowledgementTimeout(replyText: reason.text) == nil ? .channelClosed : .acknowledgementTimedOut,
+            reason.text,
+            replyCode: reason.code,
+            method: reason.method,
+            scope: .channel,
+            origin: .broker
+        )
+    }
+
     /// The link ended between the credentials and the broker's answer: most likely they were refused.
     var inLogin: AMQPError {
         guard self.code == .connectionClosed, self.replyCode == nil else { return self }

@@ -88,6 +88,12 @@ struct WaiterTable: ~Copyable {
         return waiter
     }
 
+    /// Whether the token's task has given up and nothing has answered it since.
+    func isTombstone(_ token: UInt32) -> Bool {
+        let index = Int(token) - 1
+        return self.slots.indices.contains(index) && self.slots[index].isUsed && self.slots[index].waiter == nil
+    }
+
     /// Abandons every slot whose deadline has passed and says when the next one will.
     mutating func expire(now: UInt64, each: (UInt32, Waiter) -> Void) -> UInt64? {
         var next: UInt64?

@@ -86,11 +86,19 @@ extension WireBuffer {
         self.appendUInt16(60)
         self.appendUInt16(0)
         self.appendUInt64(UInt64(bodySize))
+        // The broker would close the channel, and with it fail every publish that is under way.
+        if let expiration = properties.expiration, !Self.isMilliseconds(expiration) {
+            throw WireError(.unencodable("expiration is not a number of milliseconds, 0 to 4294967295"))
+        }
         try properties.encode(into: &self)
         let size = self.count - start - 7
         guard size <= maximumPayload else { throw WireError(.frameTooLarge(size: size, limit: maximumPayload)) }
         self.patchUInt32(UInt32(size), at: start + 3)
         self.append(0xCE as UInt8)
+    }
+
+    private static func isMilliseconds(_ text: String) -> Bool {
+        text.utf8.allSatisfy { UInt8(ascii: "0")...UInt8(ascii: "9") ~= $0 } && UInt32(text) != nil
     }
 
     @inline(__always)

@@ -11,6 +11,37 @@ enum TestBroker {
         rawValue: "AMQP091_TEST_URI is not set; scripts/test --integration starts a RabbitMQ"
     )
 
+    /// The script that controls the broker; nil for a broker that is not ours.
+    static let script = ProcessInfo.processInfo.environment["AMQP091_TEST_BROKER"]
+
+    /// Runs `rabbitmqctl` on the broker.
+    static func control(_ arguments: String...) async throws {
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: try #require(Self.script))
+        process.arguments = ["ctl"] + arguments
+        process.standardOutput = FileHandle.nullDevice
+        process.standardError = FileHandle.nullDevice
+        let status = try await withCheckedThrowingContinuation { (done: CheckedContinuation<Int32, any Error>) in
+            process.terminationHandler = { done.resume(returning: $0.terminationStatus) }
+            do { try process.run() } catch { done.resume(throwing: error) }
+        }
+        try #require(status == 0, "rabbitmqctl \(arguments) ended with \(status)")
+    }
+
+    static func withConnection<Result>(_ body: (AMQPConnection) async throws -> Result) async throws -> Result {
+        try await AMQPConnection.withConnection(try #require(Self.uri), body)
+    }
+
+    /// Whether the queue comes to hold so many ready messages; the broker puts refused ones back in its own time.
+    static func settles(_ queue: String, on channel: AMQPChannel, at count: Int) async throws -> Bool {
+        let deadline = ContinuousClock.now + .seconds(20)
+        while try await channel.inspectQueue(queue).messageCount != count {
+            if ContinuousClock.now > deadline { return false }
+            await Task.yield()
+        }
+        return true
+    }
+
     static func withChannel<Result>(_ body: (AMQPChannel) async throws -> Result) async throws -> Result {
         let uri = try #require(Self.uri)
         return try await AMQPConnection.withConnection(uri) { connection in

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+import AMQP091Protocol
+import AMQP091Wire
+import DequeModule
+import EpollNetworking
+
+// connection.blocked and connection.unblocked as a state one can await. RabbitMQ sends `blocked` after the first publish
+// while a memory or disk alarm is on, and then does not read this connection at all: acknowledgements and closes wait too.
+
+/// Whether the broker blocks publishers: the present state first, then each change.
+///
+/// An observer that falls behind sees the newest state, not every one. It ends with the connection.
+public struct AMQPBlockedStates: AsyncSequence, Sendable {
+    /// The broker's reason while it blocks publishers; nil while it does not.
+    public typealias Element = String?
+    /// It throws nothing.
+    public typealias Failure = Never
+
+    typealias Observer = AsyncStream<String?>.Continuation
+
+    fileprivate let driver: ConnectionDriver
+
+    /// An iterator of its own: every one sees all that comes after it was made.
+    public func makeAsyncIterator() -> AsyncIterator {
+        let (stream, observer) = AsyncStream.makeStream(of: String?.self, bufferingPolicy: .bufferingNewest(1))
+        let driver = self.driver
+        let number = driver.state.withLock { state -> UInt64? in
+            guard state.failure == nil else { return nil }
+            let number = state.nextObserver
+            state.nextObserver += 1
+            state.blockedObservers[number] = observer
+            observer.yield(state.blockedReason)
+            return number
+        }
+        guard let number else {
+            observer.finish()
+            return AsyncIterator(base: stream.makeAsyncIterator())
+        }
+        observer.onTermination = { _ in driver.state.withLock { $0.blockedObservers[number] = nil } }
+        return AsyncIterator(base: stream.makeAsyncIterator())
+    }
+
+    /// Walks the states.
+    public struct AsyncIterator: AsyncIteratorProtocol {
+        fileprivate var base: AsyncStream<String?>.AsyncIterator
+
+        /// The next state; nil at the end of the connection or when the task is cancelled.
+        public mutating func next(isolation actor: isolated (any Actor)?) async -> String?? {
+            await self.base.next(isolation: actor)
+        }
+    }
+}
+
+extension AMQPConnection {
+    /// Whether the broker blocks publishers, as a sequence of states.
+    public var blockedStates: AMQPBlockedStates { AMQPBlockedStates(driver: self.driver) }
+
+    /// Waits while the broker blocks publishers; returns at once when it does not.
+    ///
+    /// - Parameter timeout: Time to wait; the configuration's `operationTimeout` by default.
+    /// - Throws: ``AMQPError``: `.timedOut` with the broker's reason, `.cancelled`, or `.connectionClosed`.
+    public func waitUntilUnblocked(timeout: Duration? = nil) async throws(AMQPError) {
+        do throws(AMQPError) {
+            _ = try await self.driver.wait(deadline: self.driver.deadline(timeout)) { state, token throws(AMQPError) in
+                try state.requireOpen()
+                guard state.blockedReason == nil else {
+                    state.unblockedWaiters.append(token)
+                    return .none
+                }
+                state.readyWaiters.append(token)
+                return .wakeLoop
+            }
+        } catch {
+            guard error.code == .timedOut, let reason = self.blockedReason else { throw error }
+            throw AMQPError(.timedOut, "the broker blocks publishers: \(reason)", isSafeToRetry: true)
+        }
+    }
+
+    /// Gives the broker a new password or token for this connection: `connection.update-secret` (10, 70), RabbitMQ's.
+    ///
+    /// Of use with OAuth 2 tokens that expire. The broker may cancel consumers that lost their rights.
+    ///
+    /// - Parameters:
+    ///   - secret: The new secret; never logged.
+    ///   - reason: Why, for the broker's log; at most 255 octets.
+    ///   - timeout: Time to wait; the configuration's `operationTimeout` by default.
+    /// - Throws: ``AMQPError``: `.invalidArgument` and nothing was sent; 530 of scope `.connection` when the broker
+    ///   refuses the secret.
+    public func updateSecret(
+        _ secret: String,
+        reason: String = "credentials refreshed",
+        timeout: Duration? = nil
+    ) async throws(AMQPError) {
+        let update = Method.connectionUpdateSecret(.init(newSecret: Array(secret.utf8), reason: reason))
+        _ = try await self.driver.wait(deadline: self.driver.deadline(timeout)) { state, token throws(AMQPError) in
+            try state.requireOpen()
+            let start = state.fill.count
+            do throws(WireError) {
+                try update.encodeFrame(
+                    channel: ChannelNumber(rawValue: 0),
+                    into: &state.fill,
+                    maximumFrameSize: state.maximumPayload + 8
+                )
+            } catch {
+                state.fill.truncate(to: start)
+                throw .invalidArgument(error, in: update)
+            }
+            state.secretWaiters.append(token)
+            return state.scheduleFlush()
+        }
+    }
+}
+
+extension ConnectionState {
+    mutating func takeUnblockedWaiters(into resumptions: inout [Resumption]) {
+        for token in self.unblockedWaiters {
+            if let waiter = self.waiters.finish(token) { resumptions.append(Resumption(waiter: waiter, result: .room)) }
+        }
+        self.unblockedWaiters = []
+    }
+}
+
+extension ConnectionDriver {
+    /// `connection.blocked`.
+    ///
+    /// Loop thread.
+    func blocked(_ reason: String) {
+        self.state.withLock { $0.blockedReason = reason }
+        self.tellBlockedObservers()
+    }
+
+    func tellBlockedObservers() {
+        let (observers, reason) = self.state.withLock { (Array($0.blockedObservers.values), $0.blockedReason) }
+        for observer in observers { observer.yield(reason) }
+    }
+
+    /// The connection is gone.
+    func endBlockedObservers() {
+        let observers = self.state.withLock { Array($0.blockedObservers.values) }
+        for observer in observers { observer.finish() }
+    }
+
+    /// `connection.update-secret-ok`: the oldest call is answered.
+    func secretUpdated() {
+        let waiter = self.state.withLock { state in
+            state.secretWaiters.popFirst().flatMap { state.waiters.finish($0) }
+        }
+        waiter?.resume(returning: .reply(.connectionUpdateSecretOk(.init())))
+    }
+}

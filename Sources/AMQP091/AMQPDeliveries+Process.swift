@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+import AMQP091Wire
+import Logging
+
+// process(maxConcurrency:): the loop most services write: a handler per delivery, acknowledged when it returns, refused
+// when it throws, so many at a time. Handlers are child tasks of the caller: cancelling it cancels them, and each is
+// waited for and its delivery settled. Ending the consumer instead (AMQPChannel.cancel) lets them finish.
+
+/// What becomes of a message whose handler throws.
+public enum AMQPRequeuePolicy: Hashable, Sendable {
+    /// It goes back to its queue every time.
+    ///
+    /// A message that always fails comes again for ever, unless it is a quorum queue's with a delivery limit.
+    case always
+    /// It goes back to its queue once; a redelivered one is dropped or dead-lettered.
+    case once
+    /// It is dropped or dead-lettered.
+    case never
+
+    func requeues(_ delivery: AMQPDelivery) -> Bool {
+        switch self {
+        case .always: true
+        case .once: !delivery.redelivered
+        case .never: false
+        }
+    }
+}
+
+extension AMQPDeliveries {
+    /// Runs a handler for each delivery, up to `maxConcurrency` of them at a time; acknowledges what it returns from and
+    /// refuses what it throws on.
+    ///
+    /// With one at a time the order of the queue holds. A handler may settle its delivery itself. Set the prefetch to
+    /// `maxConcurrency` or more. When the calling task is cancelled no more deliveries are taken, the handlers are
+    /// cancelled with it and waited for; a handler that throws then puts its message back, whatever `requeue` says.
+    ///
+    /// - Parameters:
+    ///   - maxConcurrency: Handlers at a time, 1 or more.
+    ///   - requeue: What becomes of a message whose handler throws.
+    ///   - handler: Processes one delivery.
+    /// - Throws: ``AMQPError``: the reason why no more deliveries come, or `.cancelled`; never what a handler throws.
+    ///   Returns when the application cancelled the consumer. In every case all handlers have ended.
+    public func process(
+        maxConcurrency: Int = 1,
+        requeue: AMQPRequeuePolicy = .always,
+        _ handler: @escaping @Sendable (AMQPDelivery) async throws -> Void
+    ) async throws(AMQPError) {
+        guard maxConcurrency >= 1 else {
+            throw AMQPError(
+                .invalidArgument,
+                "maxConcurrency is \(maxConcurrency); it is at least 1",
+                isSafeToRetry: true
+            )
+        }
+        guard maxConcurrency > 1 else {
+            for try await delivery in self { await self.run(handler, delivery, requeue) }
+            return
+        }
+        let reason = await withTaskGroup(of: Void.self) { group -> AMQPError? in
+            var running = 0
+            do throws(AMQPError) {
+                for try await delivery in self {
+                    if running == maxConcurrency {
+                        await group.next()
+                        running -= 1
+                    }
+                    running += 1
+                    group.addTask { await self.run(handler, delivery, requeue) }
+                }
+                return nil
+            } catch {
+                return error
+            }
+        }
+        if let reason { throw reason }
+    }
+
+    /// Runs the handler and settles the delivery, unless the handler has.
+    private func run(
+        _ handler: @Sendable (AMQPDelivery) async throws -> Void,
+        _ delivery: AMQPDelivery,
+        _ requeue: AMQPRequeuePolicy
+    ) async {
+        var failure: (any Error)?
+        do {
+            try await handler(delivery)
+        } catch {
+            failure = error
+        }
+        guard !delivery.batch.isAutomatic else { return }
+        do throws(AMQPError) {
+            if let failure {
+                let putsBack = Task.isCancelled || requeue.requeues(delivery)
+                self.inbox.channel.driver.logger.info(
+                    "a handler failed",
+                    metadata: [
+                        "amqp.delivery_tag": "\(delivery.deliveryTag.rawValue)",
+                        "amqp.requeue": "\(putsBack)",
+                        "error": "\(failure)",
+                    ]
+                )
+                try delivery.nack(requeue: putsBack)
+            } else {
+                try delivery.ack()
+            }
+        } catch {
+            // Settled by the handler, or the channel is gone: then the sequence ends with the reason.
+        }
+    }
+}

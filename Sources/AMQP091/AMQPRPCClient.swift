@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+import AMQP091Protocol
+import AMQP091Wire
+import EpollNetworking
+
+// AMQPRPCClient: requests and their replies over RabbitMQ's direct reply-to: a pseudo-queue per channel, so no queue is
+// declared. Many calls are in flight on one channel; a reply is matched by its correlation id, which is the number of
+// the request's publish. Requests are mandatory and confirmed: one that no queue takes fails at once, not at its deadline.
+// Not here: the serving side (AMQPConnection.serveRPC).
+
+/// Sends requests and waits for their replies.
+///
+/// Any number of tasks may call at a time.
+public struct AMQPRPCClient: Sendable {
+    private let channel: AMQPChannel
+    private let deliveries: AMQPDeliveries
+    private let reader: Task<Void, Never>
+
+    /// RabbitMQ's name for "the consumer of this channel".
+    private static let replyQueue = "amq.rabbitmq.reply-to"
+
+    init(channel: AMQPChannel, timeout: Duration?) async throws(AMQPError) {
+        self.channel = channel
+        try await channel.enableConfirms(timeout: timeout)
+        let deliveries = try await channel.deliveries(
+            from: Self.replyQueue,
+            acknowledgement: .automatic,
+            timeout: timeout
+        )
+        self.deliveries = deliveries
+        let core = channel.core
+        // Ends with the sequence, and that ends with the channel: its calls learn the reason there.
+        self.reader = Task {
+            do throws(AMQPError) {
+                for try await reply in deliveries { core.received(reply: reply) }
+            } catch {
+                await core.closeShielded()
+            }
+        }
+    }
+
+    /// Sends a request and waits for its reply.
+    ///
+    /// - Parameters:
+    ///   - request: Body and properties; `correlationID` and `replyTo` are set here.
+    ///   - destination: Where to; `.queue(…)` of the server, as a rule.
+    ///   - timeout: Time for room, sending and the reply together; the configuration's `operationTimeout` by default.
+    /// - Returns: The reply; it needs no settling.
+    /// - Throws: ``AMQPError``: `.returned` when no queue takes the request, `.nacked` when the broker refuses it,
+    ///   `.timedOut` or `.cancelled`, where a reply that comes later is dropped; with `isSafeToRetry` when nothing was
+    ///   written.
+    public func call(
+        _ request: AMQPMessage,
+        to destination: AMQPDestination,
+        timeout: Duration? = nil
+    ) async throws(AMQPError) -> AMQPDelivery {
+        var request = request
+        request.properties.replyTo = Self.replyQueue
+        return try await self.channel.core.call(
+            request,
+            to: destination,
+            deadline: self.channel.core.driver.deadline(timeout)
+        )
+    }
+
+    /// Closes the client's channel; calls under way fail.
+    ///
+    /// - Parameter timeout: Time to wait; the configuration's `operationTimeout` by default.
+    /// - Throws: ``AMQPError`` as ``AMQPChannel/close(timeout:)``.
+    public func close(timeout: Duration? = nil) async throws(AMQPError) {
+        try await self.channel.close(timeout: timeout)
+        await self.reader.value
+    }
+
+    fileprivate func closeShielded() async {
+        await self.channel.core.closeShielded()
+        await self.reader.value
+    }
+}
+
+extension AMQPConnection {
+    /// Opens a client for requests, on a channel of its own.
+    ///
+    /// - Parameter timeout: Time for each of the broker's replies; the configuration's `operationTimeout` by default.
+    /// - Returns: The client; the caller closes it.
+    /// - Throws: ``AMQPError``.
+    public func openRPCClient(timeout: Duration? = nil) async throws(AMQPError) -> AMQPRPCClient {
+        let channel = try await self.openChannel(timeout: timeout)
+        do throws(AMQPError) {
+            return try await AMQPRPCClient(channel: channel, timeout: timeout)
+        } catch {
+            await channel.core.closeShielded()
+            throw error
+        }
+    }
+
+    /// Opens a client for requests, runs `body`, and closes it.
+    ///
+    /// - Parameter body: Makes calls.
+    /// - Returns: What `body` returns.
+    /// - Throws: What `body` throws, or ``AMQPError``.
+    @discardableResult
+    public func withRPCClient<Result>(_ body: (AMQPRPCClient) async throws -> Result) async throws -> Result {
+        let client = try await self.openRPCClient()
+        let result: Result
+        do {
+            result = try await body(client)
+        } catch {
+            await client.closeShielded()
+            throw error
+        }
+        await client.closeShielded()
+        return result
+    }
+
+    /// Answers requests from a queue until the task is cancelled: replies first, then acknowledges.
+    ///
+    /// The reply goes to the request's `replyTo` with its `correlationID`; a request without `replyTo` is processed and
+    /// not answered. A crash between the two makes the request come again, so a handler may see it twice.
+    ///
+    /// - Parameters:
+    ///   - queue: The queue; it must exist.
+    ///   - maxConcurrency: Requests at a time, 1 or more.
+    ///   - prefetch: Requests the broker sends ahead; twice `maxConcurrency` by default.
+    ///   - requeue: What becomes of a request whose handler throws; the caller gets no reply to it.
+    ///   - handler: Makes the reply.
+    /// - Throws: ``AMQPError``: the reason why no more requests come, `.cancelled` among them.
+    public func serveRPC(
+        _ queue: String,
+        maxConcurrency: Int = 1,
+        prefetch: UInt16? = nil,
+        requeue: AMQPRequeuePolicy = .once,
+        _ handler: @escaping @Sendable (AMQPDelivery) async throws -> AMQPMessage
+    ) async throws {
+        try await self.withChannel { channel in
+            try await channel.setPrefetch(count: prefetch ?? UInt16(clamping: maxConcurrency.multipliedClamping(by: 2)))
+            try await channel.consume(queue) { deliveries in
+                try await deliveries.process(maxConcurrency: maxConcurrency, requeue: requeue) { request in
+                    let properties = try request.properties()
+                    var reply = try await handler(request)
+                    guard let replyTo = properties.replyTo else { return }
+                    reply.properties.correlationID = properties.correlationID
+                    // Appended before the acknowledgement, which `process` gives when this returns.
+                    try await channel.publish(reply, to: .queue(replyTo))
+                }
+            }
+        }
+    }
+}
+
+extension Int {
+    fileprivate func multipliedClamping(by factor: Int) -> Int {
+        let (product, overflows) = self.multipliedReportingOverflow(by: factor)
+        return overflows ? .max : product
+    }
+}
+
+extension ChannelCore {
+    nonisolated(nonsending) fileprivate func call(
+        _ request: AMQPMessage,
+        to destination: AMQPDestination,
+        deadline: UInt64
+    ) async throws(AMQPError) -> AMQPDelivery {
+        var request = request
+        while true {
+            var ownToken: UInt32 = 0
+            var sequence: UInt64?
+            let result: WaitResult
+            do throws(AMQPError) {
+                result = try await self.driver.wait(deadline: deadline) { state, token throws(AMQPError) in
+                    ownToken = token
+                    let next = self.confirms.next
+                    request.properties.correlationID = String(next)
+                    let attempt = try request.body.bytes.withUnsafeBytes { octets throws(AMQPError) in
+                        try self.publish(
+                            &state,
+                            body: octets,
+                            destination: destination,
+                            mandatory: true,
+                            properties: request.properties,
+                            token: Self.receiptToken
+                        )
+                    }
+                    switch attempt {
+                    case .done(let kick):
+                        sequence = next
+                        self.receipts.expectReply(to: next, token: token)
+                        return kick
+                    case .windowFull: self.windowWaiters.append(token)
+                    case .noRoom: state.roomWaiters.append(token)
+                    }
+                    return .none
+                }
+            } catch {
+                guard let sequence else { throw self.gaveUpRoom(ownToken, error.withSafeRetry) }
+                self.gaveUpReply(ownToken, to: sequence)
+                throw error
+            }
+            switch result {
+            case .message(let reply?): return reply
+            case .outcome(let outcome): throw AMQPError(outcome) ?? Self.noReply
+            case .room: continue
+            default: throw Self.noReply
+            }
+        }
+    }
+
+    private func gaveUpReply(_ token: UInt32, to sequence: UInt64) {
+        self.driver.state.withLock { state in
+            guard state.waiters.isTombstone(token) else { return }
+            self.receipts.forget(token, of: sequence)
+            _ = state.waiters.finish(token)
+        }
+    }
+
+    /// A reply came: its correlation id names the publish it answers.
+    ///
+    /// One nobody waits for is dropped.
+    fileprivate func received(reply: AMQPDelivery) {
+        guard let text = try? reply.properties().correlationID, let sequence = UInt64(text) else { return }
+        let waiter = self.driver.state.withLock { state in
+            self.receipts.replied(to: sequence).flatMap { state.waiters.finish($0) }
+        }
+        waiter?.resume(returning: .message(reply))
+    }
+
+    private static let noReply = AMQPError(.protocolViolation, "a call ended without a reply")
+}

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+public import AMQP091Wire
+
+// The properties RabbitMQ gives a meaning, as typed values over the plain ones of BasicProperties.
+
+extension BasicProperties {
+    /// Whether the broker writes the message to disk: delivery mode 2.
+    ///
+    /// Setting false leaves the property out, which means the same as 1.
+    public var isPersistent: Bool {
+        get { self.deliveryMode == 2 }
+        set { self.deliveryMode = newValue ? 2 : nil }
+    }
+
+    /// How long the message may wait in a queue, whole milliseconds, at most 4294967295.
+    ///
+    /// The typed form of ``expiration``: nil when that is not set or is no number. Setting rounds down, and a negative
+    /// time becomes 0.
+    public var timeToLive: Duration? {
+        get { self.expiration.flatMap { UInt32($0) }.map { .milliseconds(Int64($0)) } }
+        set {
+            self.expiration = newValue.map { time in
+                String(min(max(time.wholeMilliseconds, 0), QueueArguments.longestTimer))
+            }
+        }
+    }
+
+    /// Routing keys the message is routed by besides its own; consumers see them: header `CC`.
+    public var carbonCopies: [String] {
+        get { self.routingKeys("CC") }
+        set { self.setRoutingKeys("CC", newValue) }
+    }
+
+    /// Routing keys the message is routed by besides its own; the broker removes them: header `BCC`.
+    public var blindCarbonCopies: [String] {
+        get { self.routingKeys("BCC") }
+        set { self.setRoutingKeys("BCC", newValue) }
+    }
+
+    /// How often a quorum queue has delivered the message before; nil when its header `x-delivery-count` is not there.
+    public var deliveryCount: Int64? { self.headers?["x-delivery-count"]?.integerValue }
+
+    /// The place of the message in its stream; nil when it did not come from one.
+    public var streamOffset: UInt64? {
+        self.headers?["x-stream-offset"]?.integerValue.flatMap { UInt64(exactly: $0) }
+    }
+
+    /// Where the message was dead-lettered before, the last time first: header `x-death`.
+    public var deaths: [AMQPDeath] {
+        (self.headers?["x-death"]?.arrayValue ?? []).compactMap { $0.tableValue.map { AMQPDeath($0) } }
+    }
+
+    private func routingKeys(_ header: String) -> [String] {
+        (self.headers?[header]?.arrayValue ?? []).compactMap(\.stringValue)
+    }
+
+    private mutating func setRoutingKeys(_ header: String, _ keys: [String]) {
+        var headers = self.headers ?? [:]
+        headers[header] = keys.isEmpty ? nil : .array(keys.map { .string($0) })
+        self.headers = headers.isEmpty ? nil : headers
+    }
+}
+
+/// One entry of a message's `x-death` header: a queue it was dropped from.
+public struct AMQPDeath: Hashable, Sendable {
+    /// How often it was dropped there for this reason.
+    public let count: Int64
+    /// The broker's word: `rejected`, `expired`, `maxlen` or `delivery_limit`.
+    public let reason: String
+    /// The queue.
+    public let queue: String
+    /// The exchange it had been published to.
+    public let exchange: String
+    /// The routing keys it had been published with.
+    public let routingKeys: [String]
+    /// When it was first dropped there, seconds since 1970.
+    public let timestamp: UInt64?
+
+    init(_ table: FieldTable) {
+        self.count = table["count"]?.integerValue ?? 0
+        self.reason = table["reason"]?.stringValue ?? ""
+        self.queue = table["queue"]?.stringValue ?? ""
+        self.exchange = table["exchange"]?.stringValue ?? ""
+        self.routingKeys = (table["routing-keys"]?.arrayValue ?? []).compactMap(\.stringValue)
+        if case .timestamp(let seconds) = table["time"] { self.timestamp = seconds } else { self.timestamp = nil }
+    }
+}

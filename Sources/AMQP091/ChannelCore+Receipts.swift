@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+import AMQP091Protocol
+import AMQP091Wire
+import EpollNetworking
+
+// Publishes whose outcome is asked for later: numbered and appended like any other, marked with one token for all of
+// them (`receiptToken`), so that their end is written to the channel's ReceiptLedger instead of waking a task.
+
+extension ChannelCore {
+    /// The token of publishes whose outcome is asked for later; no waiter ever has it.
+    static let receiptToken = UInt32.max
+
+    /// What one attempt to enqueue came to.
+    enum EnqueueAttempt {
+        case done(UInt64)
+        case noRoom
+    }
+
+    /// Publishes now, if there is room.
+    func tryEnqueue(
+        _ message: AMQPMessage,
+        to destination: AMQPDestination,
+        mandatory: Bool
+    ) throws(AMQPError) -> EnqueueAttempt {
+        let (attempt, sequence) = try message.body.bytes.withUnsafeBytes { octets throws(AMQPError) in
+            try self.driver.state.withLock { state throws(AMQPError) in
+                guard self.hasConfirms else { throw Self.confirmsAreOff }
+                let attempt = try self.publish(
+                    &state,
+                    body: octets,
+                    destination: destination,
+                    mandatory: mandatory,
+                    properties: message.properties,
+                    token: Self.receiptToken
+                )
+                return (attempt, self.confirms.next - 1)
+            }
+        }
+        guard case .done(let kick) = attempt else { return .noRoom }
+        self.driver.perform(kick)
+        return .done(sequence)
+    }
+
+    /// Publishes as soon as there is room.
+    nonisolated(nonsending) func enqueue(
+        _ message: AMQPMessage,
+        to destination: AMQPDestination,
+        mandatory: Bool,
+        deadline: UInt64
+    ) async throws(AMQPError) -> UInt64 {
+        while true {
+            if case .done(let sequence) = try self.tryEnqueue(message, to: destination, mandatory: mandatory) {
+                return sequence
+            }
+            try await self.waitForRoom(deadline: deadline)
+        }
+    }
+
+    /// The outcome of a publish made with a receipt, if it is known.
+    func knownOutcome(of sequence: UInt64) -> AMQPPublishOutcome? {
+        self.driver.state.withLock { self.knownOutcome(of: sequence, &$0) }
+    }
+
+    /// As above, under the lock.
+    private func knownOutcome(of sequence: UInt64, _ state: inout ConnectionState) -> AMQPPublishOutcome? {
+        if let refusal = self.receipts.refusal(sequence) { return AMQPPublishOutcome(refusal) }
+        let confirms = self.endedConfirms ?? self.confirms
+        if confirms.isOutstanding(sequence) {
+            return (self.failure ?? state.failure).map { .unknown($0) }
+        }
+        guard sequence > self.receipts.forgottenThrough else {
+            return .unknown(
+                AMQPError(.unknownOutcome, "more than \(ReceiptLedger.limit) refusals came before it was asked for")
+            )
+        }
+        return .confirmed
+    }
+
+    /// Waits for the outcome of one publish.
+    nonisolated(nonsending) func outcome(of sequence: UInt64, deadline: UInt64) async -> AMQPPublishOutcome {
+        if let known = self.knownOutcome(of: sequence) { return known }
+        do throws(AMQPError) {
+            try await self.waitForSettlement(sequence, deadline: deadline) { token in
+                guard self.confirms.isOutstanding(sequence) else { return false }
+                self.receipts.wait(for: sequence, token: token)
+                return true
+            }
+        } catch {
+            return self.knownOutcome(of: sequence) ?? .unknown(error)
+        }
+        return self.knownOutcome(of: sequence) ?? .unknown(ConnectionDriver.cancelled(safe: false))
+    }
+
+    /// Waits until every publish up to this one has ended.
+    nonisolated(nonsending) func waitUntilSettled(
+        through sequence: UInt64,
+        deadline: UInt64
+    ) async throws(AMQPError) {
+        let isSettled = self.driver.state.withLock { _ in self.confirms.lowest > sequence }
+        guard !isSettled else { return }
+        try await self.waitForSettlement(sequence, deadline: deadline) { token in
+            guard self.confirms.lowest <= sequence else { return false }
+            self.receipts.wait(through: sequence, token: token)
+            return true
+        }
+    }
+
+    /// Waits as `register`, called under the lock, has arranged; it answers false when there is nothing to wait for.
+    private nonisolated(nonsending) func waitForSettlement(
+        _ sequence: UInt64,
+        deadline: UInt64,
+        _ register: (UInt32) -> Bool
+    ) async throws(AMQPError) {
+        var ownToken: UInt32 = 0
+        do throws(AMQPError) {
+            _ = try await self.driver.wait(deadline: deadline) { state, token throws(AMQPError) in
+                if let failure = self.failure ?? state.failure { throw failure }
+                ownToken = token
+                if register(token) {
+                    return state.fill.count > 0 ? state.scheduleFlush() : .none
+                }
+                state.readyWaiters.append(token)
+                return .wakeLoop
+            }
+        } catch {
+            let token = ownToken
+            self.driver.state.withLock { state in
+                guard state.waiters.isTombstone(token) else { return }
+                self.receipts.forget(token, of: sequence)
+                _ = state.waiters.finish(token)
+            }
+            throw error
+        }
+    }
+
+    /// The channel is gone: what is unconfirmed stays so, and receipts can still tell which that is.
+    ///
+    /// Under the lock.
+    func endConfirms() {
+        guard self.endedConfirms == nil else { return }
+        self.endedConfirms = self.confirms
+        self.unknownCount += UInt64(self.confirms.outstandingMessages)
+    }
+
+    static let confirmsAreOff = AMQPError(
+        .invalidArgument,
+        "confirms are not enabled on the channel",
+        isSafeToRetry: true
+    )
+}

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+import AMQP091Protocol
+import AMQP091Wire
+import EpollNetworking
+import Logging
+
+// Warns before the broker closes a channel because a delivery is not settled in time. A timer looks at every channel;
+// consuming itself notes nothing for it. Loop thread only.
+
+extension ConnectionDriver {
+    private var settlementLimit: UInt64? {
+        guard let timeout = self.configuration.acknowledgementTimeout else { return nil }
+        return (MonotonicTime(nanoseconds: 0) + timeout).nanoseconds
+    }
+
+    func startSettlementWatch() {
+        guard let limit = self.settlementLimit else { return }
+        self.scheduleSettlementWatch(
+            at: MonotonicTime.now + .nanoseconds(Int64(clamping: SettlementWatch.interval(limit: limit)))
+        )
+    }
+
+    /// The timer's work: looks, warns, and comes again.
+    func watchSettlements() {
+        guard !self.isTerminated, let limit = self.settlementLimit else { return }
+        let now = MonotonicTime.now.nanoseconds
+        let cores = self.state.withLock { state in
+            state.channels.compactMap { core in core.map { ($0, $0.acks.oldestOpen) } }
+        }
+        for (core, oldest) in cores {
+            var watch = core.settlementWatch ?? SettlementWatch(limit: limit)
+            let age = watch.look(oldest: oldest <= core.lastDeliveryTag ? oldest : nil, now: now)
+            core.settlementWatch = watch
+            guard let age else { continue }
+            self.logger.warning(
+                "a delivery is not settled; the broker will close its channel",
+                metadata: [
+                    "amqp.channel": "\(core.number.rawValue)",
+                    "amqp.delivery_tag": "\(oldest)",
+                    "age": "\(Duration.nanoseconds(Int64(clamping: age)))",
+                    "limit": "\(self.configuration.acknowledgementTimeout ?? .zero)",
+                ]
+            )
+        }
+        self.startSettlementWatch()
+    }
+}

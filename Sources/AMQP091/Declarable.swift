@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+import AMQP091Protocol
+import AMQP091Wire
+
+// Declarable: an entity of a topology as the method that declares it, and how it takes over a value of the broker's.
+
+protocol Declarable: Sendable {
+    /// The method that declares it.
+    func declaration() throws(AMQPError) -> Method
+
+    /// Sets the property that differs to what the broker has; false when that cannot be told from its words.
+    mutating func takeOver(_ difference: InequivalentArgument) -> Bool
+}
+
+extension AMQPTopology.Exchange: Declarable {
+    func declaration() throws(AMQPError) -> Method {
+        .exchangeDeclare(
+            .init(
+                exchange: self.name,
+                type: self.type.name,
+                durable: self.isDurable,
+                autoDelete: self.isAutoDelete,
+                internal: self.isInternal,
+                arguments: self.arguments
+            )
+        )
+    }
+
+    mutating func takeOver(_ difference: InequivalentArgument) -> Bool {
+        guard case .property(let value) = difference.current else { return self.arguments.takeOver(difference) }
+        switch difference.name {
+        case "type": self.type = AMQPExchangeType(stringLiteral: value)
+        case "durable": self.isDurable = value == "true"
+        case "auto_delete": self.isAutoDelete = value == "true"
+        case "internal": self.isInternal = value == "true"
+        default: return false
+        }
+        return true
+    }
+}
+
+extension AMQPTopology.Queue: Declarable {
+    func declaration() throws(AMQPError) -> Method {
+        if let problem = self.problem { throw problem }
+        return .queueDeclare(
+            .init(
+                queue: self.name,
+                durable: self.isDurable,
+                exclusive: self.isExclusive,
+                autoDelete: self.isAutoDelete,
+                arguments: self.arguments
+            )
+        )
+    }
+
+    mutating func takeOver(_ difference: InequivalentArgument) -> Bool {
+        guard case .property(let value) = difference.current else { return self.arguments.takeOver(difference) }
+        switch difference.name {
+        case "durable": self.isDurable = value == "true"
+        case "exclusive": self.isExclusive = value == "true"
+        case "auto_delete": self.isAutoDelete = value == "true"
+        default: return false
+        }
+        return true
+    }
+}
+
+extension AMQPTopology.Binding: Declarable {
+    func declaration() throws(AMQPError) -> Method {
+        switch self.target {
+        case .queue(let queue):
+            .queueBind(
+                .init(
+                    queue: queue,
+                    exchange: self.source,
+                    routingKey: self.routingKey,
+                    arguments: self.arguments
+                )
+            )
+        case .exchange(let exchange):
+            .exchangeBind(
+                .init(
+                    destination: exchange,
+                    source: self.source,
+                    routingKey: self.routingKey,
+                    arguments: self.arguments
+                )
+            )
+        }
+    }
+
+    mutating func takeOver(_ difference: InequivalentArgument) -> Bool { false }
+}
+
+extension FieldTable {
+    fileprivate mutating func takeOver(_ difference: InequivalentArgument) -> Bool {
+        switch difference.current {
+        case .none:
+            self[difference.name] = nil
+            return true
+        case .property, .unknown:
+            return false
+        case .argument(let text, let type):
+            switch type {
+            case "bool": self[difference.name] = .bool(text == "true")
+            case "longstr": self[difference.name] = .string(text)
+            default:
+                guard let number = Int64(text) else { return false }
+                self[difference.name] = .int64(number)
+            }
+            return true
+        }
+    }
+}
