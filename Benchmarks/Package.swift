@@ -50,6 +50,12 @@ let package = Package(
             dependencies: ["AMQPBench", .product(name: "Histogram", package: "hdrhistogram-swift")],
             swiftSettings: settings
         ),
+        .target(name: "CHotPath", path: "Tests/CHotPath"),
+        .testTarget(
+            name: "HotPathTests",
+            dependencies: ["CHotPath", .product(name: "AMQP091", package: "swift-amqp091")],
+            swiftSettings: settings
+        ),
     ],
     swiftLanguageModes: [.v6]
 )
