@@ -5,6 +5,7 @@ import EpollNetworking
 
 // BrokerConnection: one client's link: octets in and out, with bounds on both sides, heartbeats, and the end.
 // What the octets mean: BrokerConnection+Frames and +Login, and BrokerChannel.
+// Timers keep the connection until they fire or `end` cancels them: a weak reference would make every other one slow.
 // Unsafe: `inbound` is one raw allocation of `capacity` octets; what was read lies in parsed..<filled, and a frame never
 // needs more than the capacity, because the negotiated frame size is at most half of it.
 
@@ -37,7 +38,10 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
     var user = ""
     var clientProperties = FieldTable()
     var host: VirtualHost?
-    var channels: [UInt16: BrokerChannel] = [:]
+    var channels: [UInt16: BrokerChannel] = [:] {
+        didSet { self.lastChannel = nil }
+    }
+    private var lastChannel: BrokerChannel?
     var channelMaximum = 0
     var frameMaximum = Frame.rabbitMQMinimumSize
     var maximumPayload: Int { self.frameMaximum - Frame.overhead }
@@ -82,9 +86,9 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
         if let timer = self.phaseTimer.take() { self.core.loop.cancel(timer) }
         guard let timeout else { return }
         self.phaseTimer = self.core.loop.schedule(
-            BrokerTimer { [weak self] in
-                self?.phaseTimer = nil
-                self?.end()
+            BrokerTimer { [self] in
+                self.phaseTimer = nil
+                self.end()
             },
             at: MonotonicTime.now + timeout
         )
@@ -124,7 +128,7 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
             }
         }
         // The budget is used up; with edges only, nobody else would say that there is more.
-        self.core.loop.enqueue(BrokerTimer { [weak self] in self?.goOn() })
+        self.core.loop.enqueue(BrokerTimer { [self] in self.goOn() })
     }
 
     /// Reads and parses what waited.
@@ -148,7 +152,7 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
         while self.mayRead {
             if self.phase == .running,
                 let found = PublishFinder.find(in: octets, from: self.parsed, maximumFrameSize: self.frameMaximum),
-                let channel = self.channels[found.channel], channel.takesPublish
+                let channel = self.channel(found.channel), channel.takesPublish
             {
                 self.parsed = found.end
                 channel.publish(
@@ -161,6 +165,13 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
             }
             guard self.parseOne(octets) else { return }
         }
+    }
+
+    /// The open channel of this number; publishes come in runs on one.
+    private func channel(_ number: UInt16) -> BrokerChannel? {
+        if let last = self.lastChannel, last.number == number { return last }
+        self.lastChannel = self.channels[number]
+        return self.lastChannel
     }
 
     /// Any other frame; false when it is incomplete.
@@ -212,7 +223,7 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
             self.isStarved = false
             for channel in self.channels.values { channel.serveConsumers() }
         }
-        if wasFull { self.core.loop.enqueue(BrokerTimer { [weak self] in self?.goOn() }) }
+        if wasFull { self.core.loop.enqueue(BrokerTimer { [self] in self.goOn() }) }
     }
 
     /// False when the socket takes no more, or the connection ended.
@@ -250,7 +261,7 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
     private func scheduleHeartbeat() {
         guard let deadline = self.heartbeat?.deadline else { return }
         self.heartbeatTimer = self.core.loop.schedule(
-            BrokerTimer { [weak self] in self?.heartbeatDue() },
+            BrokerTimer { [self] in self.heartbeatDue() },
             at: MonotonicTime(nanoseconds: deadline)
         )
     }
@@ -285,7 +296,7 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
         self.isBlocked = false
         self.heartbeat?.resumedReading(now: self.core.now)
         if self.hasCapability("connection.blocked") { self.send(.connectionUnblocked(.init())) }
-        self.core.loop.enqueue(BrokerTimer { [weak self] in self?.goOn() })
+        self.core.loop.enqueue(BrokerTimer { [self] in self.goOn() })
     }
 
     func thaw() {
@@ -331,7 +342,7 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
         for channel in self.channels.values { channel.end() }
         self.channels = [:]
         guard let host = self.host else { return }
-        for queue in Array(host.queues.values) where queue.isExclusive && queue.owner === self { host.delete(queue) }
+        for queue in Array(host.queues.values) where queue.owner == ObjectIdentifier(self) { host.delete(queue) }
     }
 
     /// Drops the link.
