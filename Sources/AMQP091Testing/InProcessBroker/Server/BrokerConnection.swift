@@ -32,6 +32,8 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
     var isTouched = false
     /// A consumer was passed over because the buffer was full.
     var isStarved = false
+    /// Nothing was read because the client does not take its answers.
+    private var isHeldBack = false
     private var isHangingUp = false
 
     var phase = Phase.header
@@ -108,8 +110,14 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
         if !events.isDisjoint(with: [.readable, .hangup, .error]) { self.read() }
     }
 
+    /// Octets that wait for the socket.
+    private var backlog: Int { self.out.count + self.writing.count - self.written }
+
     private var mayRead: Bool {
-        self.phase != .ended && !self.isBlocked && !self.core.isFrozen && self.out.count < Self.replyBound
+        guard self.phase != .ended, !self.isBlocked, !self.core.isFrozen else { return false }
+        if self.backlog < Self.replyBound { return true }
+        self.isHeldBack = true
+        return false
     }
 
     private func read() {
@@ -207,7 +215,7 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
     }
 
     var hasRoom: Bool {
-        if self.out.count < Self.deliveryBound { return true }
+        if self.backlog < Self.deliveryBound { return true }
         self.isStarved = true
         return false
     }
@@ -217,17 +225,20 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
         self.isTouched = false
         guard self.phase != .ended, !self.core.isFrozen else { return }
         for channel in self.channels.values { channel.flushConfirms() }
-        let wasFull = self.out.count >= Self.replyBound
-        guard self.write() else { return }
+        self.write()
+        guard self.phase != .ended else { return }
+        if self.isHeldBack, self.backlog < Self.replyBound {
+            self.isHeldBack = false
+            self.core.loop.enqueue(BrokerTimer { [self] in self.goOn() })
+        }
         if self.isStarved, self.hasRoom {
             self.isStarved = false
             for channel in self.channels.values { channel.serveConsumers() }
         }
-        if wasFull { self.core.loop.enqueue(BrokerTimer { [self] in self.goOn() }) }
     }
 
-    /// False when the socket takes no more, or the connection ended.
-    private func write() -> Bool {
+    /// Writes what there is, or until the socket takes no more.
+    private func write() {
         while true {
             while self.written < self.writing.count {
                 let result = self.writing.withUnsafeBytes {
@@ -235,19 +246,16 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
                 }
                 switch result {
                 case .count(let count): self.written += count
-                case .wouldBlock: return false
-                case .endOfStream, .failed:
-                    self.end()
-                    return false
+                case .wouldBlock: return
+                case .endOfStream, .failed: return self.end()
                 }
             }
             self.writing.removeAll(keepingCapacity: self.writing.capacity <= 2 << 20)
             self.written = 0
-            guard self.out.count > 0 else { break }
+            guard self.out.count > 0 else { return }
             self.heartbeat?.wrote(now: self.core.now)
             swap(&self.out, &self.writing)
         }
-        return true
     }
 
     // MARK: heartbeats, alarms, standing still
@@ -331,7 +339,7 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
     func finish() {
         self.phase = .closing
         for channel in self.channels.values { channel.flushConfirms() }
-        _ = self.write()
+        self.write()
         guard self.phase != .ended else { return }
         self.socket.finishWriting()
         self.setPhaseTimer(.seconds(2))
