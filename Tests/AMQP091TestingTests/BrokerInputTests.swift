@@ -146,7 +146,7 @@ struct BrokerInputTests {
     @Test("A client that says nothing, or stops in the middle of its login, is dropped in time")
     func handshakeTimeout() async throws {
         var options = InProcessBroker.Options()
-        options.handshakeTimeout = .milliseconds(500)
+        options.handshakeTimeout = .milliseconds(1000)
         try await InProcessBroker.withBroker(options) { broker in
             let silent = try await ScriptedClient.connect(broker.configuration)
             let slow = try await ScriptedClient.connect(broker.configuration)
@@ -154,6 +154,65 @@ struct BrokerInputTests {
             try await silent.expectEnd()
             try await slow.expectEnd()
             #expect(await broker.connections().isEmpty)
+        }
+    }
+
+    @Test("A client that does not take its answers is not read, and gets them all when it does")
+    func answersNotTaken() async throws {
+        try await InProcessBroker.withBroker { broker in
+            let client = try await ScriptedClient.connect(broker.configuration)
+            try await client.login(broker.configuration)
+            client.stopReading()
+            let body = String(repeating: "x", count: 100_000)
+            // Several times what the broker holds back and the sockets take together.
+            for _ in 0..<300 { try client.publish(body, key: "nowhere", mandatory: true) }
+            try client.send(.queueDeclare(.init(queue: "last")))
+            try await Self.expectAlive(broker)
+            #expect(await broker.queue("last") == nil)
+            client.resumeReading()
+            for _ in 0..<300 {
+                let event = try await client.next()
+                #expect(event.method.id == Basic.Return.id)
+                #expect(event.body.count == body.utf8.count)
+            }
+            _ = try await client.expect(Queue.DeclareOk.self)
+        }
+    }
+
+    @Test("A consumer that does not read holds back its deliveries only")
+    func deliveriesNotTaken() async throws {
+        try await InProcessBroker.withBroker { broker in
+            let connection = try await broker.connect()
+            let channel = try await connection.openChannel()
+            try await channel.declareQueue("q")
+            let client = try await ScriptedClient.connect(broker.configuration)
+            try await client.login(broker.configuration)
+            client.stopReading()
+            try client.send(.basicConsume(.init(queue: "q", consumerTag: "c", noAck: true)))
+            let message = AMQPMessage(AMQPBody([UInt8](repeating: 1, count: 64 << 10)))
+            for _ in 0..<500 { try await channel.publish(message, to: .queue("q")) }
+            try await channel.enableConfirms()
+            try await channel.publishAndConfirm("last", to: .queue("q"))
+            #expect((await broker.depth(of: "q") ?? 0) > 100)
+            client.resumeReading()
+            _ = try await client.expect(Basic.ConsumeOk.self)
+            for _ in 0..<500 { #expect(try await client.delivery().event.body.count == 64 << 10) }
+            #expect(try await client.delivery().event.text == "last")
+            try await connection.close()
+        }
+    }
+
+    @Test("A silent client gets heartbeats and is dropped after two intervals")
+    func silence() async throws {
+        var options = InProcessBroker.Options()
+        options.heartbeat = 1
+        try await InProcessBroker.withBroker(options) { broker in
+            let client = try await ScriptedClient.connect(broker.configuration)
+            try await client.login(broker.configuration)
+            try client.send(.queueDeclare(.init(queue: "q", exclusive: true)))
+            try await client.expectEnd()
+            #expect(await broker.connections().isEmpty)
+            #expect(await broker.queue("q") == nil)
         }
     }
 
@@ -210,7 +269,7 @@ struct BrokerInputTests {
     func random() async throws {
         var generator = SystemRandomNumberGenerator()
         try await InProcessBroker.withBroker { broker in
-            for _ in 0..<200 {
+            for _ in 0..<50 {
                 let client = try await ScriptedClient.connect(broker.configuration)
                 try await client.login(broker.configuration)
                 for _ in 0..<20 {

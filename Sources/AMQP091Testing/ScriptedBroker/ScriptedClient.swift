@@ -127,6 +127,12 @@ package final class ScriptedClient {
         self.link.send([.octets(octets)], drained: false)
     }
 
+    /// Stops reading: what the broker writes piles up in its socket.
+    package func stopReading() { self.link.setPaused(true) }
+
+    /// Reads again.
+    package func resumeReading() { self.link.setPaused(false) }
+
     /// Drops the link.
     package func drop() { self.link.send([.close], drained: false) }
 

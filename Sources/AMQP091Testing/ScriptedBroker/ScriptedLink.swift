@@ -34,7 +34,7 @@ final class ScriptedLink: SocketHandler, LoopWork, @unchecked Sendable {
         var isScheduled = false
     }
 
-    private static let inboundBound = 64 << 20
+    private static let inboundBound = 2 << 20
 
     let loop: EventLoop
     private let socket: StreamSocket

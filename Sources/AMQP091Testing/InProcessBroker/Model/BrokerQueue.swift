@@ -3,6 +3,7 @@ import AMQP091Wire
 
 // BrokerQueue: messages waiting, messages held by consumers, and who gets the next one. No IO and no clock: the time is
 // asked of its services, which also run what a queue only decides: dead letters, timers, being served again.
+// Unsafe: the reference to the virtual host is not counted; hosts live as long as the broker, queues within them.
 
 /// What a queue needs from its broker.
 protocol QueueServices: AnyObject {
@@ -30,9 +31,9 @@ final class BrokerQueue {
     let isExclusive: Bool
     let arguments: FieldTable
     let options: QueueOptions
-    /// The connection that declared an exclusive queue.
-    private(set) weak var owner: AnyObject?
-    unowned let host: VirtualHost
+    /// The connection that declared an exclusive queue; the queue goes with it.
+    let owner: ObjectIdentifier?
+    unowned(unsafe) let host: VirtualHost
 
     private(set) var ready: ReadyEntries
     /// Messages that consumers hold.
@@ -46,7 +47,7 @@ final class BrokerQueue {
     private var canExpire = false
     private var lastUse: UInt64
 
-    init(_ declare: Queue.Declare, name: String, options: QueueOptions, owner: AnyObject?, host: VirtualHost) {
+    init(_ declare: Queue.Declare, name: String, options: QueueOptions, owner: ObjectIdentifier?, host: VirtualHost) {
         self.name = name
         self.isDurable = declare.durable
         self.isAutoDelete = declare.autoDelete

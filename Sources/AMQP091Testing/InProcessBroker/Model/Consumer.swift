@@ -2,6 +2,7 @@
 import AMQP091Wire
 
 // Consumer: one subscription to one queue, and where its deliveries go.
+// Unsafe: the reference to the sink is not counted; a channel takes its consumers back before it ends.
 
 /// Takes deliveries; a channel.
 protocol DeliverySink: AnyObject {
@@ -21,7 +22,7 @@ final class Consumer {
     /// Unacknowledged deliveries at most; 0 for no limit.
     let prefetch: Int
     let arguments: FieldTable
-    unowned let sink: any DeliverySink
+    unowned(unsafe) let sink: any DeliverySink
     var unacknowledged = 0
     /// The frame arguments that every delivery begins with: the tag as a short string.
     let tagOctets: [UInt8]

@@ -7,13 +7,13 @@ extension VirtualHost {
     // MARK: queues
 
     /// The queue, if there is one and `owner` may use it.
-    func queue(_ name: String, for owner: AnyObject?) throws(Refusal) -> BrokerQueue {
+    func queue(_ name: String, for owner: ObjectIdentifier?) throws(Refusal) -> BrokerQueue {
         guard let queue = self.queues[name] else { throw .noQueue(name, self.name) }
-        guard !queue.isExclusive || queue.owner === owner else { throw .locked(name, self.name) }
+        guard !queue.isExclusive || queue.owner == owner else { throw .locked(name, self.name) }
         return queue
     }
 
-    func declare(_ declare: Queue.Declare, for owner: AnyObject?) throws(Refusal) -> BrokerQueue {
+    func declare(_ declare: Queue.Declare, for owner: ObjectIdentifier?) throws(Refusal) -> BrokerQueue {
         if declare.passive {
             let queue = try self.queue(declare.queue, for: owner)
             queue.used()
@@ -35,9 +35,11 @@ extension VirtualHost {
         return queue
     }
 
-    private func requireSame(_ queue: BrokerQueue, _ declare: Queue.Declare, for owner: AnyObject?) throws(Refusal) {
+    private func requireSame(_ queue: BrokerQueue, _ declare: Queue.Declare, for owner: ObjectIdentifier?)
+        throws(Refusal)
+    {
         let name = queue.name
-        guard queue.isExclusive == declare.exclusive, !queue.isExclusive || queue.owner === owner else {
+        guard queue.isExclusive == declare.exclusive, !queue.isExclusive || queue.owner == owner else {
             throw .locked(name, self.name)
         }
         guard queue.isDurable == declare.durable else {
@@ -62,7 +64,7 @@ extension VirtualHost {
     }
 
     /// Deletes a queue and answers how many messages went with it.
-    func delete(_ delete: Queue.Delete, for owner: AnyObject?) throws(Refusal) -> Int {
+    func delete(_ delete: Queue.Delete, for owner: ObjectIdentifier?) throws(Refusal) -> Int {
         guard self.queues[delete.queue] != nil else { return 0 }
         let queue = try self.queue(delete.queue, for: owner)
         let title = "queue '\(queue.name)' in vhost '\(self.name)'"
@@ -164,7 +166,7 @@ extension VirtualHost {
 
     // MARK: bindings
 
-    func bind(_ bind: Queue.Bind, for owner: AnyObject?) throws(Refusal) {
+    func bind(_ bind: Queue.Bind, for owner: ObjectIdentifier?) throws(Refusal) {
         guard !bind.exchange.isEmpty else { throw .defaultExchange }
         let queue = try self.queue(bind.queue, for: owner)
         guard let exchange = self.exchanges[bind.exchange] else { throw .noExchange(bind.exchange, self.name) }
@@ -172,7 +174,7 @@ extension VirtualHost {
         self.version += 1
     }
 
-    func unbind(_ unbind: Queue.Unbind, for owner: AnyObject?) throws(Refusal) {
+    func unbind(_ unbind: Queue.Unbind, for owner: ObjectIdentifier?) throws(Refusal) {
         guard !unbind.exchange.isEmpty else { throw .defaultExchange }
         guard self.queues[unbind.queue] != nil else { return }
         let queue = try self.queue(unbind.queue, for: owner)

@@ -6,7 +6,8 @@ import AMQP091Wire
 
 final class VirtualHost {
     let name: String
-    unowned let services: any QueueServices
+    /// Not counted: the broker owns its virtual hosts.
+    unowned(unsafe) let services: any QueueServices
     var exchanges: [String: BrokerExchange] = [:]
     var queues: [String: BrokerQueue] = [:]
     /// Octets of all messages in the queues.

@@ -49,9 +49,9 @@ final class BrokerAcceptor: SocketHandler, @unchecked Sendable {
     private func retrySoon() {
         guard self.retry == nil else { return }
         self.retry = self.core.loop.schedule(
-            BrokerTimer { [weak self] in
-                self?.retry = nil
-                self?.accept()
+            BrokerTimer { [self] in
+                self.retry = nil
+                self.accept()
             },
             at: MonotonicTime.now + .milliseconds(100)
         )

@@ -83,21 +83,21 @@ extension BrokerChannel {
         case .queueDeclare(let declare): try self.received(declare)
         case .queueBind(var bind):
             bind.queue = try self.named(bind.queue)
-            try self.host.bind(bind, for: self.connection)
+            try self.host.bind(bind, for: ObjectIdentifier(self.connection))
             if !bind.noWait { self.send(.queueBindOk(.init())) }
         case .queueUnbind(var unbind):
             unbind.queue = try self.named(unbind.queue)
-            try self.host.unbind(unbind, for: self.connection)
+            try self.host.unbind(unbind, for: ObjectIdentifier(self.connection))
             self.send(.queueUnbindOk(.init()))
         case .queuePurge(let purge):
-            let queue = try self.host.queue(try self.named(purge.queue), for: self.connection)
+            let queue = try self.host.queue(try self.named(purge.queue), for: ObjectIdentifier(self.connection))
             queue.service()
             let count = queue.purge()
             if !purge.noWait { self.send(.queuePurgeOk(.init(messageCount: UInt32(clamping: count)))) }
         case .queueDelete(var delete):
             delete.queue = try self.named(delete.queue)
             self.host.queues[delete.queue]?.service()
-            let count = try self.host.delete(delete, for: self.connection)
+            let count = try self.host.delete(delete, for: ObjectIdentifier(self.connection))
             if !delete.noWait { self.send(.queueDeleteOk(.init(messageCount: UInt32(clamping: count)))) }
         default: break
         }
@@ -112,7 +112,7 @@ extension BrokerChannel {
             let ok = Queue.DeclareOk(queue: declare.queue, messageCount: 0, consumerCount: 1)
             return self.send(.queueDeclareOk(ok))
         }
-        let queue = try self.host.declare(declare, for: self.connection)
+        let queue = try self.host.declare(declare, for: ObjectIdentifier(self.connection))
         self.currentQueue = queue.name
         queue.service()
         guard !declare.noWait else { return }
@@ -153,7 +153,7 @@ extension BrokerChannel {
         // A client that answers our own cancel, though none is due.
         case .basicCancelOk: break
         case .basicGet(let get):
-            self.get(get, from: try self.host.queue(try self.named(get.queue), for: self.connection))
+            self.get(get, from: try self.host.queue(try self.named(get.queue), for: ObjectIdentifier(self.connection)))
         case .basicRecover(let recover):
             try self.recover(requeue: recover.requeue)
             self.send(.basicRecoverOk(.init()))
@@ -173,7 +173,7 @@ extension BrokerChannel {
         }
         let tag = consume.consumerTag.isEmpty ? VirtualHost.generated("amq.ctag-") : consume.consumerTag
         if consume.queue == VirtualHost.replyQueue { return try self.consumeReplies(consume, tag: tag) }
-        let queue = try self.host.queue(try self.named(consume.queue), for: self.connection)
+        let queue = try self.host.queue(try self.named(consume.queue), for: ObjectIdentifier(self.connection))
         let priority = consume.arguments["x-priority"]
         if let priority, priority.integerValue == nil {
             throw Refusal(

@@ -9,15 +9,18 @@ final class PublishRoute {
     let octets: [UInt8]
     let exchange: BrokerExchange
     let routingKey: String
+    /// The version of the virtual host the exchange was found in.
+    let foundAt: UInt64
     /// The queues found for `traits`, as long as `version` is the virtual host's.
     var queues: [BrokerQueue] = []
     var traits: MessageTraits?
     var version = UInt64.max
 
-    init(octets: [UInt8], exchange: BrokerExchange, routingKey: String) {
+    init(octets: [UInt8], exchange: BrokerExchange, routingKey: String, foundAt: UInt64) {
         self.octets = octets
         self.exchange = exchange
         self.routingKey = routingKey
+        self.foundAt = foundAt
     }
 }
 
@@ -129,7 +132,7 @@ extension BrokerChannel {
     private func publishRoute(_ octets: UnsafeRawBufferPointer) throws(Refusal) -> PublishRoute {
         if let last = self.lastRoute, last.octets.count == octets.count,
             last.octets.withUnsafeBytes({ $0.elementsEqual(octets) }),
-            self.host.exchanges[last.exchange.name] === last.exchange
+            last.foundAt == self.host.version
         {
             return last
         }
@@ -139,7 +142,8 @@ extension BrokerChannel {
         let route = PublishRoute(
             octets: Array(octets),
             exchange: try self.host.exchange(toPublish: name),
-            routingKey: key
+            routingKey: key,
+            foundAt: self.host.version
         )
         self.lastRoute = route
         return route

@@ -2,11 +2,12 @@
 import AMQP091Wire
 
 // BrokerChannel: one opening of one channel: its consumers, what it holds, its confirms or its transaction.
+// Unsafe: the reference to the connection is not counted; a channel is used by its connection only, and ends with it.
 // Here: deliveries, settling, the end. Methods: BrokerChannel+Methods. Publishing and contents: BrokerChannel+Publish.
 
 final class BrokerChannel: DeliverySink {
     let number: UInt16
-    unowned let connection: BrokerConnection
+    unowned(unsafe) let connection: BrokerConnection
     let host: VirtualHost
     var core: BrokerCore { self.connection.core }
 
@@ -111,6 +112,9 @@ final class BrokerChannel: DeliverySink {
     }
 
     func settle(_ tag: UInt64, multiple: Bool, _ settlement: Settlement) throws(Refusal) {
+        if settlement == .acknowledge, self.transaction == nil {
+            return try self.acknowledge(tag, multiple: multiple)
+        }
         var taken: [UnackedDelivery] = []
         if multiple, tag == 0 {
             self.unacknowledged.take(upTo: .max) { taken.append($0) }
@@ -126,6 +130,27 @@ final class BrokerChannel: DeliverySink {
         } else {
             self.settle(taken, settlement)
         }
+    }
+
+    /// The common case, without a list of what is settled.
+    private func acknowledge(_ tag: UInt64, multiple: Bool) throws(Refusal) {
+        if multiple, tag == 0 {
+            self.unacknowledged.take(upTo: .max) { self.acknowledged($0) }
+        } else {
+            guard let last = self.unacknowledged.take(tag) else {
+                throw Refusal(.preconditionFailed, "unknown delivery tag \(tag)")
+            }
+            if multiple { self.unacknowledged.take(upTo: tag) { self.acknowledged($0) } }
+            self.acknowledged(last)
+        }
+        if self.channelPrefetch > 0 { self.serveConsumers() }
+    }
+
+    private func acknowledged(_ delivery: UnackedDelivery) {
+        delivery.queue.acknowledged(delivery.entry)
+        guard let consumer = delivery.consumer else { return }
+        consumer.unacknowledged -= 1
+        if !consumer.queue.isServiceDue { self.core.serviceSoon(consumer.queue) }
     }
 
     func settle(_ deliveries: [UnackedDelivery], _ settlement: Settlement) {

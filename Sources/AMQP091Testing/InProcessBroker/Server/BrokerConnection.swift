@@ -5,6 +5,7 @@ import EpollNetworking
 
 // BrokerConnection: one client's link: octets in and out, with bounds on both sides, heartbeats, and the end.
 // What the octets mean: BrokerConnection+Frames and +Login, and BrokerChannel.
+// Timers keep the connection until they fire or `end` cancels them: a weak reference would make every other one slow.
 // Unsafe: `inbound` is one raw allocation of `capacity` octets; what was read lies in parsed..<filled, and a frame never
 // needs more than the capacity, because the negotiated frame size is at most half of it.
 
@@ -31,13 +32,18 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
     var isTouched = false
     /// A consumer was passed over because the buffer was full.
     var isStarved = false
+    /// Nothing was read because the client does not take its answers.
+    private var isHeldBack = false
     private var isHangingUp = false
 
     var phase = Phase.header
     var user = ""
     var clientProperties = FieldTable()
     var host: VirtualHost?
-    var channels: [UInt16: BrokerChannel] = [:]
+    var channels: [UInt16: BrokerChannel] = [:] {
+        didSet { self.lastChannel = nil }
+    }
+    private var lastChannel: BrokerChannel?
     var channelMaximum = 0
     var frameMaximum = Frame.rabbitMQMinimumSize
     var maximumPayload: Int { self.frameMaximum - Frame.overhead }
@@ -82,9 +88,9 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
         if let timer = self.phaseTimer.take() { self.core.loop.cancel(timer) }
         guard let timeout else { return }
         self.phaseTimer = self.core.loop.schedule(
-            BrokerTimer { [weak self] in
-                self?.phaseTimer = nil
-                self?.end()
+            BrokerTimer { [self] in
+                self.phaseTimer = nil
+                self.end()
             },
             at: MonotonicTime.now + timeout
         )
@@ -104,8 +110,14 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
         if !events.isDisjoint(with: [.readable, .hangup, .error]) { self.read() }
     }
 
+    /// Octets that wait for the socket.
+    private var backlog: Int { self.out.count + self.writing.count - self.written }
+
     private var mayRead: Bool {
-        self.phase != .ended && !self.isBlocked && !self.core.isFrozen && self.out.count < Self.replyBound
+        guard self.phase != .ended, !self.isBlocked, !self.core.isFrozen else { return false }
+        if self.backlog < Self.replyBound { return true }
+        self.isHeldBack = true
+        return false
     }
 
     private func read() {
@@ -124,7 +136,7 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
             }
         }
         // The budget is used up; with edges only, nobody else would say that there is more.
-        self.core.loop.enqueue(BrokerTimer { [weak self] in self?.goOn() })
+        self.core.loop.enqueue(BrokerTimer { [self] in self.goOn() })
     }
 
     /// Reads and parses what waited.
@@ -148,7 +160,7 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
         while self.mayRead {
             if self.phase == .running,
                 let found = PublishFinder.find(in: octets, from: self.parsed, maximumFrameSize: self.frameMaximum),
-                let channel = self.channels[found.channel], channel.takesPublish
+                let channel = self.channel(found.channel), channel.takesPublish
             {
                 self.parsed = found.end
                 channel.publish(
@@ -161,6 +173,13 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
             }
             guard self.parseOne(octets) else { return }
         }
+    }
+
+    /// The open channel of this number; publishes come in runs on one.
+    private func channel(_ number: UInt16) -> BrokerChannel? {
+        if let last = self.lastChannel, last.number == number { return last }
+        self.lastChannel = self.channels[number]
+        return self.lastChannel
     }
 
     /// Any other frame; false when it is incomplete.
@@ -196,7 +215,7 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
     }
 
     var hasRoom: Bool {
-        if self.out.count < Self.deliveryBound { return true }
+        if self.backlog < Self.deliveryBound { return true }
         self.isStarved = true
         return false
     }
@@ -206,17 +225,20 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
         self.isTouched = false
         guard self.phase != .ended, !self.core.isFrozen else { return }
         for channel in self.channels.values { channel.flushConfirms() }
-        let wasFull = self.out.count >= Self.replyBound
-        guard self.write() else { return }
+        self.write()
+        guard self.phase != .ended else { return }
+        if self.isHeldBack, self.backlog < Self.replyBound {
+            self.isHeldBack = false
+            self.core.loop.enqueue(BrokerTimer { [self] in self.goOn() })
+        }
         if self.isStarved, self.hasRoom {
             self.isStarved = false
             for channel in self.channels.values { channel.serveConsumers() }
         }
-        if wasFull { self.core.loop.enqueue(BrokerTimer { [weak self] in self?.goOn() }) }
     }
 
-    /// False when the socket takes no more, or the connection ended.
-    private func write() -> Bool {
+    /// Writes what there is, or until the socket takes no more.
+    private func write() {
         while true {
             while self.written < self.writing.count {
                 let result = self.writing.withUnsafeBytes {
@@ -224,19 +246,16 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
                 }
                 switch result {
                 case .count(let count): self.written += count
-                case .wouldBlock: return false
-                case .endOfStream, .failed:
-                    self.end()
-                    return false
+                case .wouldBlock: return
+                case .endOfStream, .failed: return self.end()
                 }
             }
             self.writing.removeAll(keepingCapacity: self.writing.capacity <= 2 << 20)
             self.written = 0
-            guard self.out.count > 0 else { break }
+            guard self.out.count > 0 else { return }
             self.heartbeat?.wrote(now: self.core.now)
             swap(&self.out, &self.writing)
         }
-        return true
     }
 
     // MARK: heartbeats, alarms, standing still
@@ -250,7 +269,7 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
     private func scheduleHeartbeat() {
         guard let deadline = self.heartbeat?.deadline else { return }
         self.heartbeatTimer = self.core.loop.schedule(
-            BrokerTimer { [weak self] in self?.heartbeatDue() },
+            BrokerTimer { [self] in self.heartbeatDue() },
             at: MonotonicTime(nanoseconds: deadline)
         )
     }
@@ -285,7 +304,7 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
         self.isBlocked = false
         self.heartbeat?.resumedReading(now: self.core.now)
         if self.hasCapability("connection.blocked") { self.send(.connectionUnblocked(.init())) }
-        self.core.loop.enqueue(BrokerTimer { [weak self] in self?.goOn() })
+        self.core.loop.enqueue(BrokerTimer { [self] in self.goOn() })
     }
 
     func thaw() {
@@ -320,7 +339,7 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
     func finish() {
         self.phase = .closing
         for channel in self.channels.values { channel.flushConfirms() }
-        _ = self.write()
+        self.write()
         guard self.phase != .ended else { return }
         self.socket.finishWriting()
         self.setPhaseTimer(.seconds(2))
@@ -331,7 +350,7 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
         for channel in self.channels.values { channel.end() }
         self.channels = [:]
         guard let host = self.host else { return }
-        for queue in Array(host.queues.values) where queue.isExclusive && queue.owner === self { host.delete(queue) }
+        for queue in Array(host.queues.values) where queue.owner == ObjectIdentifier(self) { host.delete(queue) }
     }
 
     /// Drops the link.

@@ -129,8 +129,8 @@ final class BrokerCore: LoopWork, QueueServices, @unchecked Sendable {
         let key = ObjectIdentifier(queue)
         if let timer = self.timers[key] { self.loop.cancel(timer) }
         self.timers[key] = self.loop.schedule(
-            BrokerTimer { [weak self, weak queue] in
-                guard let self, let queue else { return }
+            BrokerTimer { [self, weak queue] in
+                guard let queue else { return }
                 self.timers[key] = nil
                 self.beginTurn()
                 queue.timerFired()
@@ -172,7 +172,7 @@ final class BrokerCore: LoopWork, QueueServices, @unchecked Sendable {
             body(true)
             return token
         }
-        let timer = self.loop.schedule(BrokerTimer { [weak self] in self?.endWait(token, false) }, at: deadline)
+        let timer = self.loop.schedule(BrokerTimer { [self] in self.endWait(token, false) }, at: deadline)
         self.waits[token] = BrokerWait(condition: condition, body: body, timer: timer)
         return token
     }
