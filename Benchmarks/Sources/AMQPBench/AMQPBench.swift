@@ -4,8 +4,16 @@ import Foundation
 
 // AMQPBench: the commands of the tool and what they share: one run from the options to the exit code.
 
-/// The tool.
+/// Where the program begins.
 @main
+enum Main {
+    static func main() async {
+        let environment = ProcessInfo.processInfo.environment
+        await AMQPBench.main(EnvironmentOptions.merge(Array(CommandLine.arguments.dropFirst()), environment))
+    }
+}
+
+/// The tool.
 struct AMQPBench: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "amqp-bench",
@@ -16,10 +24,13 @@ struct AMQPBench: AsyncParsableCommand {
             amqp-bench publish --size 1k --json result.json  publish only, and keep the result
 
             Exit codes: 0 done, 1 the run failed, 3 a condition of --fail-if holds, 4 messages lost, doubled or out of order, 64 wrong usage,
-            69 no broker, 130 interrupted.
+            69 no broker, 130 interrupted. Every option also comes from the environment: AMQP_BENCH_SIZE=1k is --size 1k.
             """,
         version: BuildFacts.version,
-        subcommands: [Both.self, Publish.self, Consume.self, Latency.self, Compare.self, MakeReport.self],
+        subcommands: [
+            Both.self, Publish.self, Consume.self, Latency.self, Compare.self, MakeReport.self, KeepBroker.self,
+            Doctor.self,
+        ],
         defaultSubcommand: Both.self
     )
 }
@@ -158,6 +169,7 @@ struct Execution: Sendable {
         guard var report = Report.median(of: reports) else { return 0 }
         if reports.count > 1 { session.screen.show(text.spread(report)) }
         report.failures = common.failIf.compactMap { $0.violation(by: report) }
+        try Exports.write(report, common, on: session.screen)
         let place = try Session.save(try report.json(), to: common.json)
         session.screen.show(text.closing(report, savedTo: place))
         let statuses = reports.map { $0.status(signal: session.interruption.signal) }

@@ -14,6 +14,8 @@ struct BrokerUnderTest: Sendable {
     var startSeconds: Double?
     /// The session its processes run in, when it was started here.
     var usage: SessionUsage?
+    /// Tells a broker that was started here to `freeze` or `thaw`.
+    var control: (@Sendable (String) async throws -> Void)?
 
     /// Runs an operation with a broker.
     ///
@@ -38,9 +40,13 @@ struct BrokerUnderTest: Sendable {
             let started = ContinuousClock.now
             let uri = try await node.start()
             let startSeconds = (ContinuousClock.now - started) / .seconds(1)
-            result = .success(
-                try await body(BrokerUnderTest(uri: uri, startSeconds: startSeconds, usage: node.usage))
+            let broker = BrokerUnderTest(
+                uri: uri,
+                startSeconds: startSeconds,
+                usage: node.usage,
+                control: { try await node.control($0) }
             )
+            result = .success(try await body(broker))
         } catch {
             result = .failure(error)
         }
@@ -84,6 +90,12 @@ private struct PrivateNode: Sendable {
             )
         }
         return uri
+    }
+
+    func control(_ command: String) async throws {
+        guard try await self.run(command).isSuccess else {
+            throw BenchFailure(description: "scripts/broker \(command) failed", status: ExitStatus.failed)
+        }
     }
 
     func stop(atOnce: Bool) async {

@@ -120,7 +120,8 @@ struct HTMLReport: Sendable {
             unit: "messages per second",
             lines: lines,
             ticks: self.seconds,
-            shadedUntil: self.report.options.warmup
+            shadedUntil: self.report.options.warmup,
+            start: 0
         )
     }
 
@@ -135,7 +136,8 @@ struct HTMLReport: Sendable {
                 PlotLine(name: "max", color: "c3", points: self.series { $0.confirmMax.map { $0 / 1000 } }),
             ],
             ticks: self.seconds,
-            shadedUntil: self.report.options.warmup
+            shadedUntil: self.report.options.warmup,
+            start: 0
         )
     }
 
@@ -173,7 +175,8 @@ struct HTMLReport: Sendable {
             unit: "percent of one core",
             lines: lines,
             ticks: self.seconds,
-            shadedUntil: self.report.options.warmup
+            shadedUntil: self.report.options.warmup,
+            start: 0
         )
     }
 
@@ -244,7 +247,7 @@ struct HTMLReport: Sendable {
         * { box-sizing: border-box; }
         body { margin: 0 auto; max-width: 1080px; padding: 24px; color: var(--ink); background: var(--paper);
           font: 14px/1.45 system-ui, sans-serif; font-variant-numeric: tabular-nums; }
-        h1 { font-size: 22px; margin: 0 0 4px; } header p { margin: 2px 0; } .note { color: var(--soft); }
+        h1 { font-size: 22px; margin: 0 0 4px; } header p { margin: 2px 0; white-space: pre-wrap; } .note { color: var(--soft); }
         .tiles { display: flex; flex-wrap: wrap; gap: 10px; margin: 16px 0; }
         .tile { background: var(--card); border-radius: 8px; padding: 10px 16px; flex: 1 1 150px; }
         .tile span { display: block; color: var(--soft); } .tile strong { font-size: 18px; white-space: nowrap; }
@@ -257,7 +260,7 @@ struct HTMLReport: Sendable {
         .line.c1 { stroke: var(--c1); } .line.c2 { stroke: var(--c2); } .line.c3 { stroke: var(--c3); }
         .key::before { content: ""; display: inline-block; width: 14px; height: 3px; margin: 0 4px 4px 10px;
           background: var(--c1); } .key.c2::before { background: var(--c2); } .key.c3::before { background: var(--c3); }
-        .tables { display: flex; flex-wrap: wrap; gap: 24px; margin: 16px 0; }
+        .tables { display: flex; align-items: flex-start; flex-wrap: wrap; gap: 24px; margin: 16px 0; }
         table { border-collapse: collapse; } th, td { text-align: right; padding: 3px 10px; white-space: nowrap;
           border-bottom: 1px solid var(--line); } th:first-child, td:first-child { text-align: left; padding-left: 0; }
         th { color: var(--soft); font-weight: 500; } .notes { padding-left: 18px; }

@@ -87,6 +87,7 @@ struct LoadRun: Sendable {
         let properties = control.serverProperties
         return Report(
             id: self.id,
+            labels: self.options.labels,
             started: Date().formatted(.iso8601),
             tool: Report.Tool(commit: BuildFacts.commit),
             broker: Report.Broker(
@@ -131,6 +132,7 @@ struct LoadRun: Sendable {
         case consumer(Result<ConsumerFindings, any Error>)
         case pacer(Measurement)
         case drained
+        case fault((any Error)?)
     }
 
     /// How the tasks of a run ended.
@@ -206,6 +208,15 @@ struct LoadRun: Sendable {
                 group.addTask { .producer(await Self.outcome { try await producer.publish(from: begin.time) }.failure) }
             }
             group.addTask { .pacer(await pacer.measure(from: begin)) }
+            if let fault = self.options.fault, let control = self.broker.control {
+                group.addTask { [warmup = self.options.warmup] in
+                    .fault(
+                        await Self.outcome {
+                            try await fault.inject(after: warmup, until: load.stop, control: control)
+                        }.failure
+                    )
+                }
+            }
             if load.producers.isEmpty, isFilled {
                 group.addTask { [meters = load.meters, count = UInt64(self.options.count ?? 0)] in
                     await self.drain(count, meters: meters)
@@ -225,6 +236,8 @@ struct LoadRun: Sendable {
                             return .drained
                         }
                     }
+                case .fault(let error):
+                    outcome.failure = outcome.failure ?? error
                 case .drained:
                     finished.set()
                     load.cancelConsumers()

@@ -13,6 +13,18 @@ enum QueueType: String, ExpressibleByArgument, CaseIterable, Codable, Sendable {
     case classic, quorum, stream
 }
 
+/// Something to keep in a result.
+struct Label: ExpressibleByArgument, Hashable, Sendable {
+    var key: String
+    var value: String
+
+    init?(argument: String) {
+        guard let place = argument.firstIndex(of: "="), place > argument.startIndex else { return nil }
+        self.key = String(argument[..<place])
+        self.value = String(argument[argument.index(after: place)...])
+    }
+}
+
 /// When text is coloured.
 enum ColorChoice: String, ExpressibleByArgument, CaseIterable, Sendable {
     case auto, always, never
@@ -49,6 +61,24 @@ struct CommonOptions: ParsableArguments {
 
     @Option(help: "Write the result as JSON to this file; - is standard output, and the text goes to standard error.")
     var json: String?
+
+    @Option(help: "Write the intervals as CSV to this file.")
+    var csv: String?
+
+    @Option(help: "Write the report as HTML to this file.")
+    var html: String?
+
+    @Option(help: "Write the distribution of the latency to this file, as HdrHistogram's tools read it.")
+    var hgrm: String?
+
+    @Flag(help: "Show the result as a table in Markdown too.")
+    var markdown = false
+
+    @Option(name: .customLong("label"), help: "KEY=VALUE to keep in the result; repeatable.")
+    var labels: [Label] = []
+
+    @Option(help: "Freeze a broker that was started here, as pause:2s@5s: for 2 s, 5 s after the warm-up.")
+    var fault: Fault?
 
     @Flag(help: "No line per interval, only the summary.")
     var quiet = false
@@ -89,6 +119,9 @@ struct CommonOptions: ParsableArguments {
         if let count, count < 1 { throw ValidationError("--count takes at least 1 message.") }
         if self.count != nil, let warmup, warmup.seconds > 0 {
             throw ValidationError("--count and --warmup cannot go together: every message of a count is measured.")
+        }
+        guard self.fault == nil || self.uri == nil else {
+            throw ValidationError("--fault freezes only a broker that is started for the run, not that of --uri.")
         }
         guard self.time.seconds > 0 else { throw ValidationError("--time must be longer than nothing.") }
         guard 1...1000 ~= self.runs else { throw ValidationError("--runs takes 1 to 1000.") }
@@ -191,6 +224,8 @@ struct RunOptions: Codable, Hashable, Sendable {
     var autoAck = false
     /// Seconds a consumer works on each message.
     var consumerWork: Double?
+    var fault: Fault?
+    var labels: [String: String] = [:]
 }
 
 extension RunOptions {
@@ -204,6 +239,8 @@ extension RunOptions {
         self.queueType = common.queueType
         self.connections = common.connections
         self.channels = common.channels
+        self.fault = common.fault
+        self.labels = Dictionary(common.labels.map { ($0.key, $0.value) }) { $1 }
         self.count = common.count
         self.time = common.count == nil ? common.time.seconds : nil
         self.warmup = common.count == nil ? common.warmup?.seconds ?? 2 : 0

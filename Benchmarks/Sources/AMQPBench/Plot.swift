@@ -21,6 +21,8 @@ struct Plot: Sendable {
     var ticks: [(x: Double, text: String)]
     /// Where the measured part begins; what is before is shaded.
     var shadedUntil: Double?
+    /// Where the lower axis begins; at the first point otherwise.
+    var start: Double?
 
     private static let (width, height) = (720.0, 240.0)
     private static let (left, right, top, bottom) = (64.0, 16.0, 16.0, 32.0)
@@ -28,7 +30,8 @@ struct Plot: Sendable {
     /// The SVG element, or a sentence when there is nothing to draw.
     var svg: String {
         let points = self.lines.flatMap(\.points).filter { $0.x.isFinite && $0.y.isFinite }
-        guard let lowest = points.map(\.x).min(), let highest = points.map(\.x).max(), highest > lowest else {
+        guard let lowest = self.start ?? points.map(\.x).min(), let highest = points.map(\.x).max(), highest > lowest
+        else {
             return "<p class=\"empty\">Too few values for a plot.</p>"
         }
         let (step, top) = Self.scale(points.map(\.y).max() ?? 1)
@@ -68,7 +71,9 @@ struct Plot: Sendable {
 
     /// The plot with its title and what its lines are.
     var figure: String {
-        let keys = self.lines.map { "<span class=\"key \($0.color)\">\(HTML.escape($0.name))</span>" }
+        let keys = self.lines.filter { !$0.points.isEmpty }.map {
+            "<span class=\"key \($0.color)\">\(HTML.escape($0.name))</span>"
+        }
         return """
             <figure><figcaption><b>\(HTML.escape(self.title))</b> <i>\(HTML.escape(self.unit))</i>
             \(keys.joined(separator: " "))</figcaption>

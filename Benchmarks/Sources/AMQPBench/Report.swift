@@ -12,6 +12,8 @@ struct Report: Codable, Sendable {
 
     var schema = 1
     var id: String
+    /// What `--label` gave.
+    var labels: [String: String] = [:]
     /// When the run began, ISO 8601.
     var started: String
     var ended = Ending.completed

@@ -25,7 +25,9 @@ struct Session: Sendable {
                 "This is a debug build, whose numbers mean nothing. Start ./amqp-bench, or add --allow-debug."
             )
         }
-        if let file = common.json, file != "-" { try Self.checkWritable(file) }
+        for file in [common.json, common.csv, common.hgrm, common.html].compactMap({ $0 }) where file != "-" {
+            try Self.checkWritable(file)
+        }
         FileLimit.raise()
         let interruption = Interruption()
         interruption.install()
@@ -92,7 +94,7 @@ struct Session: Sendable {
         let url = URL(fileURLWithPath: file)
         let exists = access(file, F_OK) == 0
         guard access(exists ? file : url.deletingLastPathComponent().path, W_OK) == 0, !file.hasSuffix("/") else {
-            throw ValidationError("--json: \(file) cannot be written.")
+            throw ValidationError("\(file) cannot be written.")
         }
     }
 
@@ -105,6 +107,13 @@ struct Session: Sendable {
 
 /// The number of files this process may open.
 enum FileLimit {
+    /// How far it can be raised.
+    static var highest: UInt64 {
+        var limit = rlimit()
+        getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+        return UInt64(limit.rlim_max)
+    }
+
     /// Raises it as far as it goes: a thousand connections are more than the usual 1024 files.
     static func raise() {
         var limit = rlimit()
