@@ -16,7 +16,7 @@ extension ConnectionDriver {
         logger: Logger?
     ) async throws(AMQPError) -> ConnectionDriver {
         try configuration.validate()
-        let tls = try Self.prepareTLS(configuration.tls)
+        let tls: TLSPreparation? = try Self.prepareTLS(configuration.tls)
         let deadline = MonotonicTime.now.advanced(by: configuration.connectTimeout)
         let loop = EventLoopGroup.shared.next()
         var configuration = configuration

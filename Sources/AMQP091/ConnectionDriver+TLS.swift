@@ -48,7 +48,8 @@ extension ConnectionDriver {
             return .drained
         }
     #else
-        enum TLSPreparation {}
+        /// Never made: `prepareTLS` has refused before.
+        struct TLSPreparation {}
     #endif
 
     /// Why the link broke: TLS says more than the system's error.
