@@ -29,20 +29,6 @@ public struct AMQPServerAddress: Hashable, Sendable, CustomStringConvertible {
     }
 }
 
-/// How the client says who it is.
-public struct AMQPAuthentication: Hashable, Sendable, CustomStringConvertible {
-    let username: String
-    let password: String
-
-    /// User name and password, SASL PLAIN.
-    public static func plain(username: String, password: String) -> AMQPAuthentication {
-        AMQPAuthentication(username: username, password: password)
-    }
-
-    /// The mechanism and the user name, never the password.
-    public var description: String { "PLAIN, user \(self.username)" }
-}
-
 /// Every option of a connection.
 public struct AMQPClientConfiguration: Hashable, Sendable {
     /// The brokers to try, in order.
@@ -51,6 +37,10 @@ public struct AMQPClientConfiguration: Hashable, Sendable {
     public var virtualHost = "/"
     /// Who the client is; `guest` with password `guest` by default, which brokers accept from loopback only.
     public var authentication = AMQPAuthentication.plain(username: "guest", password: "guest")
+    /// How connections use TLS; nil, the default, sends everything in the clear.
+    ///
+    /// Needs the package's trait `TLS`. Brokers listen for it on another port, usually 5671.
+    public var tls: AMQPTLSConfiguration?
     /// The name the broker's management pages show, empty for none.
     public var connectionName = ""
     /// Time from the first octet of name resolution to `connection.open-ok`; 10 s by default.
@@ -91,14 +81,22 @@ public struct AMQPClientConfiguration: Hashable, Sendable {
     /// Options read from a URI.
     ///
     /// Understood behind the question mark: `heartbeat` (seconds), `connection_timeout` (milliseconds), `channel_max`,
-    /// `frame_max`, `connection_name`. Others are refused by name.
+    /// `frame_max`, `connection_name`, `auth_mechanism` (`plain`, `amqplain` or `external`; repeated, the preferred
+    /// first). With `amqps://` also `cacertfile`, `certfile`, `keyfile`, `password` (of the key), `verify`
+    /// (`verify_peer` or `verify_none`) and `server_name_indication`. Others are refused by name.
     ///
     /// - Throws: ``AMQPError`` with code `.invalidConfiguration` that names the wrong part.
     public init(uri: String) throws(AMQPError) {
         let parsed = try AMQPURI(uri)
         self.init(addresses: [parsed.unixPath.map { .unix(path: $0) } ?? .host(parsed.host, port: parsed.port)])
         self.virtualHost = parsed.virtualHost
-        self.authentication = .plain(username: parsed.username, password: parsed.password)
+        if parsed.usesTLS {
+            self.tls = .require()
+            guard Self.hasTLS else {
+                throw AMQPError(.invalidConfiguration, ConnectionDriver.noTLS, isSafeToRetry: true)
+            }
+        }
+        var mechanisms: [AMQPAuthentication.Mechanism] = []
         for parameter in parsed.parameters {
             switch parameter.name {
             case "heartbeat": self.heartbeat = .seconds(Int64(try Self.number(parameter, 0...65535)))
@@ -107,11 +105,55 @@ public struct AMQPClientConfiguration: Hashable, Sendable {
             case "channel_max": self.channelMax = UInt16(try Self.number(parameter, 1...65535))
             case "frame_max": self.frameMax = UInt32(try Self.number(parameter, 8192...0x7FFF_FFFF))
             case "connection_name": self.connectionName = parameter.value
+            case "auth_mechanism":
+                guard let mechanism = AMQPAuthentication.Mechanism(named: parameter.value) else {
+                    throw Self.invalid("auth_mechanism is not plain, amqplain or external")
+                }
+                mechanisms.append(mechanism)
+            case "cacertfile", "certfile", "keyfile", "password", "verify", "server_name_indication":
+                try self.readTLS(parameter)
             default:
-                throw AMQPError(.invalidConfiguration, "unknown URI parameter \(parameter.name)", isSafeToRetry: true)
+                throw Self.invalid("unknown URI parameter \(parameter.name)")
             }
         }
+        self.authentication = .plain(
+            username: parsed.username,
+            password: parsed.password,
+            mechanisms: mechanisms.isEmpty ? [.plain] : mechanisms
+        )
         try self.validate()
+    }
+
+    private static func invalid(_ text: String) -> AMQPError {
+        AMQPError(.invalidConfiguration, text, isSafeToRetry: true)
+    }
+
+    /// Whether this build can do TLS.
+    private static var hasTLS: Bool {
+        #if TLS
+            true
+        #else
+            false
+        #endif
+    }
+
+    private mutating func readTLS(_ parameter: AMQPURI.Parameter) throws(AMQPError) {
+        guard var tls = self.tls else { throw Self.invalid("\(parameter.name) needs amqps://") }
+        guard !parameter.value.isEmpty else { throw Self.invalid("\(parameter.name) is empty") }
+        switch parameter.name {
+        case "cacertfile": tls.roots = .file(path: parameter.value)
+        case "certfile": tls.certificateChain = parameter.value
+        case "keyfile": tls.privateKey = parameter.value
+        case "password": tls.privateKeyPassword = parameter.value
+        case "server_name_indication": tls.serverName = parameter.value
+        default:
+            switch parameter.value {
+            case "verify_peer": tls.verification = .full
+            case "verify_none": tls.verification = .insecureNothing
+            default: throw Self.invalid("verify is not verify_peer or verify_none")
+            }
+        }
+        self.tls = tls
     }
 
     private static func number(_ parameter: AMQPURI.Parameter, _ range: ClosedRange<Int>) throws(AMQPError) -> Int {
@@ -131,6 +173,7 @@ public struct AMQPClientConfiguration: Hashable, Sendable {
             guard holds else { throw AMQPError(.invalidConfiguration, sentence, isSafeToRetry: true) }
         }
         try require(!self.addresses.isEmpty, "no broker address is given")
+        try require(!self.authentication.mechanisms.isEmpty, "no mechanism to log in with is given")
         try require(self.addresses.allSatisfy { $0.port > 0 }, "a port is 0; ports are 1 to 65535")
         try require(
             self.addresses.allSatisfy { 1...107 ~= ($0.unixPath ?? "/").utf8.count },

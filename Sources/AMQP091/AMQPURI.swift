@@ -6,12 +6,14 @@
 // Not here: what the parts mean for a connection (AMQPClientConfiguration).
 // Error texts name the part that is wrong and never show the user name or the password.
 
-/// The parts of an `amqp://` or `amqp+unix://` URI, percent-decoded.
+/// The parts of an `amqp://`, `amqps://` or `amqp+unix://` URI, percent-decoded.
 public struct AMQPURI: Hashable, Sendable {
     /// The host name or address; IPv6 literals without their brackets.
     public var host = "localhost"
-    /// The port, 1...65535.
+    /// The port, 1...65535; 5672 unless named, with `amqps://` 5671.
     public var port: UInt16 = 5672
+    /// Whether it is `amqps://`.
+    public var usesTLS = false
     /// The absolute path of a Unix socket, from `amqp+unix://`; nil for a host and a port.
     public var unixPath: String?
     /// The user name.
@@ -40,10 +42,11 @@ public struct AMQPURI: Hashable, Sendable {
             throw Self.invalid("no scheme: it starts with amqp://")
         }
         let scheme = String(decoding: octets[..<schemeEnd], as: UTF8.self).lowercased()
-        guard scheme == "amqp" || scheme == "amqp+unix" else {
-            if scheme == "amqps" { throw Self.invalid("amqps:// needs TLS, which this build does not have") }
-            throw Self.invalid("the scheme is not amqp or amqp+unix")
+        guard ["amqp", "amqps", "amqp+unix"].contains(scheme) else {
+            throw Self.invalid("the scheme is not amqp, amqps or amqp+unix")
         }
+        self.usesTLS = scheme == "amqps"
+        if self.usesTLS { self.port = 5671 }
         var rest = octets[(schemeEnd + 3)...]
         if let fragment = rest.firstIndex(of: UInt8(ascii: "#")) {
             guard fragment == rest.endIndex else { throw Self.invalid("it has a fragment; write # as %23") }
@@ -70,7 +73,7 @@ public struct AMQPURI: Hashable, Sendable {
                 self.username = try Self.decode(userInfo, part: "user name")
             }
         }
-        if scheme == "amqp" { try self.readAuthority(rest) } else { try self.readPath(rest) }
+        if scheme == "amqp+unix" { try self.readPath(rest) } else { try self.readAuthority(rest) }
     }
 
     private mutating func readPath(_ authority: ArraySlice<UInt8>) throws(AMQPError) {
@@ -174,6 +177,6 @@ extension AMQPURI: CustomStringConvertible {
             return "amqp+unix://\(self.username):***@\(name)/\(virtualHost)"
         }
         let name = self.host.contains(":") ? "[\(self.host)]" : self.host
-        return "amqp://\(self.username):***@\(name):\(self.port)/\(virtualHost)"
+        return "\(self.usesTLS ? "amqps" : "amqp")://\(self.username):***@\(name):\(self.port)/\(virtualHost)"
     }
 }

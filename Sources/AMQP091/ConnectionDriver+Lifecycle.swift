@@ -16,8 +16,11 @@ extension ConnectionDriver {
         logger: Logger?
     ) async throws(AMQPError) -> ConnectionDriver {
         try configuration.validate()
+        let tls: TLSPreparation? = try Self.prepareTLS(configuration.tls)
         let deadline = MonotonicTime.now.advanced(by: configuration.connectTimeout)
         let loop = EventLoopGroup.shared.next()
+        var configuration = configuration
+        configuration.authentication = try await Self.authentication(configuration, until: deadline, on: loop)
         let logger = logger ?? Logger(label: "amqp091", factory: { _ in SwiftLogNoOpLogHandler() })
         var failure = AMQPError(.connectFailed, "no broker address is given", isSafeToRetry: true)
         for address in configuration.addresses {
@@ -25,6 +28,7 @@ extension ConnectionDriver {
                 return try await Self.connect(
                     to: address,
                     configuration,
+                    tls: tls,
                     loop: loop,
                     deadline: deadline,
                     logger: logger
@@ -44,6 +48,7 @@ extension ConnectionDriver {
     private static func connect(
         to address: AMQPServerAddress,
         _ configuration: AMQPClientConfiguration,
+        tls: TLSPreparation?,
         loop: EventLoop,
         deadline: MonotonicTime,
         logger: Logger
@@ -74,6 +79,7 @@ extension ConnectionDriver {
             over: socket,
             named: address.description,
             configuration,
+            tls: tls.map { ($0, address.host) },
             loop: loop,
             deadline: deadline,
             logger: logger
@@ -85,13 +91,20 @@ extension ConnectionDriver {
         over socket: StreamSocket,
         named address: String,
         _ configuration: AMQPClientConfiguration,
+        tls: (context: TLSPreparation, host: String)? = nil,
         loop: EventLoop,
         deadline: MonotonicTime,
         logger: Logger
     ) async throws(AMQPError) -> ConnectionDriver {
         let driver: ConnectionDriver
         do throws(AMQPError) {
-            driver = try ConnectionDriver(socket: socket, loop: loop, configuration: configuration, logger: logger)
+            driver = try ConnectionDriver(
+                socket: socket,
+                loop: loop,
+                configuration: configuration,
+                tls: tls,
+                logger: logger
+            )
         } catch {
             socket.close()
             throw error
@@ -113,6 +126,35 @@ extension ConnectionDriver {
         return driver
     }
 
+    /// Asks the provider of credentials, where there is one, as long as the connect may take.
+    private static func authentication(
+        _ configuration: AMQPClientConfiguration,
+        until deadline: MonotonicTime,
+        on loop: EventLoop
+    ) async throws(AMQPError) -> AMQPAuthentication {
+        let authentication = configuration.authentication
+        guard authentication.provider != nil else { return authentication }
+        let result = await withTaskGroup(of: Result<AMQPAuthentication, AMQPError>?.self) { group in
+            group.addTask {
+                do throws(AMQPError) { return .success(try await authentication.resolved()) } catch {
+                    return .failure(error)
+                }
+            }
+            group.addTask {
+                try? await loop.sleep(until: deadline)
+                return nil
+            }
+            defer { group.cancelAll() }
+            return await group.next() ?? nil
+        }
+        guard let result else {
+            throw Task.isCancelled
+                ? Self.cancelled(safe: true)
+                : AMQPError(.timedOut, "the credentials provider did not answer in time", isSafeToRetry: true)
+        }
+        return try result.get()
+    }
+
     private static let loopStopped = AMQPError(.connectFailed, "the event loop has been shut down", isSafeToRetry: true)
 
     /// Registers the socket and says hello.
@@ -125,7 +167,7 @@ extension ConnectionDriver {
         do throws(SystemError) {
             try self.registerSocket()
         } catch {
-            return self.terminate(Self.linkLost(error))
+            return self.terminate(self.linkLost(error))
         }
         self.state.withLock { state in
             for octet in Frame.protocolHeader { state.fill.append(octet) }

@@ -23,11 +23,15 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
     private let operationTimeout: UInt64
     let state: Locked<ConnectionState>
     private let socket: StreamSocket
+    #if TLS
+        /// Only the loop reads and writes through it.
+        let tls: TLSTransport?
+    #endif
 
     // MARK: the holder of the writer token
 
-    @exclusivity(unchecked) private var writing = WireBuffer(capacity: 16 << 10)
-    @exclusivity(unchecked) private var written = 0
+    @exclusivity(unchecked) var writing = WireBuffer(capacity: 16 << 10)
+    @exclusivity(unchecked) var written = 0
 
     // MARK: loop thread only
 
@@ -83,9 +87,19 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
         socket: StreamSocket,
         loop: EventLoop,
         configuration: AMQPClientConfiguration,
+        tls: (context: TLSPreparation, host: String)?,
         logger: Logger
     ) throws(AMQPError) {
         self.socket = socket
+        #if TLS
+            do throws(NetworkError) {
+                self.tls = try tls.map { (context, host) throws(NetworkError) in
+                    TLSTransport(socket, try TLSEngine(client: context, host: host))
+                }
+            } catch {
+                throw AMQPError(error)
+            }
+        #endif
         self.loop = loop
         self.configuration = configuration
         self.logger = logger
@@ -113,7 +127,11 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
         case .none: break
         case .wakeLoop:
             if self.loop.isInLoop { self.loop.atEndOfTick(self) } else { self.loop.enqueue(self) }
-        case .write, .writeAndBreathe: self.writeAsCaller()
+        case .write, .writeAndBreathe:
+            #if TLS
+                if self.tls != nil { return self.giveTokenToLoop() }
+            #endif
+            self.writeAsCaller()
         }
     }
 
@@ -126,12 +144,15 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
         if armed != self.timerDeadline || !ready { self.armDeadlineTimer() }
     }
 
-    private enum WriteEnd { case drained, wouldBlock, failed(SystemError) }
+    enum WriteEnd { case drained, wouldBlock, failed(SystemError) }
 
     /// Writes what was taken.
     ///
     /// The caller of this holds the writer token.
     private func writeTaken() -> WriteEnd {
+        #if TLS
+            if let tls = self.tls { return self.writeTaken(through: tls) }
+        #endif
         while self.written < self.writing.count {
             let result = self.writing.withUnsafeBytes { octets in
                 self.socket.write(UnsafeRawBufferPointer(rebasing: octets[self.written...]))
@@ -198,7 +219,7 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
             switch self.writeTaken() {
             case .wouldBlock: return
             case .failed(let error):
-                return self.terminate(Self.linkLost(error))
+                return self.terminate(self.linkLost(error))
             case .drained:
                 self.heartbeat?.wrote(now: self.loop.turnTime.nanoseconds)
                 var resumptions: [Resumption] = []
@@ -236,7 +257,7 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
                 start: self.chunk.base + self.filled,
                 count: self.chunk.capacity - self.filled
             )
-            switch self.socket.read(into: room) {
+            switch self.receive(into: room) {
             case .wouldBlock: return self.finishRead()
             case .endOfStream:
                 self.finishRead()
@@ -250,7 +271,7 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
                 )
             case .failed(let error):
                 self.finishRead()
-                return self.terminate(Self.linkLost(error))
+                return self.terminate(self.linkLost(error))
             case .count(let count):
                 self.filled += count
                 self.heartbeat?.read(now: self.loop.turnTime.nanoseconds)
@@ -262,6 +283,21 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
         self.finishRead()
         // The budget of this turn is used up; with edges only, nobody else would say that there is more.
         self.loop.enqueue(self.readAgain)
+    }
+
+    @inline(__always)
+    private func receive(into room: UnsafeMutableRawBufferPointer) -> IOResult {
+        #if TLS
+            if let tls = self.tls {
+                let wasEstablished = tls.isEstablished
+                let result = tls.read(into: room)
+                guard tls.hasOutput || !wasEstablished, tls.failure == nil else { return result }
+                // The handshake is done, or the peer is to be answered: what waits may go on.
+                self.flush()
+                return self.isTerminated ? .wouldBlock : result
+            }
+        #endif
+        return self.socket.read(into: room)
     }
 
     private lazy var readAgain = ReadAgain(driver: self)
@@ -427,6 +463,9 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
         let isFree = self.state.withLock { $0.writer != .caller }
         guard isFree else { return self.socket.shutdownBoth() }
         self.isSocketClosed = true
+        #if TLS
+            self.tls?.sayGoodbye()
+        #endif
         self.socket.close()
     }
 

@@ -28,8 +28,10 @@ extension AMQPError {
         let text =
             switch failure {
             case .version(let major, let minor): "the broker speaks AMQP \(major)-\(minor), not 0-9-1"
-            case .noCommonMechanism(let offered): "the broker does not offer PLAIN, only: \(offered)"
-            case .secureNotSupported: "the broker asked for a second step of authentication, which PLAIN has not"
+            case .noCommonMechanism(let offered):
+                "the broker offers none of the mechanisms to log in with, only: \(offered)"
+            case .secureNotSupported:
+                "the broker asked for a second step of authentication, which no mechanism of ours has"
             case .tuneRefused(let refusal): "the broker's limits cannot be used: \(refusal)"
             }
         self.init(.connectFailed, text, scope: .connection, origin: .broker)
@@ -107,8 +109,7 @@ extension ConnectionStateMachine {
         }
         self.init(
             Configuration(
-                user: configuration.authentication.username,
-                password: configuration.authentication.password,
+                mechanisms: configuration.authentication.sasl,
                 virtualHost: configuration.virtualHost,
                 clientProperties: properties,
                 tune: tune

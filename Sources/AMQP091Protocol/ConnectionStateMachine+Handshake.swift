@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 internal import AMQP091Wire
 
-// The login of ConnectionStateMachine: start, secure, tune and open-ok (§2.2.4), with SASL PLAIN (RFC 4616).
+// The login of ConnectionStateMachine: start, secure, tune and open-ok (§2.2.4), with SASL.
 // A second start, tune or open-ok is a violation, as is one out of order.
 
 extension ConnectionStateMachine {
@@ -27,16 +27,23 @@ extension ConnectionStateMachine {
             return self.fail(.version(major: start.versionMajor, minor: start.versionMinor))
         }
         let mechanisms = start.mechanisms.split(separator: UInt8(ascii: " "))
-        guard mechanisms.contains(where: { $0.elementsEqual("PLAIN".utf8) }) else {
+        let chosen = self.configuration.mechanisms.first { mechanism in
+            mechanisms.contains { $0.elementsEqual(mechanism.name.utf8) }
+        }
+        guard let chosen else {
             return self.fail(.noCommonMechanism(offered: String(decoding: start.mechanisms, as: UTF8.self)))
         }
         self.serverProperties = start.serverProperties
         self.state = .awaitingTune
         var properties = self.configuration.clientProperties
         if properties["capabilities"] == nil { properties["capabilities"] = .table(Self.capabilities) }
-        let response = [0] + Array(self.configuration.user.utf8) + [0] + Array(self.configuration.password.utf8)
         return .sendStartOk(
-            Connection.StartOk(clientProperties: properties, mechanism: "PLAIN", response: response, locale: "en_US")
+            Connection.StartOk(
+                clientProperties: properties,
+                mechanism: chosen.name,
+                response: chosen.response,
+                locale: "en_US"
+            )
         )
     }
 

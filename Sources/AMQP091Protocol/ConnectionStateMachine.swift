@@ -12,21 +12,19 @@ package import AMQP091Wire
 package struct ConnectionStateMachine: Sendable {
     /// Who we are, and what we wish for.
     package struct Configuration: Sendable {
-        package var user: String
-        package var password: String
+        /// The preferred first; the first that the peer offers is used.
+        package var mechanisms: [SASLMechanism]
         package var virtualHost: String
         package var clientProperties: FieldTable
         package var tune: TuneNegotiation
 
         package init(
-            user: String,
-            password: String,
+            mechanisms: [SASLMechanism],
             virtualHost: String,
             clientProperties: FieldTable,
             tune: TuneNegotiation
         ) {
-            self.user = user
-            self.password = password
+            self.mechanisms = mechanisms
             self.virtualHost = virtualHost
             self.clientProperties = clientProperties
             self.tune = tune
@@ -62,9 +60,9 @@ package struct ConnectionStateMachine: Sendable {
     package enum HandshakeFailure: Error, Hashable, Sendable {
         /// The peer speaks another version of the protocol.
         case version(major: UInt8, minor: UInt8)
-        /// The peer offers only these mechanisms, not PLAIN.
+        /// The peer offers only these mechanisms, none of ours.
         case noCommonMechanism(offered: String)
-        /// The peer asked a question (`connection.secure`), which PLAIN never needs.
+        /// The peer asked a question (`connection.secure`), which none of ours needs.
         case secureNotSupported
         /// The peer's frames would be too small.
         case tuneRefused(TuneNegotiation.Refusal)

@@ -29,12 +29,14 @@ struct ConnectionStateMachineTests {
     )
     static let negotiated = TuneNegotiation.Negotiated(channelMaximum: 2047, frameMaximum: 131_072, heartbeat: 10)
 
-    static func machine(after methods: [Method] = []) throws -> ConnectionStateMachine {
+    static func machine(
+        after methods: [Method] = [],
+        mechanisms: [SASLMechanism] = [.plain(user: "guest", password: "secret")]
+    ) throws -> ConnectionStateMachine {
         let tune = try TuneNegotiation(channelMaximum: 0, frameMaximum: 0, heartbeat: 10)
         var machine = ConnectionStateMachine(
             ConnectionStateMachine.Configuration(
-                user: "guest",
-                password: "secret",
+                mechanisms: mechanisms,
                 virtualHost: "/",
                 clientProperties: ["product": "test"],
                 tune: tune
@@ -124,6 +126,44 @@ struct ConnectionStateMachineTests {
         #expect(machine.received(row.method) == (row.method == Self.closeOk ? .closed : .ignore))
         if row.method != Self.closeOk { #expect(machine.received(Self.closeOk) == .closed) }
         #expect(machine.received(Self.closeOk) == .ignore)
+    }
+
+    static let mechanismRows: [([SASLMechanism], String, String)] = [
+        ([.external, .plain(user: "u", password: "p")], "PLAIN", "\0u\0p"),
+        (
+            [.amqplain(user: "u", password: "pw"), .plain(user: "u", password: "pw")], "AMQPLAIN",
+            // name, 'S', four octets of length, value
+            "\u{5}LOGINS\0\0\0\u{1}u\u{8}PASSWORDS\0\0\0\u{2}pw"
+        ),
+    ]
+
+    @Test("The first of our mechanisms that the peer offers is used", arguments: mechanismRows)
+    func mechanism(_ mechanisms: [SASLMechanism], name: String, response: String) throws {
+        var machine = try Self.machine(mechanisms: mechanisms)
+        guard case .sendStartOk(let startOk) = machine.received(Self.start) else {
+            Issue.record("no start-ok")
+            return
+        }
+        #expect(startOk.mechanism == name)
+        #expect(startOk.response == Array(response.utf8))
+    }
+
+    @Test("EXTERNAL sends an empty response")
+    func external() throws {
+        var machine = try Self.machine(mechanisms: [.external])
+        let start = Connection.Start(
+            versionMajor: 0,
+            versionMinor: 9,
+            serverProperties: [:],
+            mechanisms: Array("PLAIN EXTERNAL".utf8),
+            locales: []
+        )
+        guard case .sendStartOk(let startOk) = machine.received(.connectionStart(start)) else {
+            Issue.record("no start-ok")
+            return
+        }
+        #expect(startOk.mechanism == "EXTERNAL")
+        #expect(startOk.response.isEmpty)
     }
 
     @Test("A peer without PLAIN, of another version, or with a question is left", arguments: [false, true])

@@ -72,12 +72,56 @@ struct AMQPURITests {
     }
 
     static let refused = [
-        "host", "http://host", "amqps://host", "amqp://host:0", "amqp://host:70000", "amqp://host:abc", "amqp://h/%xy",
+        "host", "http://host", "amqps://host:0", "amqp://host:0", "amqp://host:70000", "amqp://host:abc",
+        "amqp://h/%xy",
         "amqp://h/%2", "amqp://::1", "amqp://[::1", "amqp://[::1]x", "amqp://h/a/b", "amqp://h#f", "amqp://h/%ff",
         "amqp+unix://", "amqp+unix://run", "amqp+unix:///vhost", "amqp+unix://%00/",
         "amqp+unix://%2f\(String(repeating: "p", count: 107))",
-        "amqp://h?heartbeat=-1", "amqp://h?heartbeat=70000", "amqp://h?colour=red", "amqp://h?frame_max=4096",
+        "amqp://h?heartbeat=-1", "amqp://h?heartbeat=70000", "amqp://h?colour=red", "amqp://h?auth_mechanism=cram",
+        "amqp://h?cacertfile=/ca.pem", "amqp://h?verify=verify_none", "amqps://h?verify=no", "amqps://h?certfile=",
+        "amqp://h?frame_max=4096",
     ]
+
+    @Test("auth_mechanism may be repeated, the preferred first")
+    func mechanisms() throws {
+        let uri = "amqp://me:p@h?auth_mechanism=external&auth_mechanism=AMQPLAIN"
+        let authentication = try AMQPClientConfiguration(uri: uri).authentication
+        #expect(authentication == .plain(username: "me", password: "p", mechanisms: [.external, .amqplain]))
+        #expect("\(authentication)" == "EXTERNAL AMQPLAIN, user me")
+        #expect("\(AMQPAuthentication.external)" == "EXTERNAL")
+    }
+
+    #if TLS
+        @Test("The parameters of amqps:// set up TLS")
+        func tls() throws {
+            let plain = try AMQPClientConfiguration(uri: "amqps://h")
+            #expect(plain.tls == .require())
+            #expect(plain.addresses == [.host("h", port: 5671)])
+            #expect(plain.tls?.verification == .full)
+            let uri = """
+                amqps://h:1?cacertfile=/ca.pem&certfile=/c.pem&keyfile=/k.pem&password=p%26w\
+                &verify=verify_none&server_name_indication=other
+                """
+            let tls = try #require(try AMQPClientConfiguration(uri: uri).tls)
+            #expect(tls.roots == .file(path: "/ca.pem"))
+            #expect(tls.certificateChain == "/c.pem")
+            #expect(tls.privateKey == "/k.pem")
+            #expect(tls.privateKeyPassword == "p&w")
+            #expect(tls.verification == .insecureNothing)
+            #expect(tls.serverName == "other")
+            #expect(!"\(tls)".contains("p&w"))
+        }
+    #else
+        @Test("Without the trait, TLS is refused with a sentence that says so")
+        func noTLS() async throws {
+            let byURI = #expect(throws: AMQPError.self) { try AMQPClientConfiguration(uri: "amqps://h") }
+            #expect(byURI?.description.contains("enable the trait TLS") == true)
+            var configuration = AMQPClientConfiguration()
+            configuration.tls = .require()
+            let byOption = await #expect(throws: AMQPError.self) { try await AMQPConnection.connect(configuration) }
+            #expect(byOption?.description.contains("enable the trait TLS") == true)
+        }
+    #endif
 
     @Test("What cannot be used is refused before anything is connected", arguments: refused)
     func refuses(_ text: String) {

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+// An echo server on port 7777 of this host: every connection gets back what it sends.
+
+import EpollNetworking
+
+try await TCPListener.withListener(on: .host("127.0.0.1", port: 7777)) { listener in
+    print("listening on \(listener.localAddress)")
+    try await listener.serve { connection in
+        for try await chunk in connection.inbound {  // no read until asked
+            try await connection.write(chunk)  // suspends while the peer does not read
+        }
+        try await connection.finish()  // the client reads the end of the stream
+    }
+}
