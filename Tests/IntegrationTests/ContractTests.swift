@@ -175,10 +175,15 @@ struct ContractTests {
         let count = Self.slowMessages
         try await TestBroker.withConnection { connection in
             let channel = try await connection.openChannel()
-            let queue = try await channel.declareQueue(TopologyTests.unique("slow"), autoDelete: true).name
+            // On disk, as far as the broker still knows the mode: millions must not fill its memory.
+            let queue = try await channel.declareQueue(
+                TopologyTests.unique("slow"),
+                autoDelete: true,
+                arguments: ["x-queue-mode": "lazy"]
+            ).name
             try await connection.withPublisher(maxInFlight: 4096) { publisher in
                 let body = AMQPMessage(AMQPBody([UInt8](repeating: 7, count: 64)))
-                for _ in 0..<count { try await publisher.send(body, to: .queue(queue)) }
+                for _ in 0..<count { try await publisher.send(body, to: .queue(queue), timeout: .seconds(120)) }
             }
             try await TestBroker.withConnection { consuming in
                 let reader = try await consuming.openChannel()
