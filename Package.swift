@@ -63,6 +63,13 @@ let package = Package(
             swiftSettings: settings
         ),
         .executableTarget(name: "AMQP091Codegen", dependencies: [], swiftSettings: settings),
+        // Here and not in the package Benchmarks: it reaches for parts that only this package may.
+        .executableTarget(
+            name: "LayerBenchmarks",
+            dependencies: ["AMQP091Protocol", "AMQP091Wire", "EpollNetworking"],
+            path: "Benchmarks/Layers",
+            swiftSettings: settings
+        ),
 
         .testTarget(name: "EpollNetworkingTests", dependencies: ["EpollNetworking", system], swiftSettings: settings),
         .testTarget(

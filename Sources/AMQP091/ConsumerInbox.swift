@@ -43,7 +43,7 @@ final class ConsumerInbox: @unchecked Sendable {
     private var filling: DeliveryBatch?
 
     /// Batches that wait to be filled again, at most.
-    private static let spareLimit = 4
+    private static let spareLimit = 8
 
     init(consumerTag: String, isAutomatic: Bool, channel: ChannelCore, bound: Int) {
         self.consumerTag = consumerTag

@@ -24,7 +24,7 @@ final class DeliveryBatch: @unchecked Sendable {
     /// Stands for no chunk in a batch that waits to be filled again.
     private static let noChunk = InboundChunk(capacity: 1)
 
-    init(channel: ChannelCore, isAutomatic: Bool, chunk: InboundChunk, capacity: Int = 64) {
+    init(channel: ChannelCore, isAutomatic: Bool, chunk: InboundChunk, capacity: Int = 32) {
         self.channel = channel
         self.isAutomatic = isAutomatic
         self.chunk = chunk
@@ -55,11 +55,11 @@ final class DeliveryBatch: @unchecked Sendable {
 
     @inline(never)
     private func grow() {
-        let larger = UnsafeMutablePointer<DeliveryRecord>.allocate(capacity: self.capacity * 4)
+        let larger = UnsafeMutablePointer<DeliveryRecord>.allocate(capacity: self.capacity * 16)
         larger.moveInitialize(from: self.records, count: self.count)
         self.records.deallocate()
         self.records = larger
-        self.capacity *= 4
+        self.capacity *= 16
     }
 
     /// The tag of the last delivery; 0 when there is none.
