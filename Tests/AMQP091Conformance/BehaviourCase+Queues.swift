@@ -210,6 +210,27 @@ extension BehaviourCase {
             _ = try await stage.client.confirms(upTo: 1)
             try await stage.client.waitFor(n, messages: 0)
         },
+        BehaviourCase("a quorum queue counts returns, and gives a message up at its limit") { stage in
+            let n = stage.name
+            try await stage.client.declare("\(n).2")
+            try await stage.client.declare(
+                n,
+                durable: true,
+                [
+                    "x-queue-type": "quorum", "x-delivery-limit": 2, "x-dead-letter-exchange": "",
+                    "x-dead-letter-routing-key": .string("\(n).2"),
+                ]
+            )
+            try stage.client.publish("m", key: n)
+            try await stage.client.consume(n)
+            for count: Int64 in 0...2 {
+                let (deliver, event) = try await stage.client.delivery()
+                let counted = event.properties.headers?["x-delivery-count"]?.integerValue
+                try expect(counted ?? 0, count, "x-delivery-count")
+                try stage.client.nack(deliver.deliveryTag.rawValue, requeue: true)
+            }
+            try Self.expectDeath(try await stage.client.getSoon("\(n).2"), stage, "delivery_limit")
+        },
         BehaviourCase("priorities come first, and are capped") { stage in
             let n = stage.name
             try await stage.client.declare(n, ["x-max-priority": 5])

@@ -3,8 +3,8 @@ package import AMQP091
 import AMQP091Testing
 import AMQP091Wire
 
-// BehaviourCase: something a broker does, in RabbitMQ's way. The rows are in BehaviourCase+Routing, +Queues, +Consuming
-// and +Publishing. They run against the in-process broker and against RabbitMQ.
+// BehaviourCase: something a broker does, in RabbitMQ's way. The rows are in BehaviourCase+Login, +Routing, +Queues,
+// +Consuming and +Publishing. They run against the in-process broker and against RabbitMQ.
 
 /// One dialogue with a broker.
 package struct BehaviourCase: Sendable, CustomStringConvertible {
@@ -69,7 +69,7 @@ package struct BehaviourCase: Sendable, CustomStringConvertible {
     }
 
     /// Every case.
-    package static let all = routing + queues + consuming + publishing
+    package static let all = login + routing + queues + consuming + publishing
 }
 
 func expect<Value: Equatable>(_ found: Value, _ expected: Value, _ what: String) throws {

@@ -9,6 +9,19 @@ import Testing
 
 @Suite("In-process broker", .timeLimit(.minutes(1)))
 struct InProcessBrokerTests {
+    @Test("The example of the README works")
+    func ordersAreKept() async throws {
+        try await InProcessBroker.withBroker { broker in
+            try await AMQPConnection.withConnection(broker.configuration) { connection in
+                try await connection.withChannel { channel in
+                    try await channel.declareQueue("orders")
+                    try await channel.publish("42", to: .queue("orders"))
+                    try await broker.waitUntil(depthOf: "orders", is: 1)
+                }
+            }
+        }
+    }
+
     @Test("A client publishes, the depth is seen, and a dropped link brings the message back redelivered")
     func redelivered() async throws {
         try await InProcessBroker.withBroker { broker in

@@ -11,8 +11,17 @@ import SystemPackage
 /// An AMQP 0-9-1 broker inside this process.
 ///
 /// It behaves as RabbitMQ does in what a client can observe, down to reply codes and texts, and is held to it by a suite
-/// that runs against both. It is not RabbitMQ: it keeps nothing on disk, has no cluster, no streams, no plugins, no
-/// permissions per resource, no consumer time-out, and treats a quorum queue as a classic one with a delivery limit.
+/// that runs against both. It is not RabbitMQ. What it does not do:
+///
+/// - keep anything on disk: durable and persistent are accepted and mean nothing after the end of the process;
+/// - clusters, streams (`x-queue-type: stream` is refused), plugins, management, policies;
+/// - permissions: who logs in may do everything in every virtual host;
+/// - quorum queues as such: one is a classic queue that has to be durable and can have an `x-delivery-limit`;
+/// - time-outs of acknowledgements, TLS, mechanisms other than PLAIN and AMQPLAIN;
+/// - delay: counts are exact and confirms follow at once, where RabbitMQ's may lag a moment behind.
+///
+/// Limits a client may not choose in `tune-ok`, and methods nobody defined, are answered with a close and its reason;
+/// RabbitMQ drops the link without a word.
 ///
 /// ```swift
 /// try await InProcessBroker.withBroker { broker in

@@ -186,12 +186,33 @@ final class BrokerQueue {
             if let limit = self.options.deliveryLimit, entry.returns > limit {
                 self.bury(entry, .deliveryLimit)
             } else {
+                if self.options.isQuorum { self.count(&entry) }
                 kept.append(entry)
             }
         }
         self.ready.restore(kept)
         self.dropOverflow()
         if !self.isServiceDue { self.host.services.serviceSoon(self) }
+    }
+
+    /// A quorum queue tells how often a message came back.
+    private func count(_ entry: inout QueueEntry) {
+        var properties = entry.message.properties
+        var headers = properties.headers ?? FieldTable()
+        headers["x-delivery-count"] = .int64(Int64(entry.returns))
+        properties.headers = headers
+        let (exchange, routingKey) = entry.message.route
+        let timeToLive = entry.message.header.timeToLive
+        guard
+            let counted = entry.message.with(
+                exchange: exchange,
+                routingKey: routingKey,
+                properties: properties,
+                timeToLive: timeToLive
+            )
+        else { return }
+        self.host.usedOctets += counted.size - entry.message.size
+        entry.message = counted
     }
 
     func purge() -> Int {

@@ -6,7 +6,7 @@ import DequeModule
 
 /// One message in one queue.
 struct QueueEntry {
-    let message: Message
+    var message: Message
     /// Its place in the queue.
     let sequence: UInt64
     /// The moment it expires, monotonic nanoseconds; .max for never.
