@@ -29,6 +29,7 @@ let package = Package(
             name: "AMQPBench",
             dependencies: [
                 .product(name: "AMQP091", package: "swift-amqp091"),
+                .product(name: "AMQP091Testing", package: "swift-amqp091"),
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Histogram", package: "hdrhistogram-swift"),
                 .product(name: "Subprocess", package: "swift-subprocess"),
@@ -41,6 +42,7 @@ let package = Package(
             name: "AMQPDriver",
             dependencies: [
                 .product(name: "AMQP091", package: "swift-amqp091"),
+                .product(name: "AMQP091Testing", package: "swift-amqp091"),
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: settings

@@ -19,6 +19,7 @@ struct AMQPBench: AsyncParsableCommand {
         commandName: "amqp-bench",
         abstract: "Measures an AMQP 0-9-1 broker and this client.",
         discussion: """
+            amqp-bench                                       publish and consume, with the embedded broker
             amqp-bench --broker rabbitmq                     publish and consume, RabbitMQ started for the run
             amqp-bench --uri amqp://user:secret@host/vhost   a broker that runs already
             amqp-bench publish --size 1k --json result.json  publish only, and keep the result
@@ -29,7 +30,7 @@ struct AMQPBench: AsyncParsableCommand {
         version: BuildFacts.version,
         subcommands: [
             Both.self, Publish.self, Consume.self, Latency.self, Compare.self, MakeReport.self, KeepBroker.self,
-            Doctor.self,
+            Doctor.self, EmbeddedBrokerProcess.self,
         ],
         defaultSubcommand: Both.self
     )

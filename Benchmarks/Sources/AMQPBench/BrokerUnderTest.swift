@@ -20,19 +20,22 @@ struct BrokerUnderTest: Sendable {
     /// Runs an operation with a broker.
     ///
     /// - Parameters:
-    ///   - uri: A broker that runs; nil to start a private one.
+    ///   - uri: A broker that runs; nil to start one.
+    ///   - kind: Which to start.
     ///   - interruption: Tells whether the private one must go at once.
     ///   - say: Told what is going on before something slow begins.
     ///   - body: The operation.
     /// - Returns: What the operation returns.
     /// - Throws: ``BenchFailure``, or what the operation throws.
-    static func with<Result>(
+    static func with<Result: Sendable>(
         uri: String?,
+        kind: BrokerKind,
         interruption: Interruption,
         say: (String) -> Void,
         _ body: (BrokerUnderTest) async throws -> Result
     ) async throws -> Result {
         if let uri { return try await body(BrokerUnderTest(uri: uri)) }
+        if kind == .embedded { return try await EmbeddedBroker.with(body) }
         let node = try PrivateNode()
         let result: Swift.Result<Result, any Error>
         do {

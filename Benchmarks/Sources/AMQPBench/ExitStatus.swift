@@ -32,7 +32,7 @@ extension BenchFailure {
         switch error.code {
         case .connectFailed:
             text +=
-                "\nIs it running? To measure a RabbitMQ that is started for the run, give --broker rabbitmq and no --uri."
+                "\nIs it running? Leave --uri out to have a broker started: the embedded one, or RabbitMQ with --broker rabbitmq."
         case .authenticationFailed:
             text += "\nGive user and password in the URI: amqp://user:password@host."
             if address.contains("guest") || !Self.isLoopback(address) {

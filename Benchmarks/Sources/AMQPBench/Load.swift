@@ -80,14 +80,12 @@ struct Load: Sendable {
             consumed: Counter(),
             redelivered: Counter(),
             foreign: Counter(),
-            latency: LatencyMeter(),
-            sentLatency: LatencyMeter()
+            latency: Self.share(of: &self.meters.endToEndLatency, number: self.consumers.count),
+            sentLatency: Self.share(of: &self.meters.sentLatency, number: self.consumers.count)
         )
         self.meters.consumed.append(consumer.consumed)
         self.meters.redelivered.append(consumer.redelivered)
         self.meters.foreign.append(consumer.foreign)
-        self.meters.endToEndLatency.append(consumer.latency)
-        self.meters.sentLatency.append(consumer.sentLatency)
         self.consumers.append((consumer, deliveries))
     }
 
@@ -109,11 +107,17 @@ struct Load: Sendable {
             stop: self.stop,
             published: (0..<Producer.streams).map { _ in Counter() },
             latency: self.meters.confirmLatency,
-            lag: LatencyMeter()
+            lag: Self.share(of: &self.meters.lag, number: number)
         )
         self.meters.published += producer.published
-        self.meters.lag.append(producer.lag)
         self.producers.append(producer)
+    }
+
+    /// One of a few meters: a histogram is too large for each of a thousand tasks to have its own.
+    private static func share(of meters: inout [LatencyMeter], number: Int) -> LatencyMeter {
+        let index = number % 4
+        while meters.count <= index { meters.append(LatencyMeter()) }
+        return meters[index]
     }
 
     /// Asks the broker to send no more; the consumers end behind what it has sent.

@@ -85,10 +85,10 @@ struct RunMeters: Sendable {
     var foreign: [Counter] = []
     /// From the call of a publish to the broker's confirm.
     let confirmLatency = LatencyMeter()
-    /// From when a message was due to its arrival at a consumer; by consumer.
+    /// From when a message was due to its arrival at a consumer; shared by consumers.
     var endToEndLatency: [LatencyMeter] = []
-    /// From the call of a publish to the arrival at a consumer, where a schedule makes that another time; by consumer.
+    /// From the call of a publish to the arrival at a consumer, where a schedule makes that another time; shared likewise.
     var sentLatency: [LatencyMeter] = []
-    /// How late publishes of a schedule were called; by publisher.
+    /// How late publishes of a schedule were called; shared by publishers.
     var lag: [LatencyMeter] = []
 }

@@ -5,6 +5,9 @@ import ArgumentParser
 
 /// Which broker is started when no URI is given.
 enum BrokerKind: String, ExpressibleByArgument, CaseIterable, Codable, Sendable {
+    /// The in-process broker of the tests, in a process of its own.
+    case embedded
+    /// A private RabbitMQ node.
     case rabbitmq
 }
 
@@ -32,8 +35,8 @@ enum ColorChoice: String, ExpressibleByArgument, CaseIterable, Sendable {
 
 /// What the runs of all commands share.
 struct CommonOptions: ParsableArguments {
-    @Option(help: "Start this broker for the run and stop it afterwards: rabbitmq.")
-    var broker = BrokerKind.rabbitmq
+    @Option(help: "Start this broker for the run and stop it afterwards: embedded, which is there, or rabbitmq.")
+    var broker = BrokerKind.embedded
 
     @Option(
         name: [.customShort("H"), .long],

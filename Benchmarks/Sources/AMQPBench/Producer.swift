@@ -174,7 +174,7 @@ struct Producer: Sendable {
 
     /// Sleeps in pieces, so that a run with a slow schedule can be ended.
     private static func sleep(until end: ContinuousClock.Instant, unless stop: StopFlag) async throws {
-        let piece = Duration.milliseconds(200)
+        let piece = Duration.seconds(1)
         while !stop.isSet {
             let now = ContinuousClock.now
             guard end > now else { return }

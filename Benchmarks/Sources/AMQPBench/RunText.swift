@@ -185,7 +185,9 @@ struct RunText: Sendable {
             lines.append(self.style.dim(text))
         }
         if !isPaced {
-            let next = "amqp-bench latency\(report.broker.startedHere ? " --broker rabbitmq" : " --uri …")"
+            let isRabbitMQ = report.broker.product == "RabbitMQ"
+            let broker = report.broker.startedHere ? (isRabbitMQ ? " --broker rabbitmq" : "") : " --uri …"
+            let next = "amqp-bench latency\(broker)"
             lines.append(
                 self.style.dim("  These are queue lengths, not service times. For latency:  \(next)")
             )

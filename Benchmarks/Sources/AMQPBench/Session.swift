@@ -36,6 +36,7 @@ struct Session: Sendable {
             status = try await interruption.cancellable {
                 try await BrokerUnderTest.with(
                     uri: common.uri,
+                    kind: common.broker,
                     interruption: interruption,
                     say: { Screen.write(Data(($0 + "\n").utf8), to: STDERR_FILENO) },
                     { broker in

@@ -8,16 +8,20 @@ import Foundation
 struct KeepBroker: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "broker",
-        abstract: "Start a private RabbitMQ, print its URI, and stop it on Ctrl-C."
+        abstract: "Start a broker, print its URI, and stop it on Ctrl-C."
     )
+
+    @Option(help: "Which broker: embedded or rabbitmq.")
+    var broker = BrokerKind.embedded
 
     func run() async throws {
         let interruption = Interruption()
         interruption.install()
         do {
-            try await interruption.cancellable {
+            try await interruption.cancellable { [kind = self.broker] in
                 try await BrokerUnderTest.with(
                     uri: nil,
+                    kind: kind,
                     interruption: interruption,
                     say: { Screen.write(Data(($0 + "\n").utf8), to: STDERR_FILENO) },
                     { broker in
