@@ -187,6 +187,32 @@ struct TrapTests {
         }
     }
 
+    @Test("What a scope has not read of one read goes back when it is left, and what it has read stays its own")
+    func unreadInBatch() async throws {
+        try await ScriptedBroker.withChannel { broker, _, channel in
+            let scope = Task {
+                try await channel.consume("q") { deliveries in
+                    var iterator = deliveries.makeAsyncIterator()
+                    _ = try await iterator.next(isolation: nil)
+                    return try await iterator.next(isolation: nil)
+                }
+            }
+            let consume = try await broker.expect(Basic.Consume.self, on: 1)
+            try broker.coalescing {
+                try broker.send(.basicConsumeOk(.init(consumerTag: consume.consumerTag)), on: 1)
+                for tag in UInt64(1)...4 { try broker.deliver("x", tag: tag, consumer: consume.consumerTag) }
+            }
+            try await broker.expect(Basic.Cancel.self, on: 1)
+            try broker.send(.basicCancelOk(.init(consumerTag: consume.consumerTag)), on: 1)
+            var returned: [UInt64] = []
+            for _ in 0..<2 { returned.append(try await broker.expect(Basic.Nack.self, on: 1).deliveryTag.rawValue) }
+            #expect(returned == [3, 4])
+            let held = try #require(try await scope.value)
+            try held.ack()
+            #expect(try await broker.expect(Basic.Ack.self, on: 1).deliveryTag == DeliveryTag(2))
+        }
+    }
+
     @Test("Deliveries without acknowledgement are never settled, whatever the application says")
     func automatic() async throws {
         try await ScriptedBroker.withChannel { broker, _, channel in
