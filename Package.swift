@@ -59,7 +59,7 @@ let package = Package(
         ),
         .target(
             name: "AMQP091Testing",
-            dependencies: ["AMQP091", "AMQP091Protocol", "AMQP091Wire", "EpollNetworking", deque, system],
+            dependencies: ["AMQP091", "AMQP091Protocol", "AMQP091Wire", "EpollNetworking", logging, deque, system],
             swiftSettings: settings
         ),
         .executableTarget(name: "AMQP091Codegen", dependencies: [], swiftSettings: settings),
@@ -84,7 +84,7 @@ let package = Package(
         ),
         .testTarget(
             name: "AMQP091Tests",
-            dependencies: ["AMQP091", "AMQP091Wire", "AMQP091Testing"],
+            dependencies: ["AMQP091", "AMQP091Wire", "AMQP091Testing", logging],
             swiftSettings: settings
         ),
         .target(

@@ -38,6 +38,7 @@ public struct AMQPDeliveries: AsyncSequence, Sendable {
         ) async throws(AMQPError) -> AMQPDelivery? {
             if self.index < self.count, let batch = self.batch {
                 self.index += 1
+                batch.readCount = self.index
                 return AMQPDelivery(batch: batch, record: batch.records[self.index - 1])
             }
             return try await self.refill()
@@ -52,6 +53,7 @@ public struct AMQPDeliveries: AsyncSequence, Sendable {
             self.batch = batch
             self.count = batch.count
             self.index = 1
+            batch.readCount = 1
             return AMQPDelivery(batch: batch, record: batch.records[0])
         }
     }

@@ -13,6 +13,8 @@ import EpollNetworking
 final class ConsumerInbox: @unchecked Sendable {
     private struct State: ~Copyable {
         var ready = Deque<DeliveryBatch>()
+        /// The batch an iterator walks through.
+        var current: DeliveryBatch?
         var spare: [DeliveryBatch] = []
         /// Octets handed over and not yet taken by the iterator.
         var octets = 0
@@ -24,7 +26,7 @@ final class ConsumerInbox: @unchecked Sendable {
 
         mutating func abandon(_ batch: DeliveryBatch) {
             guard !batch.isAutomatic else { return }
-            for index in 0..<batch.count { self.abandoned?.append(batch.records[index].tag) }
+            for index in batch.readCount..<batch.count { self.abandoned?.append(batch.records[index].tag) }
         }
     }
 
@@ -126,6 +128,8 @@ final class ConsumerInbox: @unchecked Sendable {
         self.state.withLock { state in
             guard state.abandoned == nil else { return }
             state.abandoned = []
+            if let current = state.current { state.abandon(current) }
+            state.current = nil
             for batch in state.ready { state.abandon(batch) }
             state.ready = []
             state.octets = 0
@@ -156,14 +160,16 @@ final class ConsumerInbox: @unchecked Sendable {
     ) async throws(AMQPError) -> DeliveryBatch? {
         var done = finished
         while true {
-            // A delivery that somebody kept keeps its batch.
-            if isKnownUniquelyReferenced(&done) { done?.recycle() } else { done = nil }
             let refill = self.state.withLock { state -> Refill in
                 var resumes = false
+                state.current = nil
+                // A delivery that somebody kept keeps its batch.
+                if isKnownUniquelyReferenced(&done) { done?.recycle() } else { done = nil }
                 if let done, state.spare.count < Self.spareLimit { state.spare.append(done) }
                 let batch = state.ready.popFirst()
                 // What is being read is no longer waiting: a reader may wait for the broker in the middle of it.
                 if let batch { state.octets -= batch.octets }
+                state.current = batch
                 if state.holdsBackReading, state.octets <= self.bound / 2 {
                     state.holdsBackReading = false
                     resumes = true

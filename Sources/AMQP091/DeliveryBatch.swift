@@ -15,6 +15,8 @@ final class DeliveryBatch: @unchecked Sendable {
     @usableFromInline @exclusivity(unchecked) private(set) var chunk: InboundChunk
     @usableFromInline @exclusivity(unchecked) private(set) var records: UnsafeMutablePointer<DeliveryRecord>
     @usableFromInline @exclusivity(unchecked) private(set) var count = 0
+    /// Records an iterator has given out; written by the task that iterates.
+    @usableFromInline @exclusivity(unchecked) var readCount = 0
     @exclusivity(unchecked) private var capacity: Int
     /// What the records keep in memory, roughly: bodies, properties and the records themselves.
     @exclusivity(unchecked) private(set) var octets = 0
@@ -70,6 +72,7 @@ final class DeliveryBatch: @unchecked Sendable {
     /// Only when uniquely referenced.
     func recycle() {
         self.count = 0
+        self.readCount = 0
         self.octets = 0
         self.chunk = Self.noChunk
     }

@@ -2,6 +2,7 @@
 package import AMQP091
 package import AMQP091Wire
 import EpollNetworking
+package import Logging
 
 // ScriptedBroker: the far end of one connection that does what a test tells it, no more: expect, send, misbehave.
 // It knows frames, not rules: nothing is answered by itself. Every expectation has a deadline and fails with the whole
@@ -69,12 +70,13 @@ package final class ScriptedBroker: Sendable {
 
     /// Connects a client to this broker; the script has to answer meanwhile.
     package func connect(
-        _ configuration: AMQPClientConfiguration = AMQPClientConfiguration()
+        _ configuration: AMQPClientConfiguration = AMQPClientConfiguration(),
+        logger: Logger? = nil
     ) async throws -> AMQPConnection {
         guard let socket = self.client.withLock({ $0.take() }) else {
             throw self.failure("one client", "a second")
         }
-        return try await AMQPConnection.connect(over: socket, configuration)
+        return try await AMQPConnection.connect(over: socket, configuration, logger: logger)
     }
 
     // MARK: expectations
