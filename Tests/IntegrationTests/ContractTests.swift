@@ -11,7 +11,7 @@ import Testing
     "Contracts under pressure",
     .enabled(if: TestBroker.uri != nil, TestBroker.isMissing),
     .serialized,
-    .timeLimit(.minutes(5))
+    .timeLimit(.minutes(20))
 )
 struct ContractTests {
     enum End: Hashable, Sendable { case confirmed, notSent, unknown }
