@@ -29,7 +29,9 @@ struct AMQPDriver: AsyncParsableCommand {
     @Option(help: "Publishes unconfirmed at most; 0 for no confirms.") var confirmWindow = 0
     @Option(help: "Deliveries ahead of acknowledgement; 0 for no limit.") var prefetch = 0
     @Option(help: "Acknowledge each so many; 0 for automatic acknowledgement.") var ackEvery = 0
-    @Option(help: "Connections, each with one channel and one task.") var connections = 1
+    @Option(help: "Connections, each with its own channels.") var connections = 1
+    @Option(help: "Channels of each connection; when publishing.") var channels = 1
+    @Option(help: "Tasks on each channel; when publishing.") var tasks = 1
     @Flag(
         inversion: .prefixedNo,
         help: "Let the tasks prefer the thread that serves their connection; by default where round trips are measured."
@@ -37,8 +39,10 @@ struct AMQPDriver: AsyncParsableCommand {
     var onLoop: Bool?
 
     func validate() throws {
-        guard self.count > 0, self.warmup >= 0, self.size >= 0, self.connections > 0 else {
-            throw ValidationError("count and connections are at least 1, warmup and size at least 0")
+        guard self.count > 0, self.warmup >= 0, self.size >= 0, self.connections > 0, self.channels > 0,
+            self.tasks > 0
+        else {
+            throw ValidationError("count, connections, channels and tasks are at least 1, warmup and size at least 0")
         }
         guard UInt16(exactly: self.prefetch) != nil, UInt16(exactly: self.port) != nil else {
             throw ValidationError("port and prefetch are 0 to 65535")

@@ -1,20 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091
 
-// PublishWorkload: one task per connection publishes its share; over when all is confirmed, or, without confirms, when
-// a request behind the last publish has been answered.
+// PublishWorkload: tasks publish their shares, on as many channels of as many connections as asked for; over when all is
+// confirmed, or, without confirms, when a request behind the last publish has been answered.
 
 struct PublishWorkload: Sendable {
     let driver: AMQPDriver
 
     func run() async throws -> Measurement {
+        var connections: [AMQPConnection] = []
         var lanes: [Lane] = []
-        for _ in 0..<self.driver.connections { lanes.append(try await self.openLane()) }
+        for _ in 0..<self.driver.connections {
+            let connection = try await self.driver.connect()
+            connections.append(connection)
+            for _ in 0..<self.driver.channels {
+                let lane = try await self.openLane(on: connection)
+                // Tasks that share a channel.
+                for _ in 0..<self.driver.tasks { lanes.append(lane) }
+            }
+        }
         try await self.publish(self.driver.warmup, over: lanes)
         let start = Reading.now
         try await self.publish(self.driver.count, over: lanes)
         let end = Reading.now
-        for lane in lanes { try await lane.connection.close() }
+        for connection in connections { try await connection.close() }
         return Measurement(start: start, end: end)
     }
 
@@ -23,8 +32,7 @@ struct PublishWorkload: Sendable {
         let channel: AMQPChannel
     }
 
-    private func openLane() async throws -> Lane {
-        let connection = try await self.driver.connect()
+    private func openLane(on connection: AMQPConnection) async throws -> Lane {
         let channel = try await connection.openChannel()
         if self.driver.confirmWindow > 0 { try await channel.enableConfirms(window: self.driver.confirmWindow) }
         return Lane(connection: connection, channel: channel)
