@@ -43,19 +43,36 @@ public struct NetworkError: Error, Hashable, Sendable, CustomStringConvertible {
         public static let other = Kind(description: "other")
     }
 
+    /// In one object: every call that can throw has room for an error in its frame, and waiting calls keep their frames.
+    private final class Fields: Sendable {
+        let kind: Kind
+        let underlying: SystemError?
+        let text: String
+        let leavesConnectionUsable: Bool
+
+        init(_ kind: Kind, _ underlying: SystemError?, _ text: String, _ leavesConnectionUsable: Bool) {
+            self.kind = kind
+            self.underlying = underlying
+            self.text = text
+            self.leavesConnectionUsable = leavesConnectionUsable
+        }
+    }
+
+    private let fields: Fields
+
     /// What went wrong.
-    public let kind: Kind
+    public var kind: Kind { self.fields.kind }
 
     /// The system call that failed, where one did.
-    public let underlying: SystemError?
+    public var underlying: SystemError? { self.fields.underlying }
 
     /// A sentence that names the host and port, where they are known.
-    public let text: String
+    public var text: String { self.fields.text }
 
     /// Whether the connection the call was made on can be used as before.
     ///
     /// True for a wait that timed out or was cancelled without effect.
-    public let leavesConnectionUsable: Bool
+    public var leavesConnectionUsable: Bool { self.fields.leavesConnectionUsable }
 
     /// The sentence, and the system call's error.
     public var description: String {
@@ -65,10 +82,20 @@ public struct NetworkError: Error, Hashable, Sendable, CustomStringConvertible {
 
     /// Describes a failure.
     package init(kind: Kind, underlying: SystemError? = nil, text: String, leavesConnectionUsable: Bool = false) {
-        self.kind = kind
-        self.underlying = underlying
-        self.text = text
-        self.leavesConnectionUsable = leavesConnectionUsable
+        self.fields = Fields(kind, underlying, text, leavesConnectionUsable)
+    }
+
+    /// The same failure in the same words.
+    public static func == (left: NetworkError, right: NetworkError) -> Bool {
+        left.fields === right.fields
+            || left.kind == right.kind && left.underlying == right.underlying && left.text == right.text
+                && left.leavesConnectionUsable == right.leavesConnectionUsable
+    }
+
+    /// As equality.
+    public func hash(into hasher: inout Hasher) {
+        hasher.combine(self.kind)
+        hasher.combine(self.text)
     }
 }
 
