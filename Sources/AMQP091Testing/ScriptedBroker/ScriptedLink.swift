@@ -175,8 +175,12 @@ final class ScriptedLink: SocketHandler, LoopWork, @unchecked Sendable {
                 }
             }
             let waitsForPeer = self.state.withLock { $0.waitsForPeer && !$0.outbound.isEmpty }
-            // The kernel reports the socket writable each time the peer reads.
-            if waitsForPeer, self.socket.unsentCount > 0 { return }
+            // The kernel reports the socket writable each time the peer reads, but a moment before it counts the octets
+            // as read: whoever looks in between finds some left, and no second report comes. So look again.
+            if waitsForPeer, self.socket.unsentCount > 0 {
+                self.loop.schedule(self, at: MonotonicTime.now + .milliseconds(1))
+                return
+            }
             let item = self.state.withLock { $0.outbound.isEmpty ? nil : $0.outbound.removeFirst() }
             switch item {
             case .octets(let octets): self.partial = octets[...]

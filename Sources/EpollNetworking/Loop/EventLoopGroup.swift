@@ -8,15 +8,23 @@ import Synchronization
 public final class EventLoopGroup: Sendable {
     /// The group used unless another is named: half the cores, at least one and at most four loops.
     ///
-    /// It is started at its first use and lives as long as the process.
+    /// It is started at its first use and lives as long as the process. The environment variable `EPOLL_LOOPS`, 1...64,
+    /// sets another count.
     public static let shared: EventLoopGroup = {
         let cores = Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))
+        let setting = getenv("EPOLL_LOOPS").map { String(cString: $0) }
         do throws(SystemError) {
-            return try EventLoopGroup(count: min(4, max(1, cores / 2)))
+            return try EventLoopGroup(count: Self.sharedCount(setting: setting, cores: cores))
         } catch {
             fatalError("the shared event loops cannot start: \(error)")
         }
     }()
+
+    /// How many loops the shared group gets; a setting that is no count is passed over.
+    static func sharedCount(setting: String?, cores: Int) -> Int {
+        if let count = setting.flatMap({ Int($0) }), 1...64 ~= count { return count }
+        return min(4, max(1, cores / 2))
+    }
 
     private let loops: [EventLoop]
     private let turn = Atomic<UInt>(0)
