@@ -62,6 +62,8 @@ extension AMQPChannel {
     ///   - destination: Where to.
     ///   - mandatory: Whether the broker returns a message that no queue takes.
     ///   - timeout: Time to wait for room; the configuration's `operationTimeout` by default.
+    ///   - fileID: The caller's file, for ``AMQPError/callSite``.
+    ///   - line: The caller's line.
     /// - Throws: ``AMQPError``: `.invalidArgument` and the channel goes on; `.timedOut` or `.cancelled`, nothing was
     ///   sent and the channel goes on; `.channelClosed` or `.connectionClosed`.
     @inlinable
@@ -69,13 +71,16 @@ extension AMQPChannel {
         _ message: AMQPMessage,
         to destination: AMQPDestination,
         mandatory: Bool = false,
-        timeout: Duration? = nil
+        timeout: Duration? = nil,
+        fileID: StaticString = #fileID,
+        line: UInt32 = #line
     ) async throws(AMQPError) {
         let step = try self.core.publishAtOnce(
             message.body.bytes,
             to: destination,
             mandatory: mandatory,
-            properties: message.properties
+            properties: message.properties,
+            site: CallSite(fileID, line)
         )
         if step == .done { return }
         try await self.core.publish(
@@ -83,12 +88,15 @@ extension AMQPChannel {
             to: destination,
             mandatory: mandatory,
             properties: message.properties,
+            site: CallSite(fileID, line),
             timeout: timeout,
             after: step
         )
     }
 
-    /// Publishes octets the caller keeps: as ``publish(_:to:mandatory:timeout:)``, with no copy but the one to the wire.
+    /// Publishes octets the caller keeps, with no copy but the one to the wire.
+    ///
+    /// Otherwise as ``publish(_:to:mandatory:timeout:fileID:line:)``.
     ///
     /// - Parameters:
     ///   - body: The octets; read before this returns, not kept.
@@ -96,22 +104,33 @@ extension AMQPChannel {
     ///   - mandatory: Whether the broker returns a message that no queue takes.
     ///   - properties: The properties; none by default.
     ///   - timeout: Time to wait for room; the configuration's `operationTimeout` by default.
-    /// - Throws: ``AMQPError`` as ``publish(_:to:mandatory:timeout:)``.
+    ///   - fileID: The caller's file, for ``AMQPError/callSite``.
+    ///   - line: The caller's line.
+    /// - Throws: ``AMQPError`` as ``publish(_:to:mandatory:timeout:fileID:line:)``.
     @inlinable
     public func publish(
         _ body: RawSpan,
         to destination: AMQPDestination,
         mandatory: Bool = false,
         properties: BasicProperties = BasicProperties(),
-        timeout: Duration? = nil
+        timeout: Duration? = nil,
+        fileID: StaticString = #fileID,
+        line: UInt32 = #line
     ) async throws(AMQPError) {
-        let step = try self.core.publishAtOnce(body, to: destination, mandatory: mandatory, properties: properties)
+        let step = try self.core.publishAtOnce(
+            body,
+            to: destination,
+            mandatory: mandatory,
+            properties: properties,
+            site: CallSite(fileID, line)
+        )
         if step == .done { return }
         try await self.core.publish(
             body,
             to: destination,
             mandatory: mandatory,
             properties: properties,
+            site: CallSite(fileID, line),
             timeout: timeout,
             after: step
         )
@@ -124,15 +143,25 @@ extension AMQPChannel {
     ///   - destination: Where to.
     ///   - mandatory: Whether the broker returns a message that no queue takes.
     ///   - timeout: Time to wait for room and the confirm together; the configuration's `operationTimeout` by default.
+    ///   - fileID: The caller's file, for ``AMQPError/callSite``.
+    ///   - line: The caller's line.
     /// - Throws: ``AMQPError``: `.nacked`; `.returned` with code and text; `.unknownOutcome` when the message was
     ///   written and no confirm came; with `isSafeToRetry` when nothing was written.
     public func publishAndConfirm(
         _ message: AMQPMessage,
         to destination: AMQPDestination,
         mandatory: Bool = false,
-        timeout: Duration? = nil
+        timeout: Duration? = nil,
+        fileID: StaticString = #fileID,
+        line: UInt32 = #line
     ) async throws(AMQPError) {
-        try await self.core.publishAndConfirm(message, to: destination, mandatory: mandatory, timeout: timeout)
+        try await self.core.publishAndConfirm(
+            message,
+            to: destination,
+            mandatory: mandatory,
+            site: CallSite(fileID, line),
+            timeout: timeout
+        )
     }
 
     /// Waits until the broker has confirmed all that was published on this channel.
@@ -154,6 +183,7 @@ extension ChannelCore {
         to destination: AMQPDestination,
         mandatory: Bool,
         properties: BasicProperties,
+        site: CallSite,
         timeout: Duration?,
         after step: PublishStep
     ) async throws(AMQPError) {
@@ -161,7 +191,13 @@ extension ChannelCore {
         let deadline = self.driver.deadline(timeout)
         while step == .waitForRoom {
             try await self.waitForRoom(deadline: deadline)
-            step = try self.publishAtOnce(body, to: destination, mandatory: mandatory, properties: properties)
+            step = try self.publishAtOnce(
+                body,
+                to: destination,
+                mandatory: mandatory,
+                properties: properties,
+                site: site
+            )
         }
         // The message is on its way: that the wait failed is for the next publish to find out.
         if step == .breathe { try? await self.waitForRoom(deadline: deadline) }
@@ -231,6 +267,7 @@ extension ChannelCore {
         _ message: AMQPMessage,
         to destination: AMQPDestination,
         mandatory: Bool,
+        site: CallSite,
         timeout: Duration?
     ) async throws(AMQPError) {
         let deadline = self.driver.deadline(timeout)
@@ -249,6 +286,7 @@ extension ChannelCore {
                             destination: destination,
                             mandatory: mandatory,
                             properties: message.properties,
+                            site: site,
                             token: token
                         )
                     }

@@ -37,12 +37,16 @@ extension AMQPDeliveries {
     /// - Parameters:
     ///   - maxConcurrency: Handlers at a time, 1 or more.
     ///   - requeue: What becomes of a message whose handler throws.
+    ///   - fileID: The caller's file, for ``AMQPError/callSite``.
+    ///   - line: The caller's line.
     ///   - handler: Processes one delivery.
     /// - Throws: ``AMQPError``: the reason why no more deliveries come, or `.cancelled`; never what a handler throws.
     ///   Returns when the application cancelled the consumer. In every case all handlers have ended.
     public func process(
         maxConcurrency: Int = 1,
         requeue: AMQPRequeuePolicy = .always,
+        fileID: StaticString = #fileID,
+        line: UInt32 = #line,
         _ handler: @escaping @Sendable (AMQPDelivery) async throws -> Void
     ) async throws(AMQPError) {
         guard maxConcurrency >= 1 else {
@@ -52,8 +56,9 @@ extension AMQPDeliveries {
                 isSafeToRetry: true
             )
         }
+        let site = CallSite(fileID, line)
         guard maxConcurrency > 1 else {
-            for try await delivery in self { await self.run(handler, delivery, requeue) }
+            for try await delivery in self { await self.run(handler, delivery, requeue, site) }
             return
         }
         let reason = await withTaskGroup(of: Void.self) { group -> AMQPError? in
@@ -65,7 +70,7 @@ extension AMQPDeliveries {
                         running -= 1
                     }
                     running += 1
-                    group.addTask { await self.run(handler, delivery, requeue) }
+                    group.addTask { await self.run(handler, delivery, requeue, site) }
                 }
                 return nil
             } catch {
@@ -79,7 +84,8 @@ extension AMQPDeliveries {
     private func run(
         _ handler: @Sendable (AMQPDelivery) async throws -> Void,
         _ delivery: AMQPDelivery,
-        _ requeue: AMQPRequeuePolicy
+        _ requeue: AMQPRequeuePolicy,
+        _ site: CallSite
     ) async {
         var failure: (any Error)?
         do {
@@ -99,9 +105,9 @@ extension AMQPDeliveries {
                         "error": "\(failure)",
                     ]
                 )
-                try delivery.nack(requeue: putsBack)
+                try delivery.nack(requeue: putsBack, fileID: site.fileID, line: site.line)
             } else {
-                try delivery.ack()
+                try delivery.ack(fileID: site.fileID, line: site.line)
             }
         } catch {
             // Settled by the handler, or the channel is gone: then the sequence ends with the reason.

@@ -108,12 +108,19 @@ extension AMQPDelivery {
     ///
     /// Settled deliveries that follow each other are merged: one `basic.ack` (60, 80) goes out per turn of the loop.
     ///
-    /// - Parameter multiple: Also settles every earlier delivery of the channel.
+    /// - Parameters:
+    ///   - multiple: Also settles every earlier delivery of the channel.
+    ///   - fileID: The caller's file, for ``AMQPError/callSite``.
+    ///   - line: The caller's line.
     /// - Throws: ``AMQPError``: `.alreadySettled` when it was settled before or needs none, `.channelClosed` or
     ///   `.connectionClosed` when the channel it came on is gone; in all three cases nothing is sent.
-    public func ack(multiple: Bool = false) throws(AMQPError) {
+    public func ack(
+        multiple: Bool = false,
+        fileID: StaticString = #fileID,
+        line: UInt32 = #line
+    ) throws(AMQPError) {
         try self.settle { () throws(AMQPError) in
-            try self.batch.channel.acknowledge(self.record.tag, multiple: multiple)
+            try self.batch.channel.acknowledge(self.record.tag, multiple: multiple, site: CallSite(fileID, line))
         }
     }
 
@@ -122,19 +129,34 @@ extension AMQPDelivery {
     /// - Parameters:
     ///   - requeue: True puts it back into its queue; false drops or dead-letters it.
     ///   - multiple: Also refuses every earlier unsettled delivery of the channel.
-    /// - Throws: ``AMQPError`` as ``ack(multiple:)``.
-    public func nack(requeue: Bool = true, multiple: Bool = false) throws(AMQPError) {
+    ///   - fileID: The caller's file, for ``AMQPError/callSite``.
+    ///   - line: The caller's line.
+    /// - Throws: ``AMQPError`` as ``ack(multiple:fileID:line:)``.
+    public func nack(
+        requeue: Bool = true,
+        multiple: Bool = false,
+        fileID: StaticString = #fileID,
+        line: UInt32 = #line
+    ) throws(AMQPError) {
         try self.settle { () throws(AMQPError) in
-            try self.batch.channel.refuse(self.record.tag, multiple: multiple, requeue: requeue)
+            let site = CallSite(fileID, line)
+            try self.batch.channel.refuse(self.record.tag, multiple: multiple, requeue: requeue, site: site)
         }
     }
 
     /// Refuses the message: `basic.reject` (60, 90).
     ///
-    /// - Parameter requeue: True puts it back into its queue; false drops or dead-letters it.
-    /// - Throws: ``AMQPError`` as ``ack(multiple:)``.
-    public func reject(requeue: Bool = true) throws(AMQPError) {
-        try self.nack(requeue: requeue)
+    /// - Parameters:
+    ///   - requeue: True puts it back into its queue; false drops or dead-letters it.
+    ///   - fileID: The caller's file, for ``AMQPError/callSite``.
+    ///   - line: The caller's line.
+    /// - Throws: ``AMQPError`` as ``ack(multiple:fileID:line:)``.
+    public func reject(
+        requeue: Bool = true,
+        fileID: StaticString = #fileID,
+        line: UInt32 = #line
+    ) throws(AMQPError) {
+        try self.nack(requeue: requeue, fileID: fileID, line: line)
     }
 
     private func settle(_ body: () throws(AMQPError) -> Void) throws(AMQPError) {

@@ -78,6 +78,13 @@ public struct AMQPError: Error, Hashable, Sendable {
     public let replyText: String
     /// The method the broker blamed, or the one that was waiting.
     public let method: MethodID?
+    /// The line of the application that most likely caused it, when the broker blames something sent earlier.
+    ///
+    /// The broker refuses a publish or a settlement by closing the channel, some time after the call has returned; the
+    /// error then comes out of whichever call is next. Among the last lines that published, the one that used the
+    /// exchange the broker names is taken, otherwise the last. Nil for all other errors: their line is the one that
+    /// throws.
+    public let callSite: AMQPCallSite?
     /// What is unusable now.
     public let scope: Scope
     /// Who said so.
@@ -91,6 +98,7 @@ public struct AMQPError: Error, Hashable, Sendable {
         _ replyText: String = "",
         replyCode: ReplyCode? = nil,
         method: MethodID? = nil,
+        callSite: AMQPCallSite? = nil,
         scope: Scope = .operation,
         origin: Origin = .client,
         isSafeToRetry: Bool = false
@@ -99,6 +107,7 @@ public struct AMQPError: Error, Hashable, Sendable {
         self.replyText = replyText
         self.replyCode = replyCode
         self.method = method
+        self.callSite = callSite
         self.scope = scope
         self.origin = origin
         self.isSafeToRetry = isSafeToRetry
@@ -106,12 +115,13 @@ public struct AMQPError: Error, Hashable, Sendable {
 }
 
 extension AMQPError: CustomStringConvertible {
-    /// One sentence: code, reply code, text and method.
+    /// One sentence: code, reply code, text, method and the likely call site.
     public var description: String {
         var text = self.code.description
         if let replyCode = self.replyCode { text += " (\(replyCode.rawValue))" }
         if !self.replyText.isEmpty { text += ": \(self.replyText)" }
         if let method = self.method { text += " [\(method)]" }
+        if let callSite = self.callSite { text += ", most likely sent by \(callSite)" }
         return text
     }
 }

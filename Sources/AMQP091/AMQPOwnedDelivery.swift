@@ -39,22 +39,32 @@ public struct AMQPOwnedDelivery: ~Copyable, Sendable {
 
     /// Says that the message was processed: `basic.ack` (60, 80).
     ///
+    /// - Parameters:
+    ///   - fileID: The caller's file, for ``AMQPError/callSite``.
+    ///   - line: The caller's line.
     /// - Throws: ``AMQPError``: `.channelClosed` or `.connectionClosed` when the channel it came on is gone; nothing is
     ///   sent then, and the message comes again.
-    public consuming func ack() throws(AMQPError) {
+    public consuming func ack(fileID: StaticString = #fileID, line: UInt32 = #line) throws(AMQPError) {
         let isAutomatic = self.isSettled
         self.isSettled = true
-        if !isAutomatic { try self.delivery.ack() }
+        if !isAutomatic { try self.delivery.ack(fileID: fileID, line: line) }
     }
 
     /// Refuses the message: `basic.nack` (60, 120).
     ///
-    /// - Parameter requeue: True puts it back into its queue; false drops or dead-letters it.
-    /// - Throws: ``AMQPError`` as ``ack()``.
-    public consuming func nack(requeue: Bool = true) throws(AMQPError) {
+    /// - Parameters:
+    ///   - requeue: True puts it back into its queue; false drops or dead-letters it.
+    ///   - fileID: The caller's file, for ``AMQPError/callSite``.
+    ///   - line: The caller's line.
+    /// - Throws: ``AMQPError`` as ``ack(fileID:line:)``.
+    public consuming func nack(
+        requeue: Bool = true,
+        fileID: StaticString = #fileID,
+        line: UInt32 = #line
+    ) throws(AMQPError) {
         let isAutomatic = self.isSettled
         self.isSettled = true
-        if !isAutomatic { try self.delivery.nack(requeue: requeue) }
+        if !isAutomatic { try self.delivery.nack(requeue: requeue, fileID: fileID, line: line) }
     }
 }
 

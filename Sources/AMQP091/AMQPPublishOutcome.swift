@@ -36,6 +36,7 @@ public enum AMQPPublishOutcome: Hashable, Sendable {
                 reason.description,
                 replyCode: reason.replyCode,
                 method: reason.method,
+                callSite: reason.callSite,
                 scope: reason.scope,
                 origin: reason.origin
             )

@@ -15,12 +15,16 @@ extension AMQPPublisher {
     ///   - destination: Where to.
     ///   - mandatory: Whether the broker returns messages that no queue takes.
     ///   - timeout: Time for the whole batch; the configuration's `operationTimeout` by default.
+    ///   - fileID: The caller's file, for ``AMQPError/callSite``.
+    ///   - line: The caller's line.
     /// - Returns: One outcome per message, in order. When publishing cannot go on, the rest is `.notSent`.
     public func publish(
         contentsOf messages: some Sequence<AMQPMessage>,
         to destination: AMQPDestination,
         mandatory: Bool = false,
-        timeout: Duration? = nil
+        timeout: Duration? = nil,
+        fileID: StaticString = #fileID,
+        line: UInt32 = #line
     ) async -> [AMQPPublishOutcome] {
         let core = self.channel.core
         let deadline = core.driver.deadline(timeout)
@@ -34,7 +38,13 @@ extension AMQPPublisher {
                 continue
             }
             do throws(AMQPError) {
-                last = try await core.enqueue(message, to: destination, mandatory: mandatory, deadline: deadline)
+                last = try await core.enqueue(
+                    message,
+                    to: destination,
+                    mandatory: mandatory,
+                    site: CallSite(fileID, line),
+                    deadline: deadline
+                )
                 sent.append(.success(last))
             } catch {
                 // A message that cannot be encoded is its own affair; all else concerns those behind it too.
@@ -68,6 +78,8 @@ extension AMQPPublisher {
     ///     holds in any case.
     ///   - timeout: Time each message waits for room, and the last ones for their confirms; the configuration's
     ///     `operationTimeout` by default.
+    ///   - fileID: The caller's file, for ``AMQPError/callSite``.
+    ///   - line: The caller's line.
     ///   - onOutcome: Called for each message taken from the sequence, in their order, as its outcome becomes known.
     /// - Returns: How many messages ended in which way.
     /// - Throws: What the sequence throws, or ``AMQPError`` when publishing cannot go on; `onOutcome` has been told of
@@ -78,6 +90,8 @@ extension AMQPPublisher {
         mandatory: Bool = false,
         maxInFlight: Int? = nil,
         timeout: Duration? = nil,
+        fileID: StaticString = #fileID,
+        line: UInt32 = #line,
         onOutcome: ((AMQPPublishOutcome) -> Void)? = nil
     ) async throws -> AMQPPublishSummary where Source.Element == AMQPMessage {
         guard maxInFlight ?? 1 >= 1 else {
@@ -93,7 +107,13 @@ extension AMQPPublisher {
             for try await message in stream {
                 let deadline = flight.core.driver.deadline(timeout)
                 try await flight.waitForRoom(deadline: deadline)
-                try await flight.publish(message, to: destination, mandatory: mandatory, deadline: deadline)
+                try await flight.publish(
+                    message,
+                    to: destination,
+                    mandatory: mandatory,
+                    site: CallSite(fileID, line),
+                    deadline: deadline
+                )
             }
         } catch {
             failure = error
@@ -145,6 +165,7 @@ private struct StreamFlight {
         _ message: AMQPMessage,
         to destination: AMQPDestination,
         mandatory: Bool,
+        site: CallSite,
         deadline: UInt64
     ) async throws(AMQPError) {
         do throws(AMQPError) {
@@ -152,6 +173,7 @@ private struct StreamFlight {
                 message,
                 to: destination,
                 mandatory: mandatory,
+                site: site,
                 deadline: deadline
             )
             self.unconfirmed.append(sequence)

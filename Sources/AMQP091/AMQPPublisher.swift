@@ -35,14 +35,25 @@ public struct AMQPPublisher: Sendable {
     ///   - destination: Where to.
     ///   - mandatory: Whether the broker returns a message that no queue takes.
     ///   - timeout: Time to wait for room; the configuration's `operationTimeout` by default.
+    ///   - fileID: The caller's file, for ``AMQPError/callSite``.
+    ///   - line: The caller's line.
     /// - Throws: ``AMQPError``, always with `isSafeToRetry`: nothing was written.
     public func send(
         _ message: AMQPMessage,
         to destination: AMQPDestination,
         mandatory: Bool = false,
-        timeout: Duration? = nil
+        timeout: Duration? = nil,
+        fileID: StaticString = #fileID,
+        line: UInt32 = #line
     ) async throws(AMQPError) {
-        try await self.channel.publish(message, to: destination, mandatory: mandatory, timeout: timeout)
+        try await self.channel.publish(
+            message,
+            to: destination,
+            mandatory: mandatory,
+            timeout: timeout,
+            fileID: fileID,
+            line: line
+        )
     }
 
     /// Waits until the broker has confirmed all that was published.
@@ -63,15 +74,26 @@ public struct AMQPPublisher: Sendable {
     ///   - destination: Where to.
     ///   - mandatory: Whether the broker returns a message that no queue takes.
     ///   - timeout: Time to wait for room and the confirm together; the configuration's `operationTimeout` by default.
+    ///   - fileID: The caller's file, for ``AMQPError/callSite``.
+    ///   - line: The caller's line.
     /// - Throws: ``AMQPError``: `.nacked`; `.returned` with code and text; `.unknownOutcome` when the message was
     ///   written and no confirm came; with `isSafeToRetry` when nothing was written.
     public func publish(
         _ message: AMQPMessage,
         to destination: AMQPDestination,
         mandatory: Bool = false,
-        timeout: Duration? = nil
+        timeout: Duration? = nil,
+        fileID: StaticString = #fileID,
+        line: UInt32 = #line
     ) async throws(AMQPError) {
-        try await self.channel.publishAndConfirm(message, to: destination, mandatory: mandatory, timeout: timeout)
+        try await self.channel.publishAndConfirm(
+            message,
+            to: destination,
+            mandatory: mandatory,
+            timeout: timeout,
+            fileID: fileID,
+            line: line
+        )
     }
 
     // MARK: receipts
@@ -83,18 +105,23 @@ public struct AMQPPublisher: Sendable {
     ///   - destination: Where to.
     ///   - mandatory: Whether the broker returns a message that no queue takes.
     ///   - timeout: Time to wait for room; the configuration's `operationTimeout` by default.
+    ///   - fileID: The caller's file, for ``AMQPError/callSite``.
+    ///   - line: The caller's line.
     /// - Returns: The receipt; dropping it is no error.
     /// - Throws: ``AMQPError``, always with `isSafeToRetry`: nothing was written.
     public func enqueue(
         _ message: AMQPMessage,
         to destination: AMQPDestination,
         mandatory: Bool = false,
-        timeout: Duration? = nil
+        timeout: Duration? = nil,
+        fileID: StaticString = #fileID,
+        line: UInt32 = #line
     ) async throws(AMQPError) -> AMQPPublishReceipt {
         let sequence = try await self.core.enqueue(
             message,
             to: destination,
             mandatory: mandatory,
+            site: CallSite(fileID, line),
             deadline: self.core.driver.deadline(timeout)
         )
         return AMQPPublishReceipt(core: self.core, sequenceNumber: sequence)
@@ -106,15 +133,20 @@ public struct AMQPPublisher: Sendable {
     ///   - message: Body and properties.
     ///   - destination: Where to.
     ///   - mandatory: Whether the broker returns a message that no queue takes.
+    ///   - fileID: The caller's file, for ``AMQPError/callSite``.
+    ///   - line: The caller's line.
     /// - Returns: The receipt; nil, and nothing was written, when the window or the write buffer is full or the broker
     ///   blocks publishers.
     /// - Throws: ``AMQPError``, always with `isSafeToRetry`: nothing was written.
     public func tryEnqueue(
         _ message: AMQPMessage,
         to destination: AMQPDestination,
-        mandatory: Bool = false
+        mandatory: Bool = false,
+        fileID: StaticString = #fileID,
+        line: UInt32 = #line
     ) throws(AMQPError) -> AMQPPublishReceipt? {
-        switch try self.core.tryEnqueue(message, to: destination, mandatory: mandatory) {
+        let site = CallSite(fileID, line)
+        return switch try self.core.tryEnqueue(message, to: destination, mandatory: mandatory, site: site) {
         case .done(let sequence): AMQPPublishReceipt(core: self.core, sequenceNumber: sequence)
         case .noRoom: nil
         }
@@ -168,8 +200,8 @@ extension AMQPConnection {
     ///   - maxInFlightOctets: Octets of bodies unconfirmed at which the next one waits.
     ///   - body: Publishes.
     /// - Returns: What `body` returns.
-    /// - Throws: What `body` throws, or ``AMQPError``: among others the first refusal of a ``AMQPPublisher/send(_:to:mandatory:timeout:)``
-    ///   nobody has asked for.
+    /// - Throws: What `body` throws, or ``AMQPError``: among others the first refusal of a
+    ///   ``AMQPPublisher/send(_:to:mandatory:timeout:fileID:line:)`` nobody has asked for.
     @discardableResult
     public func withPublisher<Result>(
         maxInFlight: Int = 1024,

@@ -45,6 +45,8 @@ public struct AMQPRPCClient: Sendable {
     ///   - request: Body and properties; `correlationID` and `replyTo` are set here.
     ///   - destination: Where to; `.queue(…)` of the server, as a rule.
     ///   - timeout: Time for room, sending and the reply together; the configuration's `operationTimeout` by default.
+    ///   - fileID: The caller's file, for ``AMQPError/callSite``.
+    ///   - line: The caller's line.
     /// - Returns: The reply; it needs no settling.
     /// - Throws: ``AMQPError``: `.returned` when no queue takes the request, `.nacked` when the broker refuses it,
     ///   `.timedOut` or `.cancelled`, where a reply that comes later is dropped; with `isSafeToRetry` when nothing was
@@ -52,13 +54,16 @@ public struct AMQPRPCClient: Sendable {
     public func call(
         _ request: AMQPMessage,
         to destination: AMQPDestination,
-        timeout: Duration? = nil
+        timeout: Duration? = nil,
+        fileID: StaticString = #fileID,
+        line: UInt32 = #line
     ) async throws(AMQPError) -> AMQPDelivery {
         var request = request
         request.properties.replyTo = Self.replyQueue
         return try await self.channel.core.call(
             request,
             to: destination,
+            site: CallSite(fileID, line),
             deadline: self.channel.core.driver.deadline(timeout)
         )
     }
@@ -123,6 +128,8 @@ extension AMQPConnection {
     ///   - maxConcurrency: Requests at a time, 1 or more.
     ///   - prefetch: Requests the broker sends ahead; twice `maxConcurrency` by default.
     ///   - requeue: What becomes of a request whose handler throws; the caller gets no reply to it.
+    ///   - fileID: The caller's file, for ``AMQPError/callSite``.
+    ///   - line: The caller's line.
     ///   - handler: Makes the reply.
     /// - Throws: ``AMQPError``: the reason why no more requests come, `.cancelled` among them.
     public func serveRPC(
@@ -130,18 +137,25 @@ extension AMQPConnection {
         maxConcurrency: Int = 1,
         prefetch: UInt16? = nil,
         requeue: AMQPRequeuePolicy = .once,
+        fileID: StaticString = #fileID,
+        line: UInt32 = #line,
         _ handler: @escaping @Sendable (AMQPDelivery) async throws -> AMQPMessage
     ) async throws {
         try await self.withChannel { channel in
             try await channel.setPrefetch(count: prefetch ?? UInt16(clamping: maxConcurrency.multipliedClamping(by: 2)))
             try await channel.consume(queue) { deliveries in
-                try await deliveries.process(maxConcurrency: maxConcurrency, requeue: requeue) { request in
+                try await deliveries.process(
+                    maxConcurrency: maxConcurrency,
+                    requeue: requeue,
+                    fileID: fileID,
+                    line: line
+                ) { request in
                     let properties = try request.properties()
                     var reply = try await handler(request)
                     guard let replyTo = properties.replyTo else { return }
                     reply.properties.correlationID = properties.correlationID
                     // Appended before the acknowledgement, which `process` gives when this returns.
-                    try await channel.publish(reply, to: .queue(replyTo))
+                    try await channel.publish(reply, to: .queue(replyTo), fileID: fileID, line: line)
                 }
             }
         }
@@ -159,6 +173,7 @@ extension ChannelCore {
     nonisolated(nonsending) fileprivate func call(
         _ request: AMQPMessage,
         to destination: AMQPDestination,
+        site: CallSite,
         deadline: UInt64
     ) async throws(AMQPError) -> AMQPDelivery {
         var request = request
@@ -178,6 +193,7 @@ extension ChannelCore {
                             destination: destination,
                             mandatory: true,
                             properties: request.properties,
+                            site: site,
                             token: Self.receiptToken
                         )
                     }

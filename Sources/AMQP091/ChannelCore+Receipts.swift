@@ -20,7 +20,8 @@ extension ChannelCore {
     func tryEnqueue(
         _ message: AMQPMessage,
         to destination: AMQPDestination,
-        mandatory: Bool
+        mandatory: Bool,
+        site: CallSite
     ) throws(AMQPError) -> EnqueueAttempt {
         let (attempt, sequence) = try message.body.bytes.withUnsafeBytes { octets throws(AMQPError) in
             try self.driver.state.withLock { state throws(AMQPError) in
@@ -31,6 +32,7 @@ extension ChannelCore {
                     destination: destination,
                     mandatory: mandatory,
                     properties: message.properties,
+                    site: site,
                     token: Self.receiptToken
                 )
                 return (attempt, self.confirms.next - 1)
@@ -46,12 +48,12 @@ extension ChannelCore {
         _ message: AMQPMessage,
         to destination: AMQPDestination,
         mandatory: Bool,
+        site: CallSite,
         deadline: UInt64
     ) async throws(AMQPError) -> UInt64 {
         while true {
-            if case .done(let sequence) = try self.tryEnqueue(message, to: destination, mandatory: mandatory) {
-                return sequence
-            }
+            let attempt = try self.tryEnqueue(message, to: destination, mandatory: mandatory, site: site)
+            if case .done(let sequence) = attempt { return sequence }
             try await self.waitForRoom(deadline: deadline)
         }
     }

@@ -50,6 +50,9 @@ final class ChannelCore: @unchecked Sendable {
     var isTransactional = false
     /// What was settled since the last commit; nil outside of `withTransaction`.
     var transaction: [Settlement]?
+    /// The lines of the application that published and settled last, for the error of a close that blames them.
+    @exclusivity(unchecked) var publishSites = PublishSites()
+    @exclusivity(unchecked) private var settlementSite: CallSite?
     /// Settlements are kept back: the broker could not take them now.
     var hold = SettlementHold.none
     var heldRefusals: [Settlement] = []
@@ -108,11 +111,12 @@ enum SettlementHold {
 }
 
 extension ChannelCore {
-    func acknowledge(_ tag: UInt64, multiple: Bool) throws(AMQPError) {
+    func acknowledge(_ tag: UInt64, multiple: Bool, site: CallSite) throws(AMQPError) {
         let kick = try self.driver.state.withLock { state throws(AMQPError) -> Kick in
             guard !self.isClosing, self.failure == nil, state.failure == nil else { throw self.closed(state.failure) }
             let isNew = multiple ? self.acks.settle(upTo: tag) : self.acks.settle(tag)
             guard isNew else { throw Self.alreadySettled }
+            self.settlementSite = site
             self.transaction?.append(Settlement(tag: tag, multiple: multiple, requeue: nil))
             guard !self.hasUnsentAcks else { return .none }
             self.hasUnsentAcks = true
@@ -122,10 +126,11 @@ extension ChannelCore {
         self.driver.perform(kick)
     }
 
-    func refuse(_ tag: UInt64, multiple: Bool, requeue: Bool) throws(AMQPError) {
+    func refuse(_ tag: UInt64, multiple: Bool, requeue: Bool, site: CallSite?) throws(AMQPError) {
         let kick = try self.driver.state.withLock { state throws(AMQPError) -> Kick in
             guard !self.isClosing, self.failure == nil, state.failure == nil else { throw self.closed(state.failure) }
             guard multiple ? self.acks.reject(upTo: tag) : self.acks.reject(tag) else { throw Self.alreadySettled }
+            self.settlementSite = site
             let settlement = Settlement(tag: tag, multiple: multiple, requeue: requeue)
             self.transaction?.append(settlement)
             guard self.hold == .none else {
@@ -176,6 +181,17 @@ extension ChannelCore {
         (self.failure ?? connectionFailure)?.withSafeRetry ?? Self.closing
     }
 
+    /// The line of the application that most likely caused this close; nil unless it blames what is sent unanswered.
+    ///
+    /// Under the lock.
+    func likelySite(of reason: ConnectionStateMachine.CloseReason) -> CallSite? {
+        switch reason.method {
+        case Basic.Publish.id: self.publishSites.likeliest(reason.text)
+        case Basic.Ack.id, Basic.Nack.id, Basic.Reject.id: self.settlementSite
+        default: nil
+        }
+    }
+
     /// After `channel.close` nothing may follow on the channel: RabbitMQ would close the connection (504).
     static let closing = AMQPError(
         .channelClosed,
@@ -216,6 +232,7 @@ extension ChannelCore {
     ///   - destination: Where to.
     ///   - mandatory: Whether the broker returns a message that no queue takes.
     ///   - properties: The properties.
+    ///   - site: The line that publishes.
     /// - Returns: What to do next.
     /// - Throws: What cannot be encoded, or that the channel is closed; nothing was appended.
     @usableFromInline
@@ -223,7 +240,8 @@ extension ChannelCore {
         _ body: RawSpan,
         to destination: AMQPDestination,
         mandatory: Bool,
-        properties: BasicProperties
+        properties: BasicProperties,
+        site: CallSite
     ) throws(AMQPError) -> PublishStep {
         let attempt = try body.withUnsafeBytes { octets throws(AMQPError) in
             try self.driver.state.withLock { state throws(AMQPError) in
@@ -233,6 +251,7 @@ extension ChannelCore {
                     destination: destination,
                     mandatory: mandatory,
                     properties: properties,
+                    site: site,
                     token: 0
                 )
             }
@@ -253,6 +272,7 @@ extension ChannelCore {
     ///   - destination: Where to.
     ///   - mandatory: Whether the broker returns a message that no queue takes.
     ///   - properties: The properties.
+    ///   - site: The line that publishes.
     ///   - token: The waiter of its confirm, 0 for none.
     /// - Returns: Whether it is done, or what to wait for.
     /// - Throws: What cannot be encoded, or that the channel is closed; nothing was appended.
@@ -263,6 +283,7 @@ extension ChannelCore {
         destination: AMQPDestination,
         mandatory: Bool,
         properties: BasicProperties,
+        site: CallSite,
         token: UInt32
     ) throws(AMQPError) -> PublishAttempt {
         guard !self.isClosing, self.failure == nil, state.failure == nil, !state.isClosing else {
@@ -288,6 +309,7 @@ extension ChannelCore {
         } catch {
             throw .invalidArgument(error, publishingTo: destination, properties)
         }
+        self.publishSites.note(site, exchange: destination.exchange)
         if self.hasConfirms {
             let sequence = self.confirms.append(octets: body.count, token: token)
             if mandatory {

@@ -178,7 +178,7 @@ extension ConnectionDriver {
                 )
             )
         case .closedByBroker(let reason, let waiters):
-            let error = AMQPError(channelClosed: reason)
+            let error = self.state.withLock { _ in AMQPError(channelClosed: reason, site: core.likelySite(of: reason)) }
             self.send(.channelCloseOk(.init()), on: core)
             self.channelEnded(core, error, waiters: waiters, closers: [])
         case .sendCloseOk: self.send(.channelCloseOk(.init()), on: core)
@@ -329,7 +329,7 @@ extension ChannelCore {
 
     /// Gives back a delivery nobody here wants: its consumer or its caller has gone.
     func returnToQueue(_ tag: UInt64) {
-        try? self.refuse(tag, multiple: false, requeue: true)
+        try? self.refuse(tag, multiple: false, requeue: true, site: nil)
     }
 
     /// Settles publishes and collects the tasks to wake.

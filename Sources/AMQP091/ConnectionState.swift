@@ -127,6 +127,7 @@ extension AMQPError {
             self.replyText,
             replyCode: self.replyCode,
             method: self.method,
+            callSite: self.callSite,
             scope: self.scope,
             origin: self.origin,
             isSafeToRetry: true

@@ -55,13 +55,14 @@ extension AMQPError {
         )
     }
 
-    /// The broker closed a channel.
-    init(channelClosed reason: ConnectionStateMachine.CloseReason) {
+    /// The broker closed a channel, because of what was most likely sent at `site`.
+    init(channelClosed reason: ConnectionStateMachine.CloseReason, site: CallSite?) {
         self.init(
             AcknowledgementTimeout(replyText: reason.text) == nil ? .channelClosed : .acknowledgementTimedOut,
             reason.text,
             replyCode: reason.code,
             method: reason.method,
+            callSite: site.map { AMQPCallSite($0) },
             scope: .channel,
             origin: .broker
         )
