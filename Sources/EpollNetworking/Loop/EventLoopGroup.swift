@@ -14,7 +14,7 @@ public final class EventLoopGroup: Sendable {
         let cores = Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))
         let setting = getenv("EPOLL_LOOPS").map { String(cString: $0) }
         do throws(SystemError) {
-            return try EventLoopGroup(count: Self.sharedCount(setting: setting, cores: cores))
+            return try EventLoopGroup(count: EventLoopGroup.sharedCount(setting: setting, cores: cores))
         } catch {
             fatalError("the shared event loops cannot start: \(error)")
         }
