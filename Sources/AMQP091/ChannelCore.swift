@@ -57,7 +57,9 @@ final class ChannelCore: @unchecked Sendable {
     var hold = SettlementHold.none
     var heldRefusals: [Settlement] = []
     /// Why the channel is closed; nil while it is usable.
-    @exclusivity(unchecked) var failure: AMQPError?
+    @exclusivity(unchecked) var failure: AMQPError? { didSet { self.hasFailed = self.failure != nil } }
+    /// Beside the error, because every message asks: to look whether there is one would copy it.
+    @exclusivity(unchecked) private(set) var hasFailed = false
     /// The consumer of a `basic.consume` whose reply is still to come, by tag.
     var startingConsumers: [String: ConsumerInbox] = [:]
     /// The tags of consumers that have been started and have not ended.
@@ -113,7 +115,7 @@ enum SettlementHold {
 extension ChannelCore {
     func acknowledge(_ tag: UInt64, multiple: Bool, site: CallSite) throws(AMQPError) {
         let kick = try self.driver.state.withLock { state throws(AMQPError) -> Kick in
-            guard !self.isClosing, self.failure == nil, state.failure == nil else { throw self.closed(state.failure) }
+            guard !self.isClosing, !self.hasFailed, !state.hasFailed else { throw self.closed(state.failure) }
             let isNew = multiple ? self.acks.settle(upTo: tag) : self.acks.settle(tag)
             guard isNew else { throw Self.alreadySettled }
             self.settlementSite = site
@@ -128,7 +130,7 @@ extension ChannelCore {
 
     func refuse(_ tag: UInt64, multiple: Bool, requeue: Bool, site: CallSite?) throws(AMQPError) {
         let kick = try self.driver.state.withLock { state throws(AMQPError) -> Kick in
-            guard !self.isClosing, self.failure == nil, state.failure == nil else { throw self.closed(state.failure) }
+            guard !self.isClosing, !self.hasFailed, !state.hasFailed else { throw self.closed(state.failure) }
             guard multiple ? self.acks.reject(upTo: tag) : self.acks.reject(tag) else { throw Self.alreadySettled }
             self.settlementSite = site
             let settlement = Settlement(tag: tag, multiple: multiple, requeue: requeue)
@@ -150,7 +152,7 @@ extension ChannelCore {
     /// Under the lock.
     func appendAcks(to buffer: inout WireBuffer) {
         self.hasUnsentAcks = false
-        guard self.failure == nil, self.hold == .none else { return }
+        guard !self.hasFailed, self.hold == .none else { return }
         self.acks.drain { tag, multiple in
             // 21 octets: frame header, 60 80, tag, bit, frame end.
             buffer.append(1 as UInt8)
@@ -286,7 +288,7 @@ extension ChannelCore {
         site: CallSite,
         token: UInt32
     ) throws(AMQPError) -> PublishAttempt {
-        guard !self.isClosing, self.failure == nil, state.failure == nil, !state.isClosing else {
+        guard !self.isClosing, !self.hasFailed, !state.hasFailed, !state.isClosing else {
             if let failure = self.failure { throw failure.withSafeRetry }
             try state.requireOpen()
             throw Self.closing

@@ -342,7 +342,7 @@ extension ChannelCore {
         _ state: inout ConnectionState,
         into resumptions: inout [Resumption]
     ) throws(ConfirmRing.Violation) {
-        guard self.failure == nil, self.hasConfirms else { return }
+        guard !self.hasFailed, self.hasConfirms else { return }
         func wake(_ token: UInt32, _ result: WaitResult) {
             if let waiter = state.waiters.finish(token) {
                 resumptions.append(Resumption(waiter: waiter, result: result))

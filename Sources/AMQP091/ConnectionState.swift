@@ -39,7 +39,9 @@ struct ConnectionState: ~Copyable {
     /// The loop has been asked to flush and has not yet begun.
     var isFlushScheduled = false
     /// Why the connection is closed; nil while it is usable.
-    var failure: AMQPError?
+    var failure: AMQPError? { didSet { self.hasFailed = self.failure != nil } }
+    /// Beside the error, because every message asks: to look whether there is one would copy it.
+    private(set) var hasFailed = false
     /// `connection.close` was sent or received: only the close itself goes out.
     var isClosing = false
     /// The broker's reason while it blocks publishers (`connection.blocked`).
