@@ -161,13 +161,17 @@ struct PublisherTests {
             let publisher = try await connection.openPublisher()
             let first = try await publisher.enqueue("x", to: Self.nowhere)
             #expect(await first.outcome() == .confirmed)
+            let line = UInt32(#line + 1)
             let lost = try await publisher.enqueue("x", to: .exchange("no such exchange"))
+            // May still be written before the broker's refusal comes, or not be sent any more.
+            _ = try? await publisher.enqueue("innocent", to: Self.nowhere)
             guard case .unknown(let reason) = await lost.outcome() else {
                 Issue.record("the outcome is known")
                 return
             }
             #expect(reason.code == .channelClosed)
             #expect(reason.replyCode == .notFound)
+            #expect(reason.callSite == AMQPCallSite(fileID: #fileID, line: line))
             #expect(await first.outcome() == .confirmed)
             let batch = await publisher.publish(contentsOf: ["a", "b"], to: Self.nowhere)
             for outcome in batch {
@@ -177,7 +181,7 @@ struct PublisherTests {
                 }
                 #expect(error.code == .channelClosed)
             }
-            #expect(publisher.counts.unknown == 1)
+            #expect(1...2 ~= publisher.counts.unknown)
             #expect(!publisher.isOpen)
             #expect(connection.isOpen)
         }
