@@ -8,7 +8,8 @@ import SystemPackage
 
 // ConnectionDriver: where the protocol's machines meet one socket. Reads, hands frames to the machines, performs what
 // they answer, writes, keeps time. Lives on one loop thread; callers reach it only through `state` and `perform`.
-// Not here: what a frame means (ConnectionDriver+Frames), calls that wait (ConnectionDriver+Waiting).
+// Not here: reading (ConnectionDriver+Reading), what a frame means (ConnectionDriver+Frames), calls that wait
+// (ConnectionDriver+Waiting).
 // Unsafe: @exclusivity(unchecked) on what every read and write touches. One thread does, or the holder of the writer
 // token, and no access lasts while other code of this class runs.
 //
@@ -22,7 +23,7 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
     /// The configuration's `operationTimeout` in nanoseconds.
     private let operationTimeout: UInt64
     let state: Locked<ConnectionState>
-    private let socket: StreamSocket
+    let socket: StreamSocket
     #if TLS
         /// Only the loop reads and writes through it.
         let tls: TLSTransport?
@@ -36,16 +37,16 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
     // MARK: loop thread only
 
     private var registration: RegistrationID?
-    @exclusivity(unchecked) private(set) var chunk = InboundChunk(capacity: ConnectionDriver.chunkSize)
+    @exclusivity(unchecked) var chunk = InboundChunk(capacity: ConnectionDriver.chunkSize)
     /// Octets of `chunk` that were read, and of those, octets that were parsed.
-    @exclusivity(unchecked) private var filled = 0
-    @exclusivity(unchecked) private var parsed = 0
-    @exclusivity(unchecked) private var retiredChunks: [InboundChunk] = []
+    @exclusivity(unchecked) var filled = 0
+    @exclusivity(unchecked) var parsed = 0
+    @exclusivity(unchecked) var retiredChunks: [InboundChunk] = []
     @exclusivity(unchecked) var decoder = FrameDecoder(maximumFrameSize: 64 << 10)
     @exclusivity(unchecked) var machine: ConnectionStateMachine
     @exclusivity(unchecked) var isPaused = false
     /// The peer's end of the stream was reported: it comes once, so reading goes on until it is met.
-    @exclusivity(unchecked) private var isHangingUp = false
+    @exclusivity(unchecked) var isHangingUp = false
     /// Inboxes that got deliveries in this read.
     @exclusivity(unchecked) var touchedInboxes: [ConsumerInbox] = []
     /// Confirms decoded in this read: they are settled under one lock at its end.
@@ -81,7 +82,7 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
 
     static let chunkSize = 256 << 10
     /// Reads of one connection per turn of the loop, so that none starves the others.
-    private static let readsPerTurn = 8
+    static let readsPerTurn = 8
 
     init(
         socket: StreamSocket,
@@ -203,7 +204,7 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
     /// Writes all there is, or until the socket takes no more.
     ///
     /// Loop thread.
-    private func flush() {
+    func flush() {
         guard !self.isTerminated else { return self.closeSocketIfPossible() }
         let mayWrite = self.state.withLock { state -> Bool in
             state.isFlushScheduled = false
@@ -235,169 +236,12 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
         }
     }
 
-    // MARK: reading
+    lazy var readAgain = ReadAgain(driver: self)
 
-    func socketReady(_ events: ReadyEvents) {
-        if events.has(.writable) { self.flush() }
-        if events.has(.ending) { self.isHangingUp = true }
-        if events.has(.worthReading) { self.readIfPossible() }
-    }
-
-    /// Any thread: a consumer caught up.
-    func resumeReading() {
-        self.loop.enqueue(self)
-    }
-
-    private func readIfPossible() {
-        guard !self.isTerminated else { return }
-        for _ in 0..<Self.readsPerTurn {
-            if self.shouldPause() { return self.finishRead() }
-            if self.chunk.capacity - self.filled < 16 << 10 { self.changeChunk() }
-            let room = UnsafeMutableRawBufferPointer(
-                start: self.chunk.base + self.filled,
-                count: self.chunk.capacity - self.filled
-            )
-            switch self.receive(into: room) {
-            case .wouldBlock: return self.finishRead()
-            case .endOfStream:
-                self.finishRead()
-                let inFrame = self.parsed < self.filled
-                return self.terminate(
-                    AMQPError(
-                        .connectionClosed,
-                        inFrame ? "the peer ended the link in the middle of a frame" : "the peer ended the link",
-                        scope: .connection
-                    )
-                )
-            case .failed(let error):
-                self.finishRead()
-                return self.terminate(self.linkLost(error))
-            case .count(let count):
-                self.filled += count
-                self.heartbeat?.read(now: self.loop.turnTime.nanoseconds)
-                self.parse()
-                guard !self.isTerminated else { return }
-                if count < room.count && !self.isHangingUp { return self.finishRead() }
-            }
-        }
-        self.finishRead()
-        // The budget of this turn is used up; with edges only, nobody else would say that there is more.
-        self.loop.enqueue(self.readAgain)
-    }
-
-    @inline(__always)
-    private func receive(into room: UnsafeMutableRawBufferPointer) -> IOResult {
-        #if TLS
-            if let tls = self.tls {
-                let wasEstablished = tls.isEstablished
-                let result = tls.read(into: room)
-                guard tls.hasOutput || !wasEstablished, tls.failure == nil else { return result }
-                // The handshake is done, or the peer is to be answered: what waits may go on.
-                self.flush()
-                return self.isTerminated ? .wouldBlock : result
-            }
-        #endif
-        return self.socket.read(into: room)
-    }
-
-    private lazy var readAgain = ReadAgain(driver: self)
-
-    private final class ReadAgain: LoopWork, @unchecked Sendable {
+    final class ReadAgain: LoopWork, @unchecked Sendable {
         private weak var driver: ConnectionDriver?
         init(driver: ConnectionDriver) { self.driver = driver }
         func runOnLoop() { self.driver?.readIfPossible() }
-    }
-
-    /// Moves the incomplete frame at the end to the front of a fresh chunk.
-    private func changeChunk() {
-        let tail = self.filled - self.parsed
-        let old = self.chunk
-        var fresh: InboundChunk?
-        if let candidate = self.retiredChunks.indices.last(where: { isKnownUniquelyReferenced(&self.retiredChunks[$0]) }
-        ) {
-            fresh = self.retiredChunks.remove(at: candidate)
-        }
-        let chunk = fresh ?? InboundChunk(capacity: Self.chunkSize)
-        chunk.base.copyMemory(from: old.base + self.parsed, byteCount: tail)
-        if self.retiredChunks.count >= 8 { self.retiredChunks.removeFirst() }
-        self.retiredChunks.append(old)
-        self.chunk = chunk
-        self.filled = tail
-        self.parsed = 0
-    }
-
-    private func parse() {
-        let chunk = self.chunk
-        let octets = RawSpan(_unsafeBytes: UnsafeRawBufferPointer(start: chunk.base, count: self.filled))
-        let maximumFrameSize = self.decoder.maximumFrameSize
-        var offset = self.parsed
-        defer { self.parsed = offset }
-        // Deliveries come in runs for one consumer: while channel and consumer tag stay the same, so does the batch.
-        var batch: DeliveryBatch?
-        var batchChannel: UInt16 = 0
-        var batchTag: UInt32 = 0
-        while true {
-            let found = DeliverDecoder.find(
-                in: octets,
-                from: offset,
-                maximumFrameSize: maximumFrameSize,
-                maximumContiguous: Self.chunkSize - (16 << 10)
-            )
-            switch found {
-            case .delivery(let record, let channel, let end):
-                offset = end
-                if let batch, channel == batchChannel, !batch.isFull,
-                    chunk.hasSameShortString(at: batchTag, as: record.arguments)
-                {
-                    batch.append(record)
-                    continue
-                }
-                batch = self.batch(for: record, in: chunk, channel: channel)
-                if self.isTerminated { return }
-                batchChannel = channel
-                batchTag = record.arguments
-                batch?.append(record)
-            case .incomplete: return
-            case .other:
-                // It may end the consumer.
-                batch = nil
-                do {
-                    guard let frame = try self.decoder.next(in: octets, from: offset) else { return }
-                    offset = frame.end
-                    try self.received(frame, in: octets, chunk: chunk)
-                    if self.isTerminated { return }
-                } catch {
-                    return self.violated(error)
-                }
-            }
-        }
-    }
-
-    /// The end of one read: everything it brought is handed over, and every waiter it answers is woken.
-    private func finishRead() {
-        for inbox in self.touchedInboxes {
-            if inbox.handOver() { self.isPaused = true }
-        }
-        self.touchedInboxes.removeAll(keepingCapacity: true)
-        self.settlePendingConfirms()
-    }
-
-    /// Whether consumers are so far behind that the socket is left alone.
-    ///
-    /// Not while a caller waits for the broker, whose answer may stand behind the deliveries, up to a limit; and not when
-    /// the peer has ended the link, behind which no more can come than the kernel holds.
-    private func shouldPause() -> Bool {
-        guard self.isPaused, !self.isHangingUp else { return false }
-        let (channels, hasWaiters) = self.state.withLock { ($0.channels.compactMap { $0 }, $0.waiters.count > 0) }
-        let full = channels.flatMap { $0.consumers.values.filter { $0.isFull } }
-        self.isPaused = !full.isEmpty
-        guard self.isPaused, !hasWaiters || full.contains(where: { $0.isOverfull }) else {
-            self.heartbeat?.resumedReading(now: MonotonicTime.now.nanoseconds)
-            return false
-        }
-        // The broker's silence is of our own making now.
-        self.heartbeat?.pausedReading()
-        return true
     }
 
     // MARK: the end
