@@ -36,11 +36,31 @@ let configuration = Target.Dependency.product(
     package: "swift-configuration",
     condition: .when(traits: ["ConfigurationSupport"])
 )
+let testKits: [Target.Dependency] = [
+    .product(name: "InMemoryLogging", package: "swift-log"),
+    .product(
+        name: "MetricsTestKit",
+        package: "swift-metrics",
+        condition: .when(traits: ["MetricsSupport"])
+    ),
+    .product(
+        name: "InMemoryTracing",
+        package: "swift-distributed-tracing",
+        condition: .when(traits: ["TracingSupport"])
+    ),
+    .product(
+        name: "ServiceLifecycleTestKit",
+        package: "swift-service-lifecycle",
+        condition: .when(traits: ["ServiceLifecycleSupport"])
+    ),
+]
+
 let package = Package(
     name: "swift-amqp091",
     products: [
         .library(name: "EpollNetworking", targets: ["EpollNetworking"]),
         .library(name: "AMQP091", targets: ["AMQP091"]),
+        .library(name: "AMQP091Foundation", targets: ["AMQP091Foundation"]),
         .library(name: "AMQP091Testing", targets: ["AMQP091Testing"]),
     ],
     traits: [
@@ -90,6 +110,7 @@ let package = Package(
             ],
             swiftSettings: settings
         ),
+        .target(name: "AMQP091Foundation", dependencies: ["AMQP091"], swiftSettings: settings),
         .target(
             name: "AMQP091Testing",
             dependencies: ["AMQP091", "AMQP091Protocol", "AMQP091Wire", "EpollNetworking", logging, deque, system],
@@ -118,6 +139,16 @@ let package = Package(
         .testTarget(
             name: "AMQP091Tests",
             dependencies: ["AMQP091", "AMQP091Wire", "AMQP091Testing", logging],
+            swiftSettings: settings
+        ),
+        .testTarget(
+            name: "AMQP091FoundationTests",
+            dependencies: ["AMQP091Foundation", "AMQP091", "AMQP091Testing"],
+            swiftSettings: settings
+        ),
+        .testTarget(
+            name: "AMQP091ObservabilityTests",
+            dependencies: ["AMQP091", "AMQP091Testing", logging, lifecycle, metrics, tracing, configuration] + testKits,
             swiftSettings: settings
         ),
         .target(

@@ -122,7 +122,7 @@ extension AMQPChannel {
         acknowledgement: AMQPAcknowledgement = .manual,
         timeout: Duration? = nil
     ) async throws(AMQPError) -> AMQPDelivery? {
-        try await self.core.get(queue: queue, isAutomatic: acknowledgement == .automatic, timeout: timeout)
+        try await self.core.watchedGet(queue: queue, isAutomatic: acknowledgement == .automatic, timeout: timeout)
     }
 }
 
@@ -142,6 +142,7 @@ extension ChannelCore {
             if consumerTag == nil { self.nextConsumer += 1 }
             return ConsumerInbox(
                 consumerTag: consumerTag ?? "amqp091-\(self.number.rawValue)-\(self.nextConsumer)",
+                queue: queue,
                 isAutomatic: isAutomatic,
                 channel: self,
                 bound: self.driver.configuration.consumerBufferSize
@@ -215,7 +216,7 @@ extension ChannelCore {
         timeout: Duration?
     ) async throws(AMQPError) -> AMQPDelivery? {
         let get = Method.basicGet(.init(queue: queue, noAck: isAutomatic))
-        let result = try await self.request(get, timeout: timeout) { $0.expectedGets.append(isAutomatic) }
+        let result = try await self.request(get, timeout: timeout) { $0.expectedGets.append((queue, isAutomatic)) }
         guard case .message(let delivery) = result else { return nil }
         return delivery
     }

@@ -73,6 +73,9 @@ public struct AMQPClientConfiguration: Hashable, Sendable {
     /// The socket's send buffer in octets, nil for the system's own; 256 KiB by default, right on loopback and LAN.
     public var socketSendBufferSize: Int? = 256 << 10
 
+    /// How connections report spans, where a tracer is set up.
+    public var tracing = AMQPTracingConfiguration()
+
     /// Options for these brokers, all else by default.
     public init(addresses: [AMQPServerAddress] = [.host("localhost")]) {
         self.addresses = addresses
@@ -129,7 +132,7 @@ public struct AMQPClientConfiguration: Hashable, Sendable {
     }
 
     /// Whether this build can do TLS.
-    private static var hasTLS: Bool {
+    static var hasTLS: Bool {
         #if TLS
             true
         #else

@@ -119,7 +119,7 @@ extension AMQPDelivery {
         fileID: StaticString = #fileID,
         line: UInt32 = #line
     ) throws(AMQPError) {
-        try self.settle { () throws(AMQPError) in
+        try self.settle(.ack) { () throws(AMQPError) in
             try self.batch.channel.acknowledge(self.record.tag, multiple: multiple, site: CallSite(fileID, line))
         }
     }
@@ -138,7 +138,7 @@ extension AMQPDelivery {
         fileID: StaticString = #fileID,
         line: UInt32 = #line
     ) throws(AMQPError) {
-        try self.settle { () throws(AMQPError) in
+        try self.settle(.nack) { () throws(AMQPError) in
             let site = CallSite(fileID, line)
             try self.batch.channel.refuse(self.record.tag, multiple: multiple, requeue: requeue, site: site)
         }
@@ -156,13 +156,19 @@ extension AMQPDelivery {
         fileID: StaticString = #fileID,
         line: UInt32 = #line
     ) throws(AMQPError) {
-        try self.nack(requeue: requeue, fileID: fileID, line: line)
+        try self.settle(.reject) { () throws(AMQPError) in
+            let site = CallSite(fileID, line)
+            try self.batch.channel.refuse(self.record.tag, multiple: false, requeue: requeue, site: site)
+        }
     }
 
-    private func settle(_ body: () throws(AMQPError) -> Void) throws(AMQPError) {
+    private func settle(
+        _ operation: MessagingOperation,
+        _ body: () throws(AMQPError) -> Void
+    ) throws(AMQPError) {
         guard !self.batch.isAutomatic else {
             throw AMQPError(.alreadySettled, "the consumer acknowledges automatically", isSafeToRetry: true)
         }
-        try body()
+        try self.watchedSettle(operation, body)
     }
 }

@@ -32,12 +32,15 @@ extension AMQPPublisher {
         sent.reserveCapacity(messages.underestimatedCount)
         var last: UInt64 = 0
         var end: AMQPError?
+        let watch = core.watchBatch(of: messages.underestimatedCount, to: destination)
         for message in messages {
             if let end {
                 sent.append(.failure(end))
                 continue
             }
             do throws(AMQPError) {
+                var message = message
+                watch?.inject(into: &message.properties)
                 last = try await core.enqueue(
                     message,
                     to: destination,
@@ -58,12 +61,14 @@ extension AMQPPublisher {
         } catch {
             interruption = error
         }
-        return sent.map { result in
+        let outcomes = sent.map { result -> AMQPPublishOutcome in
             switch result {
             case .success(let sequence): core.knownOutcome(of: sequence) ?? .unknown(interruption)
             case .failure(let error): .notSent(error)
             }
         }
+        watch?.end(outcomes.lazy.compactMap(\.error).first)
+        return outcomes
     }
 
     /// Publishes what a sequence yields, never more unconfirmed than the window allows.
@@ -169,7 +174,7 @@ private struct StreamFlight {
         deadline: UInt64
     ) async throws(AMQPError) {
         do throws(AMQPError) {
-            let sequence = try await self.core.enqueue(
+            let sequence = try await self.core.watchedEnqueue(
                 message,
                 to: destination,
                 mandatory: mandatory,

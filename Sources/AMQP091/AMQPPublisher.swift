@@ -117,7 +117,7 @@ public struct AMQPPublisher: Sendable {
         fileID: StaticString = #fileID,
         line: UInt32 = #line
     ) async throws(AMQPError) -> AMQPPublishReceipt {
-        let sequence = try await self.core.enqueue(
+        let sequence = try await self.core.watchedEnqueue(
             message,
             to: destination,
             mandatory: mandatory,
@@ -146,7 +146,7 @@ public struct AMQPPublisher: Sendable {
         line: UInt32 = #line
     ) throws(AMQPError) -> AMQPPublishReceipt? {
         let site = CallSite(fileID, line)
-        return switch try self.core.tryEnqueue(message, to: destination, mandatory: mandatory, site: site) {
+        return switch try self.core.watchedTryEnqueue(message, to: destination, mandatory: mandatory, site: site) {
         case .done(let sequence): AMQPPublishReceipt(core: self.core, sequenceNumber: sequence)
         case .noRoom: nil
         }

@@ -69,6 +69,8 @@ struct ConnectionState: ~Copyable {
     var serverProperties = FieldTable()
     /// The moment the deadline timer is set for.
     var armedDeadline = UInt64.max
+    /// What happened since it was last reported.
+    var counts = ConnectionCounts()
 
     /// Octets above which publishers wait.
     let writeBufferSize: Int
