@@ -49,7 +49,7 @@ let testKits: [Target.Dependency] = [
         condition: .when(traits: ["TracingSupport"])
     ),
     .product(
-        name: "ServiceLifecycleTestKit",
+        name: "UnixSignals",
         package: "swift-service-lifecycle",
         condition: .when(traits: ["ServiceLifecycleSupport"])
     ),
@@ -146,6 +146,7 @@ let package = Package(
             dependencies: ["AMQP091Foundation", "AMQP091", "AMQP091Testing"],
             swiftSettings: settings
         ),
+        .testTarget(name: "DocumentationTests", dependencies: [], swiftSettings: settings),
         .testTarget(
             name: "AMQP091ObservabilityTests",
             dependencies: ["AMQP091", "AMQP091Testing", logging, lifecycle, metrics, tracing, configuration] + testKits,

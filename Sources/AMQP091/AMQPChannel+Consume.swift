@@ -18,7 +18,8 @@ extension AMQPChannel {
     /// Consumes a queue while `body` runs, and cancels the consumer when it returns or throws.
     ///
     /// What was delivered and not yet read by `body` then goes back to the queue. What it has read it may settle later,
-    /// as long as the channel is open.
+    /// as long as the channel is open. In a service of swift-service-lifecycle a graceful shutdown cancels the consumer
+    /// too: the sequence ends behind what was delivered, and `body` finishes its work (trait `ServiceLifecycleSupport`).
     ///
     /// - Parameters:
     ///   - queue: The queue.
@@ -50,7 +51,7 @@ extension AMQPChannel {
         )
         let result: Result
         do {
-            result = try await body(deliveries)
+            result = try await self.core.endingGracefully(deliveries.inbox) { try await body(deliveries) }
         } catch {
             deliveries.inbox.abandon()
             try? await self.core.cancelShielded(deliveries.inbox, timeout: timeout)
