@@ -219,4 +219,6 @@ struct ConfirmOrders {
     var nacks = 0
     var returns = 0
     var areHeld = false
+    /// Between a publish and its confirm.
+    var delay = Duration.zero
 }
