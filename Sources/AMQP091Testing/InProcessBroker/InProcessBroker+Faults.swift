@@ -12,7 +12,9 @@ extension InProcessBroker {
         case returnNext(Int)
         /// No confirm is sent until ``release``.
         case hold
-        /// Confirms are sent again, those held back first.
+        /// Every confirm, also of a refused publish, comes so much later, in order; ``release`` ends it.
+        case delay(Duration)
+        /// Confirms are sent at once again, those held back or delayed first.
         case release
     }
 
@@ -66,8 +68,10 @@ extension InProcessBroker {
             case .nackNext(let count): core.confirmOrder.nacks = max(0, count)
             case .returnNext(let count): core.confirmOrder.returns = max(0, count)
             case .hold: core.confirmOrder.areHeld = true
+            case .delay(let duration): core.confirmOrder.delay = max(.zero, duration)
             case .release:
                 core.confirmOrder.areHeld = false
+                core.confirmOrder.delay = .zero
                 for connection in core.connections.values { core.touch(connection) }
             }
         }

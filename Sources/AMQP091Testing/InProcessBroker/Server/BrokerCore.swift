@@ -222,4 +222,6 @@ struct ConfirmOrders {
     var nacks = 0
     var returns = 0
     var areHeld = false
+    /// Between a publish and its confirm.
+    var delay = Duration.zero
 }
