@@ -51,7 +51,11 @@ extension AMQPChannel {
         )
         let result: Result
         do {
-            result = try await self.core.endingGracefully(deliveries.inbox) { try await body(deliveries) }
+            result = try await whenGracefullyShutDown {
+                try? await self.core.cancel(deliveries.inbox, timeout: nil)
+            } during: {
+                try await body(deliveries)
+            }
         } catch {
             deliveries.inbox.abandon()
             try? await self.core.cancelShielded(deliveries.inbox, timeout: timeout)
@@ -136,6 +140,7 @@ extension ChannelCore {
         arguments: FieldTable,
         timeout: Duration?
     ) async throws(AMQPError) -> ConsumerInbox {
+        let isSucceeded = self.isRecovered
         if consumerTag == "" {
             throw AMQPError(.invalidArgument, "consumerTag is empty; it is 1 to 255 octets", isSafeToRetry: true)
         }
@@ -146,7 +151,8 @@ extension ChannelCore {
                 queue: queue,
                 isAutomatic: isAutomatic,
                 channel: self,
-                bound: self.driver.configuration.consumerBufferSize
+                bound: self.driver.configuration.consumerBufferSize,
+                isSucceeded: isSucceeded
             )
         }
         let consume = Basic.Consume(

@@ -16,6 +16,10 @@ final class ChannelCore: @unchecked Sendable {
     /// Whether operations have spans; beside the observation, because every message asks.
     let isTracing: Bool
     let number: ChannelNumber
+    /// It belongs to a consumer that goes on with another channel when this one is gone.
+    ///
+    /// Set before the channel is used.
+    var isRecovered = false
 
     // MARK: guarded by the connection's lock
 
@@ -38,6 +42,8 @@ final class ChannelCore: @unchecked Sendable {
     var nackedCount: UInt64 = 0
     var returnedCount: UInt64 = 0
     var unknownCount: UInt64 = 0
+    /// Of those, how many nobody waited for.
+    var unknownSendCount = 0
     /// What receipts need to know.
     var receipts = ReceiptLedger()
     /// The publishes that were unconfirmed when the channel ended; nil before.

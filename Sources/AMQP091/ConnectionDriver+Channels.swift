@@ -64,10 +64,9 @@ extension ConnectionDriver {
             }
             core.windowWaiters = []
             core.drainWaiters = []
-            core.endConfirms()
             state.counts.giveUp(core.confirms.outstandingMessages)
             state.counts.channel(-1)
-            core.confirms.failAll { _, token in
+            core.endConfirms { token in
                 if let waiter = state.waiters.finish(token) {
                     resumptions.append(Resumption(waiter: waiter, result: .failed(error)))
                 }

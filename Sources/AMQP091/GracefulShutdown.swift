@@ -1,28 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
-import AMQP091Wire
 
 #if ServiceLifecycleSupport
-    import ServiceLifecycle
+    public import ServiceLifecycle
 #endif
 
-// GracefulShutdown: what a consumer does when the service it runs in is told to stop (trait ServiceLifecycleSupport): it
-// is cancelled at the broker, its sequence ends behind what was delivered, handlers finish and settle, and its closure
-// returns. Outside of a service, and without the trait, nothing is done.
+// GracefulShutdown: what becomes of a client and its consumers when the service they run in is told to stop (trait
+// ServiceLifecycleSupport). A consumer is cancelled at the broker, its sequence ends behind what was delivered, handlers
+// finish and settle, and its closure returns. Outside of a service, and without the trait, nothing is done.
 
-extension ChannelCore {
-    /// Runs `body`, and ends the consumer early when the surrounding service is to stop.
-    nonisolated(nonsending) func endingGracefully<Result>(
-        _ inbox: ConsumerInbox,
-        _ body: nonisolated(nonsending) () async throws -> Result
-    ) async throws -> Result {
-        #if ServiceLifecycleSupport
-            try await withGracefulShutdownHandler {
-                try await body()
-            } onGracefulShutdown: {
-                Task { try? await self.cancel(inbox, timeout: nil) }
-            }
-        #else
+/// Runs `body`; meanwhile, when the surrounding service is to stop, also `stop`.
+nonisolated(nonsending) func whenGracefullyShutDown<Result>(
+    _ stop: @escaping @Sendable () async -> Void,
+    during body: nonisolated(nonsending) () async throws -> Result
+) async rethrows -> Result {
+    #if ServiceLifecycleSupport
+        try await withGracefulShutdownHandler {
             try await body()
-        #endif
-    }
+        } onGracefulShutdown: {
+            Task { await stop() }
+        }
+    #else
+        try await body()
+    #endif
 }
+
+#if ServiceLifecycleSupport
+    /// A client is a service: ``AMQPClient/run()`` returns when the group shuts down and everything in flight is done.
+    ///
+    /// Give it to a `ServiceGroup` before the services that use it: they are told to stop in the reverse order.
+    extension AMQPClient: Service {}
+#endif

@@ -207,6 +207,25 @@
             }
         }
 
+        @Test("A client counts how often it had to connect again")
+        func recoveries() async throws {
+            let metrics = TestMetrics()
+            try await InProcessBroker.withBroker { broker in
+                try await withMetricsFactory(metrics) {
+                    try await AMQPClient.withClient(broker.configuration) { client in
+                        try await client.withPublisher { publisher in
+                            try await publisher.publish("m", to: .queue("q"))
+                            await broker.dropConnections()
+                            // The first may have been written before the loss was noticed.
+                            while (try? await publisher.publish("m", to: .queue("q"))) == nil {}
+                        }
+                    }
+                }
+            }
+            #expect(Self.total(metrics, "rabbitmq.recoveries") >= 1)
+            await eventually("no connection") { Self.value(metrics, "rabbitmq.connections") == 0 }
+        }
+
         @Test("Without a metrics system nothing is made")
         func absent() async throws {
             let metrics = TestMetrics()

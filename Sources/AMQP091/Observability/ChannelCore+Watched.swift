@@ -56,7 +56,7 @@ extension ChannelCore {
     }
 
     /// A publish that lasts until the broker's word on it.
-    nonisolated(nonsending) func watchedPublishAndConfirm(
+    nonisolated(nonsending) func publishAndConfirm(
         _ message: AMQPMessage,
         to destination: AMQPDestination,
         mandatory: Bool,
@@ -64,7 +64,7 @@ extension ChannelCore {
         timeout: Duration?
     ) async throws(AMQPError) {
         guard self.driver.observation.isWatching else {
-            return try await self.publishAndConfirm(
+            return try await self.publishAndConfirmUnwatched(
                 message,
                 to: destination,
                 mandatory: mandatory,
@@ -76,7 +76,7 @@ extension ChannelCore {
         var message = message
         watch.inject(into: &message.properties)
         do throws(AMQPError) {
-            try await self.publishAndConfirm(
+            try await self.publishAndConfirmUnwatched(
                 message,
                 to: destination,
                 mandatory: mandatory,
@@ -91,32 +91,35 @@ extension ChannelCore {
     }
 
     /// A publish with a receipt; its span lasts until the message has its place in the write buffer.
-    nonisolated(nonsending) func watchedEnqueue(
+    nonisolated(nonsending) func enqueue(
         _ message: AMQPMessage,
         to destination: AMQPDestination,
         mandatory: Bool,
         site: CallSite,
-        deadline: UInt64
+        deadline: UInt64,
+        token: UInt32 = ChannelCore.receiptToken
     ) async throws(AMQPError) -> UInt64 {
         guard self.isTracing else {
-            return try await self.enqueue(
+            return try await self.enqueueUnwatched(
                 message,
                 to: destination,
                 mandatory: mandatory,
                 site: site,
-                deadline: deadline
+                deadline: deadline,
+                token: token
             )
         }
         let watch = self.watchPublish(destination, message.properties, bodySize: message.body.count)
         var message = message
         watch.inject(into: &message.properties)
         do throws(AMQPError) {
-            let sequence = try await self.enqueue(
+            let sequence = try await self.enqueueUnwatched(
                 message,
                 to: destination,
                 mandatory: mandatory,
                 site: site,
-                deadline: deadline
+                deadline: deadline,
+                token: token
             )
             watch.end(isTimed: false)
             return sequence
@@ -126,21 +129,34 @@ extension ChannelCore {
         }
     }
 
-    /// As `watchedEnqueue`, if there is room now.
-    func watchedTryEnqueue(
+    /// As `enqueue`, if there is room now.
+    func tryEnqueue(
         _ message: AMQPMessage,
         to destination: AMQPDestination,
         mandatory: Bool,
-        site: CallSite
+        site: CallSite,
+        token: UInt32 = ChannelCore.receiptToken
     ) throws(AMQPError) -> EnqueueAttempt {
         guard self.isTracing else {
-            return try self.tryEnqueue(message, to: destination, mandatory: mandatory, site: site)
+            return try self.tryEnqueueUnwatched(
+                message,
+                to: destination,
+                mandatory: mandatory,
+                site: site,
+                token: token
+            )
         }
         let watch = self.watchPublish(destination, message.properties, bodySize: message.body.count)
         var message = message
         watch.inject(into: &message.properties)
         do throws(AMQPError) {
-            let attempt = try self.tryEnqueue(message, to: destination, mandatory: mandatory, site: site)
+            let attempt = try self.tryEnqueueUnwatched(
+                message,
+                to: destination,
+                mandatory: mandatory,
+                site: site,
+                token: token
+            )
             watch.end(isTimed: false)
             return attempt
         } catch {
@@ -212,6 +228,7 @@ extension AMQPDelivery {
     /// - Parameter body: Processes the delivery.
     /// - Returns: What `body` returns.
     /// - Throws: What `body` throws; the span says so.
+    @discardableResult
     public func withSpan<Result>(
         _ body: nonisolated(nonsending) () async throws -> Result
     ) async throws -> Result {

@@ -47,6 +47,9 @@ import EpollNetworking
             self.instruments.connections.increment()
         }
 
+        /// It takes the place of one that was lost; any thread.
+        func recovered() { self.instruments.recoveries.increment() }
+
         /// The connection has ended.
         func ended(_ driver: ConnectionDriver) {
             self.flush(driver)
@@ -97,6 +100,7 @@ import EpollNetworking
         @inline(__always) func touch(_ driver: ConnectionDriver) {}
         @inline(__always) func received(octets: Int) {}
         func connected() {}
+        func recovered() {}
         func ended(_ driver: ConnectionDriver) {}
     }
 #endif

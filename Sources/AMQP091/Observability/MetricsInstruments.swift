@@ -23,6 +23,7 @@
         let acknowledged: Counter
         let rejected: Counter
         let requeued: Counter
+        let recoveries: Counter
         let octetsSent: Counter
         let octetsReceived: Counter
 
@@ -66,6 +67,7 @@
             self.acknowledged = counter("rabbitmq.acknowledged")
             self.rejected = counter("rabbitmq.rejected")
             self.requeued = counter("rabbitmq.requeued")
+            self.recoveries = counter("rabbitmq.recoveries")
             self.octetsSent = counter("rabbitmq.bytes_sent")
             self.octetsReceived = counter("rabbitmq.bytes_received")
             self.connections = meter("rabbitmq.connections")
