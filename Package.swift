@@ -66,7 +66,7 @@ let package = Package(
         // Here and not in the package Benchmarks: it reaches for parts that only this package may.
         .executableTarget(
             name: "LayerBenchmarks",
-            dependencies: ["AMQP091Protocol", "AMQP091Wire", "EpollNetworking"],
+            dependencies: ["AMQP091Testing", "AMQP091Protocol", "AMQP091Wire", "EpollNetworking"],
             path: "Benchmarks/Layers",
             swiftSettings: settings
         ),

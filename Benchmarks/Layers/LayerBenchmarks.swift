@@ -3,7 +3,7 @@ import AMQP091Protocol
 import AMQP091Wire
 import EpollNetworking
 
-// LayerBenchmarks: what one step of each layer costs, by name, with no broker and no socket to a peer.
+// LayerBenchmarks: what one step of each layer costs, by name, with no broker to talk to.
 // It stands in the package of the layers, whose parts no other package reaches. `swift run -c release LayerBenchmarks
 // [PART OF A NAME]` prints nanoseconds per step: the least and the median of nine runs.
 
@@ -14,6 +14,7 @@ enum LayerBenchmarks {
         print("ns per step".padded(to: 44) + "least".padded(to: 10, left: true) + "median".padded(to: 10, left: true))
         for benchmark in Self.wire + Self.machines where benchmark.name.contains(wanted) { benchmark.run() }
         try await LoopBenchmarks.run(wanted)
+        try await BrokerBenchmarks.run(wanted)
     }
 
     // MARK: AMQP091Wire

@@ -135,6 +135,7 @@ extension ChannelCore {
         arguments: FieldTable,
         timeout: Duration?
     ) async throws(AMQPError) -> ConsumerInbox {
+        let isSucceeded = self.isRecovered
         if consumerTag == "" {
             throw AMQPError(.invalidArgument, "consumerTag is empty; it is 1 to 255 octets", isSafeToRetry: true)
         }
@@ -144,7 +145,8 @@ extension ChannelCore {
                 consumerTag: consumerTag ?? "amqp091-\(self.number.rawValue)-\(self.nextConsumer)",
                 isAutomatic: isAutomatic,
                 channel: self,
-                bound: self.driver.configuration.consumerBufferSize
+                bound: self.driver.configuration.consumerBufferSize,
+                isSucceeded: isSucceeded
             )
         }
         let consume = Basic.Consume(

@@ -344,18 +344,23 @@ extension ChannelCore {
             return (self.firstFailure, self.failedCount)
         }
         if let failure {
-            throw AMQPError(
-                failure.code,
-                count == 1 ? failure.replyText : "\(failure.replyText) (the first of \(count))",
-                replyCode: failure.replyCode,
-                method: failure.method,
-                origin: .broker
-            )
+            throw failure.firstOf(count)
         }
     }
 }
 
 extension AMQPError {
+    /// This refusal as the first of so many.
+    func firstOf(_ count: Int) -> AMQPError {
+        AMQPError(
+            self.code,
+            count == 1 ? self.replyText : "\(self.replyText) (the first of \(count))",
+            replyCode: self.replyCode,
+            method: self.method,
+            origin: self.origin
+        )
+    }
+
     /// The error of a publish the broker did not take; nil when it was confirmed.
     init?(_ outcome: PublishOutcome) {
         switch outcome {

@@ -68,6 +68,8 @@ public struct AMQPClientConfiguration: Hashable, Sendable {
     /// At four fifths of it the client logs a warning that names the delivery; nil for no warning. 30 min by default,
     /// which is RabbitMQ's own.
     public var acknowledgementTimeout: Duration? = .seconds(1800)
+    /// How ``AMQPClient`` makes its connections again when they are lost; not used by ``AMQPConnection``.
+    public var recovery = AMQPRecoveryPolicy()
     /// Octets waiting to be written above which a publish waits; 1 MiB by default.
     public var writeBufferSize = 1 << 20
     /// The socket's send buffer in octets, nil for the system's own; 256 KiB by default, right on loopback and LAN.

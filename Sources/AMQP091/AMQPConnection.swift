@@ -161,6 +161,14 @@ public final class AMQPConnection: Sendable {
         try await self.driver.close(timeout: timeout)
     }
 
+    /// Waits until the connection has ended, by whatever cause.
+    ///
+    /// - Returns: Why: code `.connectionClosed` after a close by either side or the loss of the link.
+    /// - Throws: ``AMQPError`` with code `.cancelled`; the connection goes on.
+    public func waitUntilClosed() async throws(AMQPError) -> AMQPError {
+        try await self.driver.ending.wait { $0 }
+    }
+
     /// Closes the socket at once, without a word to the broker.
     public func abort() {
         self.driver.abort()

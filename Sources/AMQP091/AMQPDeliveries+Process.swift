@@ -58,17 +58,22 @@ extension AMQPDeliveries {
         }
         let site = CallSite(fileID, line)
         guard maxConcurrency > 1 else {
-            for try await delivery in self { await self.run(handler, delivery, requeue, site) }
+            for try await delivery in self {
+                if !self.putsBack(delivery) { await self.run(handler, delivery, requeue, site) }
+            }
             return
         }
         let reason = await withTaskGroup(of: Void.self) { group -> AMQPError? in
             var running = 0
             do throws(AMQPError) {
                 for try await delivery in self {
+                    if self.putsBack(delivery) { continue }
                     if running == maxConcurrency {
                         await group.next()
                         running -= 1
                     }
+                    // It may have waited for its turn while the consumer was stopped.
+                    if self.putsBack(delivery) { continue }
                     running += 1
                     group.addTask { await self.run(handler, delivery, requeue, site) }
                 }
@@ -78,6 +83,17 @@ extension AMQPDeliveries {
             }
         }
         if let reason { throw reason }
+    }
+
+    /// Whether no handler is to begin with a delivery: its connection is gone, so that it comes again, or the consumer is
+    /// being stopped, and it is put back.
+    private func putsBack(_ delivery: AMQPDelivery) -> Bool {
+        guard let successor = self.successor, !delivery.batch.isAutomatic else { return false }
+        guard delivery.batch.channel.isUsable else { return true }
+        guard successor.isStopped else { return false }
+        // It fails only when the channel is gone, and then the broker has put it back itself.
+        _ = try? delivery.nack(requeue: true)
+        return true
     }
 
     /// Runs the handler and settles the delivery, unless the handler has.

@@ -14,6 +14,10 @@ import EpollNetworking
 final class ChannelCore: @unchecked Sendable {
     let driver: ConnectionDriver
     let number: ChannelNumber
+    /// It belongs to a consumer that goes on with another channel when this one is gone.
+    ///
+    /// Set before the channel is used.
+    var isRecovered = false
 
     // MARK: guarded by the connection's lock
 
@@ -36,6 +40,8 @@ final class ChannelCore: @unchecked Sendable {
     var nackedCount: UInt64 = 0
     var returnedCount: UInt64 = 0
     var unknownCount: UInt64 = 0
+    /// Of those, how many nobody waited for.
+    var unknownSendCount = 0
     /// What receipts need to know.
     var receipts = ReceiptLedger()
     /// The publishes that were unconfirmed when the channel ended; nil before.

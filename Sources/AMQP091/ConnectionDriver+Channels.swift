@@ -57,8 +57,7 @@ extension ConnectionDriver {
             }
             core.windowWaiters = []
             core.drainWaiters = []
-            core.endConfirms()
-            core.confirms.failAll { _, token in
+            core.endConfirms { token in
                 if let waiter = state.waiters.finish(token) {
                     resumptions.append(Resumption(waiter: waiter, result: .failed(error)))
                 }

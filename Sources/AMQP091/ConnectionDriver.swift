@@ -23,6 +23,8 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
     /// The configuration's `operationTimeout` in nanoseconds.
     private let operationTimeout: UInt64
     let state: Locked<ConnectionState>
+    /// Why the connection has ended; nil before.
+    let ending = Watched<AMQPError?>(nil)
     let socket: StreamSocket
     #if TLS
         /// Only the loop reads and writes through it.
@@ -279,8 +281,7 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
                 core.windowWaiters = []
                 core.drainWaiters = []
                 _ = core.receipts.takeWaiters()
-                core.endConfirms()
-                core.confirms.failAll { _, _ in }
+                core.endConfirms { _ in }
                 core.startingConsumers = [:]
             }
             state.channels = []
@@ -299,6 +300,7 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
         let wasInTime = cause.code != .timedOut
         for waiter in self.closeWaiters { waiter.resume(returning: wasInTime ? .success(()) : .failure(cause)) }
         self.closeWaiters = []
+        self.ending.change { $0 = cause }
         if let registration = self.registration { self.loop.deregister(registration) }
         self.registration = nil
         self.closeSocketIfPossible()

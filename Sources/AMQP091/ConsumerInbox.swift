@@ -39,6 +39,8 @@ final class ConsumerInbox: @unchecked Sendable {
     let consumerTag: String
     let isAutomatic: Bool
     let channel: ChannelCore
+    /// Another inbox follows when this one is lost: what nobody has read by then will be delivered again.
+    let isSucceeded: Bool
     private let bound: Int
     private let state: Locked<State>
     /// The batch being filled; loop thread only.
@@ -47,7 +49,8 @@ final class ConsumerInbox: @unchecked Sendable {
     /// Batches that wait to be filled again, at most.
     private static let spareLimit = 8
 
-    init(consumerTag: String, isAutomatic: Bool, channel: ChannelCore, bound: Int) {
+    init(consumerTag: String, isAutomatic: Bool, channel: ChannelCore, bound: Int, isSucceeded: Bool = false) {
+        self.isSucceeded = isSucceeded
         self.consumerTag = consumerTag
         self.isAutomatic = isAutomatic
         self.channel = channel
@@ -166,6 +169,7 @@ final class ConsumerInbox: @unchecked Sendable {
                 // A delivery that somebody kept keeps its batch.
                 if isKnownUniquelyReferenced(&done) { done?.recycle() } else { done = nil }
                 if let done, state.spare.count < Self.spareLimit { state.spare.append(done) }
+                if self.isSucceeded { self.dropLost(&state) }
                 let batch = state.ready.popFirst()
                 // What is being read is no longer waiting: a reader may wait for the broker in the middle of it.
                 if let batch { state.octets -= batch.octets }
@@ -190,6 +194,30 @@ final class ConsumerInbox: @unchecked Sendable {
                 if Task.isCancelled { throw AMQPError(.cancelled, "the consuming task was cancelled") }
             }
         }
+    }
+
+    /// Drops what the broker delivers again, because the channel that would settle it is gone.
+    private func dropLost(_ state: inout State) {
+        guard !self.isAutomatic, !state.ready.isEmpty, case .failed(let error)? = state.ending,
+            error.scope != .operation
+        else { return }
+        state.ready = []
+        state.octets = 0
+    }
+
+    /// Lets go of what nobody has read, for its return to the queue; what is being read is read to its end.
+    ///
+    /// Any thread. The consumer is about to be cancelled.
+    func stop() {
+        self.state.withLock { state in
+            guard state.abandoned == nil else { return }
+            state.abandoned = []
+            for batch in state.ready { state.abandon(batch) }
+            state.ready = []
+            state.octets = 0
+            state.holdsBackReading = false
+        }
+        self.channel.driver.resumeReading()
     }
 
     nonisolated(nonsending) private func park() async {

@@ -121,6 +121,60 @@ struct InProcessBrokerTests {
         }
     }
 
+    @Test("Confirms come later on order, in order, refusals among them, and at once again when that ends")
+    func delayedConfirms() async throws {
+        try await InProcessBroker.withBroker { broker in
+            let connection = try await broker.connect()
+            let channel = try await connection.openChannel()
+            try await channel.enableConfirms()
+            try await channel.declareQueue("q")
+            await broker.confirm(.delay(.seconds(600)))
+            try await channel.publish("a", to: .queue("q"))
+            try await broker.waitUntil(depthOf: "q", is: 1)
+            _ = try await channel.inspectQueue("q")
+            #expect(channel.confirmCounts.unconfirmed == 1)
+            await broker.confirm(.release)
+            try await channel.waitForConfirms()
+            await broker.confirm(.delay(.milliseconds(20)))
+            await broker.confirm(.nackNext(1))
+            let nacked = await #expect(throws: AMQPError.self) {
+                try await channel.publishAndConfirm("b", to: .queue("q"))
+            }
+            #expect(nacked?.code == .nacked)
+            try await channel.publishAndConfirm("c", to: .queue("q"))
+            // A delay that no clock reaches is one that is held.
+            await broker.confirm(.delay(.seconds(Int64.max)))
+            try await channel.publish("d", to: .queue("q"))
+            try await broker.waitUntil(depthOf: "q", is: 3)
+            await broker.confirm(.release)
+            try await channel.waitForConfirms()
+            try await connection.close()
+        }
+    }
+
+    @Test("What an unfinished transaction held is room again when its channel ends")
+    func abandonedTransactions() async throws {
+        var options = InProcessBroker.Options()
+        options.memoryLimit = 1 << 20
+        try await InProcessBroker.withBroker(options) { broker in
+            let configuration = broker.configuration
+            for _ in 0..<8 {
+                let client = try await ScriptedClient.connect(configuration)
+                try await client.login(configuration)
+                try await client.call(.txSelect(.init()))
+                try client.publish(String(repeating: "x", count: 200_000), to: "", key: "q")
+                try await client.call(.channelClose(.init(replyCode: .success, replyText: "")))
+                client.drop()
+            }
+            let connection = try await AMQPConnection.connect(configuration)
+            let channel = try await connection.openChannel()
+            try await channel.enableConfirms()
+            for _ in 0..<2 { try await channel.publishAndConfirm("m", to: .queue("q"), timeout: .seconds(20)) }
+            #expect(connection.blockedReason == nil)
+            try await connection.close()
+        }
+    }
+
     @Test("Under an alarm the first publish blocks its connection, with the reason, until the alarm is cleared")
     func alarm() async throws {
         try await InProcessBroker.withBroker { broker in

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import AMQP091Wire
+public import AMQP091Wire
 
 // Orders to misbehave. Each takes effect before it returns.
 
@@ -12,7 +12,9 @@ extension InProcessBroker {
         case returnNext(Int)
         /// No confirm is sent until ``release``.
         case hold
-        /// Confirms are sent again, those held back first.
+        /// Every confirm, also of a refused publish, comes so much later, in order; ``release`` ends it.
+        case delay(Duration)
+        /// Confirms are sent at once again, those held back or delayed first.
         case release
     }
 
@@ -37,6 +39,28 @@ extension InProcessBroker {
         }
     }
 
+    /// Closes every channel of every client: `channel.close` with this code and text.
+    ///
+    /// - Parameters:
+    ///   - code: The reply code, such as 406.
+    ///   - reason: What RabbitMQ would say behind the code's name.
+    public func closeChannels(_ code: ReplyCode, _ reason: String) async {
+        _ = await self.onLoop { core in
+            for connection in Array(core.connections.values) {
+                for channel in Array(connection.channels.values) { channel.close(Refusal(code, reason), nil) }
+            }
+        }
+    }
+
+    /// Changes the password of a user, for logins from now on.
+    ///
+    /// - Parameters:
+    ///   - password: The new password; nil removes the user.
+    ///   - user: The user.
+    public func setPassword(_ password: String?, of user: String) async {
+        _ = await self.onLoop { $0.users[user] = password }
+    }
+
     /// Orders something about confirms.
     public func confirm(_ order: ConfirmOrder) async {
         _ = await self.onLoop { core in
@@ -44,8 +68,10 @@ extension InProcessBroker {
             case .nackNext(let count): core.confirmOrder.nacks = max(0, count)
             case .returnNext(let count): core.confirmOrder.returns = max(0, count)
             case .hold: core.confirmOrder.areHeld = true
+            case .delay(let duration): core.confirmOrder.delay = max(.zero, duration)
             case .release:
                 core.confirmOrder.areHeld = false
+                core.confirmOrder.delay = .zero
                 for connection in core.connections.values { core.touch(connection) }
             }
         }

@@ -17,7 +17,7 @@ import SystemPackage
 /// - clusters, streams (`x-queue-type: stream` is refused), plugins, management, policies;
 /// - permissions: who logs in may do everything in every virtual host;
 /// - quorum queues as such: one is a classic queue that has to be durable and can have an `x-delivery-limit`;
-/// - time-outs of acknowledgements, TLS, mechanisms other than PLAIN and AMQPLAIN;
+/// - time-outs of acknowledgements, mechanisms other than PLAIN and AMQPLAIN;
 /// - delay: counts are exact and confirms follow at once, where RabbitMQ's may lag a moment behind.
 ///
 /// Limits a client may not choose in `tune-ok`, and methods nobody defined, are answered with a close and its reason;
@@ -37,12 +37,52 @@ public final class InProcessBroker: Sendable {
         case ipv4(address: [UInt8], port: UInt16)
         /// A Unix socket at a path of at most 107 octets; it must not exist, and is removed at the end.
         case unix(path: String)
+        /// TLS over TCP on 127.0.0.1, with the certificate of ``Options/tls``; port 0 lets the system choose a free one.
+        ///
+        /// Needs the package's trait `TLS`.
+        case tls(port: UInt16 = 0)
+    }
+
+    /// What the broker shows to clients that use TLS; files in PEM.
+    public struct TLS: Hashable, Sendable {
+        /// The broker's certificate, and those that lead to the authority's.
+        public var certificateChain: String
+        /// The private key of the certificate.
+        public var privateKey: String
+        /// Who issued the certificate: put into ``InProcessBroker/uri`` and ``InProcessBroker/configuration``, so that
+        /// a client trusts it; nil for an authority that the system trusts.
+        public var authority: String?
+        /// Who is trusted to issue clients' certificates.
+        ///
+        /// A client without one is refused; nil asks for none.
+        public var clientAuthority: String?
+
+        /// A certificate and its key.
+        ///
+        /// - Parameters:
+        ///   - certificateChain: The broker's certificate, and those that lead to the authority's.
+        ///   - privateKey: The private key of the certificate.
+        ///   - authority: Who issued the certificate; nil for an authority that the system trusts.
+        ///   - clientAuthority: Who is trusted to issue clients' certificates; nil asks for none.
+        public init(
+            certificateChain: String,
+            privateKey: String,
+            authority: String? = nil,
+            clientAuthority: String? = nil
+        ) {
+            self.certificateChain = certificateChain
+            self.privateKey = privateKey
+            self.authority = authority
+            self.clientAuthority = clientAuthority
+        }
     }
 
     /// Every option of a broker.
     public struct Options: Sendable {
         /// Where it listens; a free port of 127.0.0.1 by default.
         public var endpoints: [Endpoint] = [.loopback()]
+        /// Certificate and key of endpoints with TLS; none by default.
+        public var tls: TLS?
         /// Passwords by user name; `guest` with `guest` by default.
         public var users = ["guest": "guest"]
         /// The virtual hosts; `/` by default.
@@ -66,18 +106,19 @@ public final class InProcessBroker: Sendable {
 
     let core: BrokerCore
     let loop: EventLoop
-    private let addresses: [SocketAddress]
+    private let listening: [(endpoint: Endpoint, address: SocketAddress)]
     private let paths: [String]
     private let options: Options
 
     /// Starts a broker, which runs until ``shutdown()``.
     ///
     /// - Parameter options: All options.
-    /// - Throws: When an address cannot be used, or descriptors or threads run out.
+    /// - Throws: When an address or a certificate cannot be used, or descriptors or threads run out.
     public init(_ options: Options = Options()) async throws {
         var options = options
         options.frameMax = min(max(8192, options.frameMax), 16 << 20)
         self.options = options
+        let tls = try BrokerTLS(options)
         let loop = try EventLoop(name: "amqp-broker")
         self.loop = loop
         let core = BrokerCore(loop: loop, options: options)
@@ -89,12 +130,14 @@ public final class InProcessBroker: Sendable {
             loop.shutdown()
             throw error
         }
-        self.addresses = sockets.compactMap(\.localAddress)
+        self.listening = zip(options.endpoints, sockets).compactMap { endpoint, socket in
+            socket.localAddress.map { (endpoint, $0) }
+        }
         self.paths = options.endpoints.compactMap { if case .unix(let path) = $0 { path } else { nil } }
-        let listening = sockets
+        let listening = zip(options.endpoints, sockets).map { ($1, $0.usesTLS ? tls : nil) }
         let failure = await Self.run(on: loop) { () -> SystemError? in
-            for socket in listening {
-                let acceptor = BrokerAcceptor(core: core, socket: socket)
+            for (socket, tls) in listening {
+                let acceptor = BrokerAcceptor(core: core, socket: socket, tls: tls)
                 core.acceptors.append(acceptor)
                 do throws(SystemError) { try acceptor.start() } catch { return error }
             }
@@ -153,25 +196,35 @@ public final class InProcessBroker: Sendable {
 
     // MARK: how to reach it
 
-    /// The TCP port it listens on; nil when it listens on Unix sockets only.
-    public var port: UInt16? { self.addresses.lazy.compactMap(\.port).first }
+    /// The TCP port it listens on without TLS; nil when there is none.
+    public var port: UInt16? { self.listening.lazy.filter { !$0.endpoint.usesTLS }.compactMap(\.address.port).first }
 
-    /// An `amqp://` or `amqp+unix://` URI of its first endpoint, with the first user by name and first virtual host.
-    public var uri: String {
+    /// The TCP port it listens on with TLS; nil when there is none.
+    public var tlsPort: UInt16? { self.listening.lazy.filter { $0.endpoint.usesTLS }.compactMap(\.address.port).first }
+
+    /// A URI of its first endpoint, with the first user by name and first virtual host: `amqp://`, `amqp+unix://`, or
+    /// `amqps://` with the authority of ``TLS/authority``.
+    public var uri: String { self.uri(of: self.listening.first) }
+
+    /// The `amqps://` URI of its first endpoint with TLS; nil when there is none.
+    public var tlsURI: String? { self.listening.first { $0.endpoint.usesTLS }.map { self.uri(of: $0) } }
+
+    private func uri(of listening: (endpoint: Endpoint, address: SocketAddress)?) -> String {
         let user = self.options.users.sorted { $0.key < $1.key }.first
         let login = "\(Self.encoded(user?.key ?? "guest")):\(Self.encoded(user?.value ?? "guest"))"
         let host = Self.encoded(self.options.virtualHosts.first ?? "/")
-        switch self.addresses.first {
-        case .unix(let path): return "amqp+unix://\(login)@\(Self.encoded(path))/\(host)"
-        case let address?: return "amqp://\(login)@\(address)/\(host)"
-        case nil: return "amqp://\(login)@127.0.0.1/\(host)"
-        }
+        guard let (endpoint, address) = listening else { return "amqp://\(login)@127.0.0.1/\(host)" }
+        if case .unix(let path) = address { return "amqp+unix://\(login)@\(Self.encoded(path))/\(host)" }
+        guard endpoint.usesTLS else { return "amqp://\(login)@\(address)/\(host)" }
+        let roots = self.options.tls?.authority.map { "?cacertfile=\(Self.encoded($0))" } ?? ""
+        return "amqps://\(login)@\(address)/\(host)\(roots)"
     }
 
     /// Options of a client that connects to its first endpoint; deadlines and limits are the client's defaults.
     public var configuration: AMQPClientConfiguration {
+        let first = self.listening.first
         let address: AMQPServerAddress =
-            switch self.addresses.first {
+            switch first?.address {
             case .unix(let path): .unix(path: path)
             case .ipv4(let octets, let port):
                 .host(octets.map { String($0) }.joined(separator: "."), port: port)
@@ -181,6 +234,9 @@ public final class InProcessBroker: Sendable {
         configuration.virtualHost = self.options.virtualHosts.first ?? "/"
         if let user = self.options.users.sorted(by: { $0.key < $1.key }).first {
             configuration.authentication = .plain(username: user.key, password: user.value)
+        }
+        if first?.endpoint.usesTLS == true {
+            configuration.tls = .require(roots: self.options.tls?.authority.map { .file(path: $0) } ?? .system)
         }
         return configuration
     }
@@ -193,7 +249,7 @@ public final class InProcessBroker: Sendable {
     public func connect(_ configuration: AMQPClientConfiguration? = nil) async throws -> AMQPConnection {
         let (ours, theirs) = try StreamSocket.pair()
         _ = await Self.run(on: self.loop) { [core = self.core] in
-            BrokerConnection(core: core, socket: ours).start()
+            BrokerConnection(core: core, link: BrokerLink(ours)).start()
         }
         return try await AMQPConnection.connect(over: theirs, configuration ?? self.configuration)
     }
@@ -233,9 +289,13 @@ public final class InProcessBroker: Sendable {
 extension InProcessBroker.Endpoint {
     fileprivate var address: SocketAddress {
         switch self {
-        case .loopback(let port): .loopback(port: port)
+        case .loopback(let port), .tls(let port): .loopback(port: port)
         case .ipv4(let address, let port): .ipv4(address: address, port: port)
         case .unix(let path): .unix(path: path)
         }
+    }
+
+    var usesTLS: Bool {
+        if case .tls = self { true } else { false }
     }
 }

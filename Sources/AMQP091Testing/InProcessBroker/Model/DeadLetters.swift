@@ -22,7 +22,9 @@ enum DeadLetters {
         }
         if let known, let table = deaths.remove(at: known).tableValue {
             death = table
-            death["count"] = .int64((death["count"]?.integerValue ?? 0) + 1)
+            // A publisher can have made it up.
+            let (count, overflow) = (death["count"]?.integerValue ?? 0).addingReportingOverflow(1)
+            death["count"] = .int64(overflow ? .max : count)
         } else {
             death = [
                 "count": .int64(1), "reason": .string(reason.rawValue), "queue": .string(queue.name),

@@ -30,7 +30,7 @@ final class MessageTraits {
     }
 
     private static func milliseconds(_ text: String) throws(Refusal) -> UInt64 {
-        if let value = UInt64(text) { return min(value, 0xFFFF_FFFF_FFFF) }
+        if let value = UInt64(text) { return min(value, QueueOptions.ceiling) }
         let isNegative = text.first == "-"
         let digits = text.dropFirst(isNegative ? 1 : 0).prefix { $0.isASCII && $0.isNumber }
         let rest = text.dropFirst(digits.count + (isNegative ? 1 : 0))

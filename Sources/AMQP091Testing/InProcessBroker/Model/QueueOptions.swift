@@ -31,6 +31,9 @@ struct QueueOptions {
         "x-queue-type", "x-delivery-limit",
     ]
 
+    /// Milliseconds above which a time is none: 139 years, whose nanoseconds still fit.
+    static let ceiling: UInt64 = 1 << 42
+
     init(_ declare: Queue.Declare, virtualHost: String) throws(Refusal) {
         let check = Check(arguments: declare.arguments, queue: declare.queue, virtualHost: virtualHost)
         let type = declare.arguments["x-queue-type"]
@@ -111,8 +114,7 @@ struct QueueOptions {
             }
             if number < 0 { throw self.invalid(key, "{value_negative,\(number)}") }
             if number == 0, isPositive { throw self.invalid(key, "{value_zero,0}") }
-            // RabbitMQ's ceiling for times: what its timers can hold.
-            return min(number, 0xFFFF_FFFF_FFFF)
+            return min(number, Int64(QueueOptions.ceiling))
         }
 
         func name(_ key: String, kind: String) throws(Refusal) -> String? {

@@ -8,13 +8,15 @@ import SystemPackage
 final class BrokerAcceptor: SocketHandler, @unchecked Sendable {
     private unowned let core: BrokerCore
     private let socket: ListeningSocket
+    private let tls: BrokerTLS?
     private var registration: RegistrationID?
     private var retry: TimerID?
     private var isClosed = false
 
-    init(core: BrokerCore, socket: ListeningSocket) {
+    init(core: BrokerCore, socket: ListeningSocket, tls: BrokerTLS?) {
         self.core = core
         self.socket = socket
+        self.tls = tls
     }
 
     func start() throws(SystemError) {
@@ -37,7 +39,11 @@ final class BrokerAcceptor: SocketHandler, @unchecked Sendable {
                     socket.reset()
                 } else {
                     try? socket.setNoDelay(true)
-                    BrokerConnection(core: self.core, socket: socket).start()
+                    guard let link = BrokerLink(socket, self.tls) else {
+                        socket.close()
+                        continue
+                    }
+                    BrokerConnection(core: self.core, link: link).start()
                 }
             } catch {
                 self.retrySoon()

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Wire
+import EpollNetworking
 
 // Publishing: a content put together, checked, routed, returned or confirmed. What a channel published last is kept in
 // both its halves, the route and the properties: most publishes repeat them, and then cost no lookup and no decoding.
@@ -267,16 +268,44 @@ extension BrokerChannel {
 
     /// Confirms what was published since the last time, in as few methods as can be.
     func flushConfirms() {
-        guard let published = self.published, published > self.confirmed, !self.core.confirmOrder.areHeld else {
-            return
+        guard var last = self.published, last > self.confirmed, !self.core.confirmOrder.areHeld else { return }
+        if self.core.confirmOrder.delay > .zero {
+            guard let due = self.delayed(last) else { return }
+            last = due
+        } else {
+            self.delayedConfirms.removeAll()
         }
-        for nack in self.heldNacks {
+        let nacks = self.heldNacks.prefix { $0 <= last }
+        for nack in nacks {
             self.acknowledge(upTo: nack - 1)
             self.confirmed = nack
             self.send(.basicNack(.init(deliveryTag: DeliveryTag(nack), multiple: false, requeue: false)))
         }
-        self.heldNacks.removeAll(keepingCapacity: true)
-        self.acknowledge(upTo: published)
+        self.heldNacks.removeFirst(nacks.count)
+        self.acknowledge(upTo: last)
+    }
+
+    /// The last publish whose confirm is due, under the order to delay confirms; nil when none is.
+    private func delayed(_ last: UInt64) -> UInt64? {
+        let now = self.core.now
+        if last > self.delayedConfirms.last?.upTo ?? self.confirmed {
+            let due = MonotonicTime(nanoseconds: now) + self.core.confirmOrder.delay
+            self.delayedConfirms.append((last, due.nanoseconds))
+            let connection = self.connection
+            self.core.loop.schedule(
+                BrokerTimer {
+                    connection.core.beginTurn()
+                    connection.core.touch(connection)
+                },
+                at: due
+            )
+        }
+        var due: UInt64?
+        while let first = self.delayedConfirms.first, first.due <= now {
+            due = first.upTo
+            self.delayedConfirms.removeFirst()
+        }
+        return due
     }
 
     private func acknowledge(upTo tag: UInt64) {

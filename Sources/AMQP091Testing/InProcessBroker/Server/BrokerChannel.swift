@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Wire
+import DequeModule
 
 // BrokerChannel: one opening of one channel: its consumers, what it holds, its confirms or its transaction.
 // Unsafe: the reference to the connection is not counted; a channel is used by its connection only, and ends with it.
@@ -29,6 +30,8 @@ final class BrokerChannel: DeliverySink {
     /// The last publish that was confirmed.
     var confirmed: UInt64 = 0
     var heldNacks: [UInt64] = []
+    /// Publishes whose confirms were ordered to come later.
+    var delayedConfirms = Deque<(upTo: UInt64, due: UInt64)>()
     var transaction: Transaction?
     var assembling: AssemblingPublish?
     var lastRoute: PublishRoute?
@@ -199,6 +202,7 @@ final class BrokerChannel: DeliverySink {
     func end() {
         for consumer in Array(self.consumers.values) { self.remove(consumer) }
         for (deliveries, _) in self.transaction?.settled ?? [] { self.unacknowledged.restore(deliveries) }
+        self.host.usedOctets -= self.transaction?.octets ?? 0
         self.transaction = nil
         self.assembling = nil
         self.requeueAll()

@@ -18,7 +18,7 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
     }
 
     let core: BrokerCore
-    private let socket: StreamSocket
+    private let link: BrokerLink
     private var registration: RegistrationID?
     private let inbound: UnsafeMutableRawBufferPointer
     private var filled = 0
@@ -61,9 +61,9 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
     private static let replyBound = 4 << 20
     private static let readsPerTurn = 4
 
-    init(core: BrokerCore, socket: StreamSocket) {
+    init(core: BrokerCore, link: BrokerLink) {
         self.core = core
-        self.socket = socket
+        self.link = link
         let capacity = max(256 << 10, Int(core.options.frameMax) * 2)
         self.inbound = .allocate(byteCount: capacity, alignment: 16)
         core.connectionCount += 1
@@ -75,9 +75,9 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
     func start() {
         self.core.beginTurn()
         do {
-            self.registration = try self.core.loop.register(self.socket.descriptor, handler: self)
+            self.registration = try self.core.loop.register(self.link.descriptor, handler: self)
         } catch {
-            return self.socket.close()
+            return self.link.close()
         }
         self.core.connections[ObjectIdentifier(self)] = self
         self.setPhaseTimer(self.core.options.handshakeTimeout)
@@ -125,7 +125,10 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
             guard self.mayRead else { return }
             self.makeRoom()
             let room = UnsafeMutableRawBufferPointer(rebasing: self.inbound[self.filled...])
-            switch self.socket.read(into: room) {
+            let result = self.link.read(into: room)
+            // TLS has something to say for itself, or what waited for the handshake may go now.
+            if self.link.hasOutput { self.core.touch(self) }
+            switch result {
             case .wouldBlock: return
             case .endOfStream, .failed: return self.end()
             case .count(let count):
@@ -240,9 +243,9 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
     /// Writes what there is, or until the socket takes no more.
     private func write() {
         while true {
-            while self.written < self.writing.count {
+            while self.written < self.writing.count || self.link.hasOutput {
                 let result = self.writing.withUnsafeBytes {
-                    self.socket.write(UnsafeRawBufferPointer(rebasing: $0[self.written...]))
+                    self.link.write(UnsafeRawBufferPointer(rebasing: $0[self.written...]))
                 }
                 switch result {
                 case .count(let count): self.written += count
@@ -341,7 +344,7 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
         for channel in self.channels.values { channel.flushConfirms() }
         self.write()
         guard self.phase != .ended else { return }
-        self.socket.finishWriting()
+        self.link.finishWriting()
         self.setPhaseTimer(.seconds(2))
     }
 
@@ -363,16 +366,15 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
         self.setPhaseTimer(nil)
         if let timer = self.heartbeatTimer.take() { self.core.loop.cancel(timer) }
         if let registration = self.registration.take() { self.core.loop.deregister(registration) }
-        self.socket.close()
+        self.link.close()
     }
 
     /// Drops the link as a crash does: the client sees a reset where the transport has one.
     func reset() {
-        let socket = self.socket
         if let registration = self.registration.take() { self.core.loop.deregister(registration) }
-        socket.reset()
+        self.link.reset()
         self.end()
     }
 
-    var peerAddress: String { self.socket.peerAddress?.description ?? "socket pair" }
+    var peerAddress: String { self.link.peerAddress?.description ?? "socket pair" }
 }
