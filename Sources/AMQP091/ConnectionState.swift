@@ -53,6 +53,8 @@ struct ConnectionState: ~Copyable {
     var nextObserver: UInt64 = 0
     /// Calls of `updateSecret` that wait for `update-secret-ok`, oldest first.
     var secretWaiters = Deque<UInt32>()
+    /// Keeps credentials that expire fresh.
+    var refreshing: Task<Void, Never>?
     var waiters = WaiterTable()
     /// Publishers that wait for `fill` to drain or for the broker to unblock.
     var roomWaiters = Deque<UInt32>()
