@@ -92,7 +92,22 @@ public struct AMQPAuthentication: Hashable, Sendable, CustomStringConvertible {
     func resolved() async throws(AMQPError) -> AMQPAuthentication {
         guard let provider = self.provider else { return self }
         let (username, password) = try await provider.credentials()
-        return .plain(username: username, password: password, mechanisms: self.mechanisms)
+        return AMQPAuthentication(
+            username: username,
+            password: password,
+            mechanisms: self.mechanisms,
+            provider: provider
+        )
+    }
+
+    /// With another password.
+    func with(password: String) -> AMQPAuthentication {
+        AMQPAuthentication(
+            username: self.username,
+            password: password,
+            mechanisms: self.mechanisms,
+            provider: self.provider
+        )
     }
 }
 
