@@ -17,8 +17,15 @@ let package = Package(
         .executable(name: "amqp-bench", targets: ["AMQPBench"]),
         .executable(name: "amqp-driver", targets: ["AMQPDriver"]),
     ],
+    traits: [
+        .trait(name: "TLS", description: "amqps:// URIs; needs libssl-dev.")
+    ],
     dependencies: [
-        .package(name: "swift-amqp091", path: ".."),
+        .package(
+            name: "swift-amqp091",
+            path: "..",
+            traits: [.trait(name: "TLS", condition: .when(traits: ["TLS"]))]
+        ),
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
         .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0"),
         .package(url: "https://github.com/swiftlang/swift-subprocess", from: "1.0.0"),

@@ -23,7 +23,8 @@ enum EnvironmentOptions {
             command = named
             result.append(rest.removeFirst())
         }
-        let options = Option.all(of: command)
+        // Behind the options of sweep come those of what is swept.
+        let options = Option.all(of: command) + (command == Sweep.self ? Option.all(of: Both.self) : [])
         for (name, value) in environment.sorted(by: { $0.key < $1.key }) where name.hasPrefix(Self.prefix) {
             let long = "--" + name.dropFirst(Self.prefix.count).lowercased().replacing("_", with: "-")
             guard let option = options.first(where: { $0.long == long }), !option.isGiven(in: rest) else { continue }

@@ -98,11 +98,3 @@ struct Plot: Sendable {
 
     private static func number(_ value: Double) -> String { Text.decimal(value, places: 1) }
 }
-
-/// Text in HTML.
-enum HTML {
-    static func escape(_ text: String) -> String {
-        text.replacing("&", with: "&amp;").replacing("<", with: "&lt;").replacing(">", with: "&gt;")
-            .replacing("\"", with: "&quot;")
-    }
-}

@@ -11,21 +11,21 @@ struct KeepBroker: AsyncParsableCommand {
         abstract: "Start a broker, print its URI, and stop it on Ctrl-C."
     )
 
-    @Option(help: "Which broker: embedded or rabbitmq.")
-    var broker = BrokerKind.embedded
+    @Option(help: "Which broker: embedded, rabbitmq or docker[:TAG].")
+    var broker = BrokerChoice.embedded
 
     func run() async throws {
         let interruption = Interruption()
         interruption.install()
         do {
-            try await interruption.cancellable { [kind = self.broker] in
+            try await interruption.cancellable { [choice = self.broker] in
                 try await BrokerUnderTest.with(
-                    uri: nil,
-                    kind: kind,
+                    uris: [],
+                    choice: choice,
                     interruption: interruption,
                     say: { Screen.write(Data(($0 + "\n").utf8), to: STDERR_FILENO) },
                     { broker in
-                        Screen.write(Data((broker.uri + "\n").utf8), to: STDOUT_FILENO)
+                        Screen.write(Data((broker.uris[0] + "\n").utf8), to: STDOUT_FILENO)
                         // For ever: a signal cancels it.
                         while true { try await Task.sleep(for: .seconds(3600)) }
                     }
