@@ -75,7 +75,7 @@ struct Comparison: Sendable {
         compare("machine") { "\($0.machine.model), \($0.machine.cores) cores" }
         compare("build") { $0.tool.build }
         compare("command") { $0.options.command }
-        compare("size") { $0.options.size.map(String.init) ?? "–" }
+        compare("size") { $0.options.size == nil ? "–" : $0.options.sizes.defaultValueDescription }
         compare("producers") { String($0.options.producers) }
         compare("consumers") { String($0.options.consumers) }
         compare("channels") { String($0.options.channels) }
@@ -89,6 +89,8 @@ struct Comparison: Sendable {
         compare("prefetch") { $0.options.prefetch.map(String.init) ?? "–" }
         compare("ack-every") { $0.options.ackEvery.map(String.init) ?? "–" }
         compare("persistent") { String($0.options.persistent) }
+        compare("instances") { String($0.options.instances ?? 1) }
+        compare("headers") { String($0.options.headers?.count ?? 0) }
         compare("verify") { String($0.options.verify) }
         return found
     }

@@ -63,6 +63,7 @@ final class Subscription: Sendable {
             let lost = self.state.withLock { $0.connection }
             let connection = try await self.link.renewed(after: lost)
             do {
+                try await QueueUnderTest.restore(self.queue, self.options, on: connection)
                 let (channel, deliveries) = try await Self.open(self.queue, self.options, on: connection)
                 self.state.withLock { ($0.connection, $0.channel, $0.deliveries) = (connection, channel, deliveries) }
                 return

@@ -32,6 +32,8 @@ enum EnvironmentOptions {
                 result.append("\(long)=\(value)")
             } else if ["1", "true", "yes"].contains(value.lowercased()) {
                 result.append(long)
+            } else if let opposite = option.opposite, ["0", "false", "no"].contains(value.lowercased()) {
+                result.append(opposite)
             }
         }
         return result + rest
@@ -42,6 +44,8 @@ enum EnvironmentOptions {
         var long: String
         var short: String?
         var takesValue: Bool
+        /// Of a flag that can be turned off too.
+        var opposite: String?
 
         static func all(of command: any ParsableCommand.Type) -> [Option] {
             AMQPBench.helpMessage(for: command, columns: 200).split(separator: "\n").compactMap { line in
@@ -51,10 +55,13 @@ enum EnvironmentOptions {
                 else {
                     return nil
                 }
+                // "  --verify/--no-verify  Put …"
+                let names = words[index].split(separator: "/").map(String.init)
                 return Option(
-                    long: words[index],
+                    long: names[0],
                     short: index == 1 ? String(words[0].dropLast()) : nil,
-                    takesValue: words.count > index + 1 && words[index + 1].hasPrefix("<")
+                    takesValue: words.count > index + 1 && words[index + 1].hasPrefix("<"),
+                    opposite: names.count > 1 ? names[1] : nil
                 )
             }
         }
@@ -62,6 +69,7 @@ enum EnvironmentOptions {
         func isGiven(in arguments: [String]) -> Bool {
             arguments.contains { argument in
                 argument == self.long || argument.hasPrefix(self.long + "=") || argument == self.short
+                    || argument == self.opposite
             }
         }
     }

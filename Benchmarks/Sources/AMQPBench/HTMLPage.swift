@@ -61,10 +61,12 @@ struct HTMLPage: Sendable {
         .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(440px, 1fr)); gap: 16px; }
         figure { margin: 0; } figcaption i { color: var(--soft); font-style: normal; }
         svg { width: 100%; height: auto; display: block; }
-        .grid { stroke: var(--line); } .tick { fill: var(--soft); font-size: 12px; } .shade { fill: var(--card); }
+        .grid { stroke: var(--line); } .tick { fill: var(--soft); font-size: 15px; } .shade { fill: var(--card); }
         .line { fill: none; stroke-width: 2; stroke-linejoin: round; }
         .line.c1 { stroke: var(--c1); } .line.c2 { stroke: var(--c2); } .line.c3 { stroke: var(--c3); }
         .line.c4 { stroke: var(--c4); } .line.c5 { stroke: var(--c5); } .line.c6 { stroke: var(--c6); }
+        .dot.c1 { fill: var(--c1); } .dot.c2 { fill: var(--c2); } .dot.c3 { fill: var(--c3); }
+        .dot.c4 { fill: var(--c4); } .dot.c5 { fill: var(--c5); } .dot.c6 { fill: var(--c6); }
         .key::before { content: ""; display: inline-block; width: 14px; height: 3px; margin: 0 4px 4px 10px;
           background: var(--c1); } .key.c2::before { background: var(--c2); } .key.c3::before { background: var(--c3); }
         .key.c4::before { background: var(--c4); } .key.c5::before { background: var(--c5); }

@@ -56,7 +56,12 @@ struct HTMLReport: Sendable {
                 )
             )
         }
-        tiles.append(("client", Text.decimal(client.cpuMicrosecondsPerMessage, places: 2) + " µs/message", false))
+        tiles.append(
+            (
+                "client", Text.decimal(client.cpuMicrosecondsPerMessage, places: 2) + " µs/\(self.report.options.unit)",
+                false
+            )
+        )
         tiles.append(("lost", Text.count(self.report.lost), self.report.lost > 0))
         let body = tiles.map { name, value, isBad in
             "<div class=\"tile\(isBad ? " bad" : "")\"><span>\(name)</span><strong>\(value)</strong></div>"

@@ -96,12 +96,23 @@ final class Lane: Sendable {
 
     let link: Link
     private let window: Int?
+    private let restore: @Sendable (AMQPConnection) async throws -> Void
     private let state: Mutex<State>
 
     /// A new channel, with confirms where there is a window.
-    init(on link: Link, window: Int?) async throws {
+    ///
+    /// - Parameters:
+    ///   - link: The connection.
+    ///   - window: Publishes unconfirmed at most; nil for no confirms.
+    ///   - restore: Makes sure that what is published to is there, on a connection that was made again.
+    init(
+        on link: Link,
+        window: Int?,
+        restore: @escaping @Sendable (AMQPConnection) async throws -> Void
+    ) async throws {
         self.link = link
         self.window = window
+        self.restore = restore
         let connection = link.connection
         self.state = Mutex(State(connection: connection, channels: [try await Self.open(on: connection, window)]))
     }
@@ -129,6 +140,7 @@ final class Lane: Sendable {
             let lost = self.state.withLock { $0.connection }
             let connection = try await self.link.renewed(after: lost)
             do {
+                try await self.restore(connection)
                 let channel = try await Self.open(on: connection, self.window)
                 self.state.withLock {
                     $0.connection = connection
@@ -156,8 +168,10 @@ final class Lane: Sendable {
 }
 
 extension AMQPError {
-    /// True for what a new connection mends.
+    /// True for what a new connection mends; false for what the broker refused.
     var isLoss: Bool {
-        self.scope == .connection || [.connectFailed, .connectionClosed, .channelClosed, .timedOut].contains(self.code)
+        if self.replyCode != nil, self.scope != .connection { return false }
+        return self.scope == .connection
+            || [.connectFailed, .connectionClosed, .channelClosed].contains(self.code)
     }
 }

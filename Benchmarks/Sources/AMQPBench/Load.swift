@@ -104,7 +104,9 @@ struct Load: Sendable {
         let exchange = self.options.exchange ?? ""
         let routingKey = self.options.routingKey ?? queue
         let producer = Producer(
-            lane: try await Lane(on: link, window: self.options.confirms),
+            lane: try await Lane(on: link, window: self.options.confirms) { [options = self.options] connection in
+                try await QueueUnderTest.restore(queue, options, on: connection)
+            },
             destination: exchange.isEmpty ? .queue(routingKey) : .exchange(exchange, routingKey: routingKey),
             options: self.options,
             properties: BasicProperties(

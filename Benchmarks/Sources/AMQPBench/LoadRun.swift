@@ -147,7 +147,9 @@ struct LoadRun: Sendable {
         }
         report.warnings = Warnings.of(report)
         await load.close(timeout: .seconds(5))
-        if let others, let reports = try await others.gather(report) {
+        guard let others else { return }
+        if let reports = try await others.gather(report) {
+            self.screen.show("  the sum of \(reports.count) instances:")
             report = ReportMerge.merge(reports)
             let isQueueKnown = queue.isGenerated && self.options.consumers == 0 && self.options.confirms != nil
             if isQueueKnown {
@@ -155,6 +157,8 @@ struct LoadRun: Sendable {
                 report.lost = report.wholeRun.confirmed - min(report.wholeRun.confirmed, there)
                 report.verify.lost = report.lost
             }
+        } else {
+            self.screen.show("  this instance alone; another of them shows the sum of all:")
         }
     }
 

@@ -12,6 +12,8 @@ extension RunOptions {
         }
     }
 
+    /// One of what is counted.
+    var unit: String { self.command == "rpc" ? "call" : self.churn?.rawValue ?? "message" }
     /// What publishes are called in a table.
     var publishedName: String { self.operation?.plural ?? "published" }
     /// What the latency of each interval is.

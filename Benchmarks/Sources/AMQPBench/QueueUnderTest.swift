@@ -31,15 +31,30 @@ struct QueueUnderTest: Sendable {
             }
             queues = QueueUnderTest(names: names, isGenerated: true)
         }
-        if let exchange = options.exchange, !exchange.isEmpty {
-            let isThere = try await connection.exchangeExists(exchange)
-            try await connection.withChannel { [queue = queues.names[0]] channel in
-                if !isThere { try await channel.declareExchange(exchange, type: .direct, durable: options.persistent) }
-                try await channel.bindQueue(queue, to: exchange, routingKey: options.routingKey ?? queue)
-            }
-            if !isThere { queues.exchange = exchange }
-        }
+        if try await Self.bind(queues.names[0], options, on: connection) { queues.exchange = options.exchange }
         return queues
+    }
+
+    /// Binds a queue to the exchange of the run, if it has one; true when the exchange was made for that.
+    private static func bind(_ queue: String, _ options: RunOptions, on connection: AMQPConnection) async throws -> Bool
+    {
+        guard let exchange = options.exchange, !exchange.isEmpty else { return false }
+        let isThere = try await connection.exchangeExists(exchange)
+        try await connection.withChannel { channel in
+            if !isThere { try await channel.declareExchange(exchange, type: .direct, durable: options.persistent) }
+            try await channel.bindQueue(queue, to: exchange, routingKey: options.routingKey ?? queue)
+        }
+        return !isThere
+    }
+
+    /// Makes a queue of the run once more if it went with its broker.
+    ///
+    /// - Throws: `AMQPError`.
+    static func restore(_ queue: String, _ options: RunOptions, on connection: AMQPConnection) async throws {
+        if try await !connection.queueExists(queue) {
+            try await connection.withChannel { channel in try await Self.declare(queue, options, on: channel) }
+        }
+        _ = try await Self.bind(queue, options, on: connection)
     }
 
     private static func find(_ name: String, _ options: RunOptions, on connection: AMQPConnection) async throws {

@@ -209,7 +209,7 @@ struct RunText: Sendable {
         let client = report.client
         var text =
             "  client     \(Text.percent(client.cpuPercent)) of one core   "
-            + "\(Text.decimal(client.cpuMicrosecondsPerMessage, places: 2)) µs/message   "
+            + "\(Text.decimal(client.cpuMicrosecondsPerMessage, places: 2)) µs/\(report.options.unit)   "
             + "peak memory \(Text.decimal(Double(client.maxResidentOctets) / 1_048_576, places: 1)) MiB"
         if let broker = report.broker.cpuPercent { text += "      broker \(Text.percent(broker))" }
         return [text]

@@ -10,12 +10,14 @@ struct SeriesHTML: Sendable {
     private var steps: [(name: String, report: Report)]
     private var note: String
     private var isLatency: Bool
+    private let id: String
     private var failures: [String]
     private let encode: @Sendable () throws -> Data
 
     /// Of `latency`: a line for each rate.
     init(latency report: LatencyReport) {
         self.title = "amqp-bench latency \(report.id)"
+        self.id = report.id
         self.steps = report.steps.map { step in
             let part = step.ofCapacity.map { " (\(Text.percent($0 * 100)))" } ?? ""
             return (Text.rate(step.report.options.rate ?? 0) + part, step.report)
@@ -30,7 +32,8 @@ struct SeriesHTML: Sendable {
     /// Of `sweep`: a line for each value.
     init(sweep report: SweepReport) {
         self.title = "amqp-bench sweep over \(report.over) \(report.id)"
-        self.steps = report.steps.map { ("\(report.over) \($0.value)", $0.report) }
+        self.id = report.id
+        self.steps = report.steps.map { ($0.value, $0.report) }
         self.note = "One run for each value of \(report.over), all else the same."
         self.isLatency = false
         self.failures = report.failures
@@ -39,18 +42,21 @@ struct SeriesHTML: Sendable {
 
     /// The whole page.
     func page() throws -> String {
-        guard let first = self.steps.first?.report else {
+        guard var first = self.steps.first?.report else {
             return HTMLPage(title: self.title, head: ["Nothing was measured."], body: "", json: try self.encode()).text
         }
-        let text = RunText(style: .plain)
+        // What is the same for all: the rate, or the option that was varied, is in the table.
+        first.id = self.id
+        if self.steps.count > 1 { first.options.rate = nil }
+        let lines = RunText(style: .plain).header(first).filter { !$0.isEmpty }
         let facts = [first.started, first.machine.model, "kernel \(first.machine.kernel)"]
         return HTMLPage(
             title: self.title,
-            head: text.header(first).filter { !$0.isEmpty } + [self.note, facts.joined(separator: " · ")],
+            head: (self.isLatency ? lines : Array(lines.prefix(1))) + [self.note, facts.joined(separator: " · ")],
             body: """
                 <div class="tables">\(self.table)</div>
                 <div class="plots">
-                \(self.spectra.figure)\(self.overTime.figure)\(self.isLatency ? "" : self.rates.figure)</div>
+                \(self.spectra.figure)\(self.isLatency ? self.overTime.figure : self.byValue)</div>
                 \(self.notes)
                 """,
             json: try self.encode()
@@ -77,14 +83,11 @@ struct SeriesHTML: Sendable {
     }
 
     private var overTime: Plot {
-        let isLatency = self.isLatency
         let lines = self.lines { report in
-            report.intervals.compactMap { interval in
-                (isLatency ? interval.endToEndP99 : interval.confirmP99).map { (interval.time, $0 / 1000) }
-            }
+            report.intervals.compactMap { interval in interval.endToEndP99.map { (interval.time, $0 / 1000) } }
         }
         return Plot(
-            title: isLatency ? "End to end p99" : "p99",
+            title: "End to end p99",
             unit: "milliseconds, over seconds",
             lines: lines,
             ticks: self.seconds,
@@ -93,18 +96,32 @@ struct SeriesHTML: Sendable {
         )
     }
 
-    private var rates: Plot {
-        let lines = self.lines { report in
-            report.intervals.map { ($0.time, report.options.producers > 0 ? $0.published : $0.consumed) }
+    /// Rate, latency and cost, with the values of the option on the lower axis.
+    private var byValue: String {
+        let options = self.steps[0].report.options
+        func line(_ name: String, _ color: String, _ value: (Report) -> Double?) -> PlotLine {
+            let points = self.steps.enumerated().compactMap { index, step in
+                value(step.report).map { (x: Double(index), y: $0) }
+            }
+            return PlotLine(name: name, color: color, points: points)
         }
-        return Plot(
-            title: "Rate",
-            unit: "per second, over seconds",
-            lines: lines,
-            ticks: self.seconds,
-            shadedUntil: self.steps[0].report.options.warmup,
-            start: 0
-        )
+        var rates: [PlotLine] = []
+        if options.producers > 0 { rates.append(line(options.publishedName, "c1") { $0.totals.publishedPerSecond }) }
+        if options.consumers > 0, options.operation == nil {
+            rates.append(line("consumed", "c2") { $0.totals.consumedPerSecond })
+        }
+        let latencies = [
+            line("p50", "c1") { self.latency($0).map { $0.p50 / 1000 } },
+            line("p99", "c2") { self.latency($0).map { $0.p99 / 1000 } },
+            line("max", "c3") { self.latency($0).map { $0.max / 1000 } },
+        ]
+        let ticks = self.steps.enumerated().map { (x: Double($0.offset), text: $0.element.name) }
+        let cost = [line("client", "c1") { $0.client.cpuMicrosecondsPerMessage }]
+        return [
+            Plot(title: "Rate", unit: "per second", lines: rates, ticks: ticks),
+            Plot(title: "Latency", unit: "milliseconds", lines: latencies, ticks: ticks),
+            Plot(title: "Cost", unit: "µs/\(options.unit)", lines: cost, ticks: ticks),
+        ].map(\.figure).joined()
     }
 
     private var seconds: [(x: Double, text: String)] {

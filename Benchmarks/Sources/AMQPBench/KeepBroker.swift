@@ -2,7 +2,7 @@
 import ArgumentParser
 import Foundation
 
-// Tools: the commands that measure nothing: `broker` keeps one running, `doctor` looks for what would spoil a run.
+// KeepBroker: the command `broker`, which keeps one running.
 
 /// Keep a broker running.
 struct KeepBroker: AsyncParsableCommand {
@@ -37,34 +37,5 @@ struct KeepBroker: AsyncParsableCommand {
         } catch {
             throw ExitCode(interruption.signal.map { ExitStatus.interrupted(by: $0) } ?? ExitStatus.failed)
         }
-    }
-}
-
-/// Look for what would spoil a run.
-struct Doctor: ParsableCommand {
-    static let configuration = CommandConfiguration(
-        abstract: "Say what about this machine would spoil a run; exit 1 if there is something."
-    )
-
-    func run() throws {
-        let findings = Self.findings()
-        let machine = MachineFacts.here
-        print("\(machine.model), \(machine.cores) cores, kernel \(machine.kernel)")
-        for finding in findings { print("  ! \(finding)") }
-        guard findings.isEmpty else { throw ExitCode(ExitStatus.failed) }
-        print("  nothing found that would spoil a run")
-    }
-
-    private static func findings() -> [String] {
-        var findings = Warnings.machine()
-        if BuildFacts.isDebug { findings.append("this is a debug build; start ./amqp-bench") }
-        let machine = MachineFacts.here
-        if machine.cores < 2 { findings.append("one core: client and broker take it from each other") }
-        var load = [0.0, 0.0, 0.0]
-        if getloadavg(&load, 3) == 3, load[0] > 0.3 * Double(machine.cores) {
-            findings.append("other programs use the processor (load \(Text.decimal(load[0], places: 2)))")
-        }
-        if FileLimit.highest < 4096 { findings.append("at most \(FileLimit.highest) open files (ulimit -Hn)") }
-        return findings
     }
 }
