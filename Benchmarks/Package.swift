@@ -37,6 +37,7 @@ let package = Package(
             dependencies: [
                 .product(name: "AMQP091", package: "swift-amqp091"),
                 .product(name: "AMQP091Testing", package: "swift-amqp091"),
+                .product(name: "EpollNetworking", package: "swift-amqp091"),
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Histogram", package: "hdrhistogram-swift"),
                 .product(name: "Subprocess", package: "swift-subprocess"),

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091
+import EpollNetworking
 
 // Load: the connections, channels, producers and consumers of one run, connected and ready, and what they count.
 // It says nothing of time: the pacer sets `stop`, and LoadRun waits for the ends.
@@ -120,6 +121,7 @@ struct Load: Sendable {
             ledger: self.ledger,
             budget: budget,
             stop: self.stop,
+            clock: EventLoopGroup.shared.next(),
             published: (0..<Producer.streams).map { _ in Counter() },
             latency: self.meters.confirmLatency,
             lag: Self.share(of: &self.meters.lag, number: number)

@@ -29,9 +29,12 @@ struct BodyPlanTests {
     func right(_ size: Int) {
         let plan = self.plan(size, size, verify: true)
         var body = plan.octets
-        #expect(plan.write(MessageHeader(sequence: 9, stream: 1, run: 7), to: &body) == size)
-        #expect(Checksum.isRight(body.span.bytes))
-        #expect(MessageHeader(body.span.bytes)?.sequence == 9)
+        let written = plan.write(MessageHeader(sequence: 9, stream: 1, run: 7), to: &body)
+        #expect(written == size)
+        let isRight = Checksum.isRight(body.span.bytes)
+        #expect(isRight)
+        let header = MessageHeader(body.span.bytes)
+        #expect(header?.sequence == 9)
     }
 
     @Test("Every octet counts, and so does the length")
