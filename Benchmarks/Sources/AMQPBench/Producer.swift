@@ -187,7 +187,8 @@ struct Producer: Sendable {
                 guard self.budget.take(upTo: 1) == 1 else { break }
                 schedule.advance(now: now)
                 self.lag.record(now - min(now, due))
-                let number = header.sequence + probe.sequence
+                // Of many producers not all probe at the same time.
+                let number = header.sequence + probe.sequence + UInt64(self.number)
                 if number % probeEvery == 0, isProbing.take() {
                     (probe.due, probe.sent) = (due, now)
                     group.addTask { [probe] in
@@ -196,7 +197,7 @@ struct Producer: Sendable {
                     }
                     probe.sequence += 1
                 } else {
-                    let isTimed = self.options.isOpenLoop || header.sequence % Self.timedEvery == 0
+                    let isTimed = self.options.isOpenLoop || number % Self.timedEvery == 0
                     (header.due, header.sent) = isTimed ? (due, now) : (0, 0)
                     let size = self.bodies.write(header, to: &body)
                     try await channel.publish(

@@ -42,7 +42,8 @@ struct Snapshot: Sendable {
 
     /// Percent of one core since an earlier one; nil for a broker that was not started here.
     func brokerPercent(since earlier: Snapshot) -> Double? {
-        guard let now = self.brokerCPU, let before = earlier.brokerCPU else { return nil }
+        // Less than before: it was killed and started again in between.
+        guard let now = self.brokerCPU, let before = earlier.brokerCPU, now >= before else { return nil }
         return Self.percent(before, now, self.seconds(since: earlier))
     }
 

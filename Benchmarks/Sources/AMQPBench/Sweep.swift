@@ -12,7 +12,7 @@ struct SweptOption: ExpressibleByArgument, Hashable, Sendable {
 
     init?(argument: String) {
         guard let place = argument.firstIndex(of: "=") else { return nil }
-        self.name = String(argument[..<place]).trimmingPrefix("--").description
+        self.name = String(argument[..<place])
         self.values = argument[argument.index(after: place)...].split(separator: ",", omittingEmptySubsequences: false)
             .map(String.init)
         guard !self.name.isEmpty, !self.values.contains("") else { return nil }

@@ -41,7 +41,7 @@ struct OptionsTests {
         ["--header", "a=1", "--header", "b=c", "--queue-arg", "x-max-length=1000"], ["consume", "--exit-when", "idle"],
         ["latency", "--size", "32"], ["rpc", "-c", "16", "-x", "2", "-y", "2"], ["churn", "--what", "channel"],
         ["sweep", "--over", "size=64,1k", "--time", "1s", "--confirms", "10"],
-        ["sweep", "--over", "--in-flight=1,16", "--command", "rpc"],
+        ["sweep", "--over", "in-flight=1,16", "--command", "rpc"],
     ]
 
     @Test("The limits themselves are accepted, and the short letters", arguments: accepted)

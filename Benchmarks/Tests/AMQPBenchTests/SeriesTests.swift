@@ -38,7 +38,11 @@ struct SeriesTests {
     func stored() throws {
         let files = [
             "both": try Report.example().json(), "latency": try self.latency().json(),
-            "sweep": try SweepReport(id: "x", over: "size", steps: [.init(value: "64", report: .example())]).json(),
+            "sweep": try SweepReport(
+                id: "x",
+                over: "size",
+                steps: ["64", "1k"].map { .init(value: $0, report: .example()) }
+            ).json(),
         ]
         for (command, data) in files {
             let path = try self.file(data)
