@@ -7,15 +7,17 @@ import PackageDescription
 let package = Package(
     name: "net-bench",
     dependencies: [
-        .package(name: "swift-amqp091", path: "../.."),
+        .package(name: "swift-amqp091", path: "../..", traits: ["TLS"]),
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.0"),
     ],
     targets: [
         .target(name: "CEcho"),
+        .target(name: "CSecure", linkerSettings: [.linkedLibrary("ssl"), .linkedLibrary("crypto")]),
         .executableTarget(
             name: "net-bench",
             dependencies: [
                 "CEcho",
+                "CSecure",
                 .product(name: "EpollNetworking", package: "swift-amqp091"),
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),

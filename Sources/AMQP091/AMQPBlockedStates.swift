@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Protocol
 import AMQP091Wire
-import DequeModule
 import EpollNetworking
 
 // connection.blocked and connection.unblocked as a state one can await. RabbitMQ sends `blocked` after the first publish
@@ -92,24 +91,7 @@ extension AMQPConnection {
         reason: String = "credentials refreshed",
         timeout: Duration? = nil
     ) async throws(AMQPError) {
-        let update = Method.connectionUpdateSecret(.init(newSecret: Array(secret.utf8), reason: reason))
-        _ = try await self.driver.wait(deadline: self.driver.deadline(timeout)) { state, token throws(AMQPError) in
-            try state.requireOpen()
-            let start = state.fill.count
-            do throws(WireError) {
-                try update.encodeFrame(
-                    channel: ChannelNumber(rawValue: 0),
-                    into: &state.fill,
-                    maximumFrameSize: state.maximumPayload + 8
-                )
-            } catch {
-                state.fill.truncate(to: start)
-                throw .invalidArgument(error, in: update)
-            }
-            state.secretWaiters.append(token)
-            return state.scheduleFlush()
-        }
-        self.driver.state.withLock { $0.updatedSecret = secret }
+        try await self.driver.updateSecret(secret, reason: reason, self.driver.deadline(timeout))
     }
 
     /// The options it was made with.
@@ -155,13 +137,5 @@ extension ConnectionDriver {
         }
         for observer in observers { observer.finish() }
         for observer in late { observer.finish() }
-    }
-
-    /// `connection.update-secret-ok`: the oldest call is answered.
-    func secretUpdated() {
-        let waiter = self.state.withLock { state in
-            state.secretWaiters.popFirst().flatMap { state.waiters.finish($0) }
-        }
-        waiter?.resume(returning: .reply(.connectionUpdateSecretOk(.init())))
     }
 }

@@ -72,10 +72,15 @@ public struct AMQPClientConfiguration: Hashable, Sendable {
     /// At four fifths of it the client logs a warning that names the delivery, and tells
     /// ``AMQPConnection/lateDeliveries``; nil for neither. 30 min by default, which is RabbitMQ's own.
     public var acknowledgementTimeout: Duration? = .seconds(1800)
+    /// How ``AMQPClient`` makes its connections again when they are lost; not used by ``AMQPConnection``.
+    public var recovery = AMQPRecoveryPolicy()
     /// Octets waiting to be written above which a publish waits; 1 MiB by default.
     public var writeBufferSize = 1 << 20
     /// The socket's send buffer in octets, nil for the system's own; 256 KiB by default, right on loopback and LAN.
     public var socketSendBufferSize: Int? = 256 << 10
+
+    /// How connections report spans, where a tracer is set up.
+    public var tracing = AMQPTracingConfiguration()
 
     /// Options for these brokers, all else by default.
     public init(addresses: [AMQPServerAddress] = [.host("localhost")]) {
@@ -133,7 +138,7 @@ public struct AMQPClientConfiguration: Hashable, Sendable {
     }
 
     /// Whether this build can do TLS.
-    private static var hasTLS: Bool {
+    static var hasTLS: Bool {
         #if TLS
             true
         #else

@@ -83,8 +83,16 @@ public final class AMQPConnection: Sendable {
         _ configuration: AMQPClientConfiguration,
         logger: Logger? = nil
     ) async throws(AMQPError) -> AMQPConnection {
+        let loop = EventLoopGroup.shared.next()
+        let deadline = MonotonicTime.now.advanced(by: configuration.connectTimeout)
+        var configuration = configuration
         do throws(AMQPError) {
             try configuration.validate()
+            configuration.authentication = try await ConnectionDriver.resolved(
+                configuration.authentication,
+                until: deadline,
+                on: loop
+            )
         } catch {
             socket.close()
             throw error
@@ -93,8 +101,8 @@ public final class AMQPConnection: Sendable {
             over: socket,
             named: "socket \(socket.descriptor)",
             configuration,
-            loop: EventLoopGroup.shared.next(),
-            deadline: MonotonicTime.now.advanced(by: configuration.connectTimeout),
+            loop: loop,
+            deadline: deadline,
             logger: logger ?? Logger(label: "amqp091", factory: { _ in SwiftLogNoOpLogHandler() })
         )
         return AMQPConnection(driver: driver)
@@ -151,6 +159,14 @@ public final class AMQPConnection: Sendable {
     ///   same.
     public func close(timeout: Duration = .seconds(10)) async throws(AMQPError) {
         try await self.driver.close(timeout: timeout)
+    }
+
+    /// Waits until the connection has ended, by whatever cause.
+    ///
+    /// - Returns: Why: code `.connectionClosed` after a close by either side or the loss of the link.
+    /// - Throws: ``AMQPError`` with code `.cancelled`; the connection goes on.
+    public func waitUntilClosed() async throws(AMQPError) -> AMQPError {
+        try await self.driver.ending.wait { $0 }
     }
 
     /// Closes the socket at once, without a word to the broker.

@@ -58,17 +58,22 @@ extension AMQPDeliveries {
         }
         let site = CallSite(fileID, line)
         guard maxConcurrency > 1 else {
-            for try await delivery in self { await self.run(handler, delivery, requeue, site) }
+            for try await delivery in self {
+                if !self.putsBack(delivery) { await self.run(handler, delivery, requeue, site) }
+            }
             return
         }
         let reason = await withTaskGroup(of: Void.self) { group -> AMQPError? in
             var running = 0
             do throws(AMQPError) {
                 for try await delivery in self {
+                    if self.putsBack(delivery) { continue }
                     if running == maxConcurrency {
                         await group.next()
                         running -= 1
                     }
+                    // It may have waited for its turn while the consumer was stopped.
+                    if self.putsBack(delivery) { continue }
                     running += 1
                     group.addTask { await self.run(handler, delivery, requeue, site) }
                 }
@@ -80,6 +85,17 @@ extension AMQPDeliveries {
         if let reason { throw reason }
     }
 
+    /// Whether no handler is to begin with a delivery: its connection is gone, so that it comes again, or the consumer is
+    /// being stopped, and it is put back.
+    private func putsBack(_ delivery: AMQPDelivery) -> Bool {
+        guard let successor = self.successor, !delivery.batch.isAutomatic else { return false }
+        guard delivery.batch.channel.isUsable else { return true }
+        guard successor.isStopped else { return false }
+        // It fails only when the channel is gone, and then the broker has put it back itself.
+        _ = try? delivery.nack(requeue: true)
+        return true
+    }
+
     /// Runs the handler and settles the delivery, unless the handler has.
     private func run(
         _ handler: @Sendable (AMQPDelivery) async throws -> Void,
@@ -87,19 +103,40 @@ extension AMQPDeliveries {
         _ requeue: AMQPRequeuePolicy,
         _ site: CallSite
     ) async {
+        let observation = delivery.batch.channel.driver.observation
+        guard observation.isWatching else {
+            _ = await self.runHandler(handler, delivery, requeue, site)
+            return
+        }
+        let watch = observation.start(.process, delivery.facts)
+        var failure: (any Error)?
+        try? await watch.run { failure = await self.runHandler(handler, delivery, requeue, site) }
+        watch.end(failure)
+    }
+
+    /// As `run`; answers what the handler threw.
+    private func runHandler(
+        _ handler: @Sendable (AMQPDelivery) async throws -> Void,
+        _ delivery: AMQPDelivery,
+        _ requeue: AMQPRequeuePolicy,
+        _ site: CallSite
+    ) async -> (any Error)? {
         var failure: (any Error)?
         do {
             try await handler(delivery)
         } catch {
             failure = error
         }
-        guard !delivery.batch.isAutomatic else { return }
+        guard !delivery.batch.isAutomatic else { return failure }
         do throws(AMQPError) {
             if let failure {
                 let putsBack = Task.isCancelled || requeue.requeues(delivery)
                 self.inbox.channel.driver.logger.info(
                     "a handler failed",
                     metadata: [
+                        "amqp.channel": "\(delivery.batch.channel.number.rawValue)",
+                        "amqp.queue": "\(delivery.batch.queue)",
+                        "amqp.routing_key": "\(delivery.routingKey)",
                         "amqp.delivery_tag": "\(delivery.deliveryTag.rawValue)",
                         "amqp.requeue": "\(putsBack)",
                         "error": "\(failure)",
@@ -112,5 +149,6 @@ extension AMQPDeliveries {
         } catch {
             // Settled by the handler, or the channel is gone: then the sequence ends with the reason.
         }
+        return failure
     }
 }

@@ -6,30 +6,45 @@ import AMQP091Wire
 
 /// The deliveries of one consumer, in order.
 ///
-/// It ends without an error only when the application cancelled the consumer; otherwise it throws the reason.
+/// It ends without an error only when the application cancelled the consumer; otherwise it throws the reason. That of an
+/// ``AMQPClient`` goes on over the loss of its connection and the cancellation of its consumer by the broker.
 public struct AMQPDeliveries: AsyncSequence, Sendable {
     /// What it yields.
     public typealias Element = AMQPDelivery
     /// What it throws.
     public typealias Failure = AMQPError
 
+    /// The consumer's inbox; of a consumer that recovers, the first one.
     let inbox: ConsumerInbox
+    /// Gives the next inbox when one has ended; nil for a consumer that ends with it.
+    let successor: RecoveringConsumer?
 
-    /// The consumer tag.
-    public var consumerTag: String { self.inbox.consumerTag }
+    init(inbox: ConsumerInbox, successor: RecoveringConsumer? = nil) {
+        self.inbox = inbox
+        self.successor = successor
+    }
+
+    /// The consumer tag; it is another one after a recovery.
+    public var consumerTag: String { (self.successor?.inbox ?? self.inbox).consumerTag }
 
     /// An iterator; the deliveries go to whichever iterator asks, so use one.
-    public func makeAsyncIterator() -> AsyncIterator { AsyncIterator(inbox: self.inbox) }
+    public func makeAsyncIterator() -> AsyncIterator {
+        AsyncIterator(inbox: self.successor?.inbox ?? self.inbox, successor: self.successor)
+    }
 
     /// Walks the deliveries.
     @frozen
     public struct AsyncIterator: AsyncIteratorProtocol {
-        @usableFromInline let inbox: ConsumerInbox
+        @usableFromInline var inbox: ConsumerInbox
+        @usableFromInline let successor: RecoveringConsumer?
         @usableFromInline var batch: DeliveryBatch?
         @usableFromInline var index = 0
         @usableFromInline var count = 0
 
-        init(inbox: ConsumerInbox) { self.inbox = inbox }
+        init(inbox: ConsumerInbox, successor: RecoveringConsumer?) {
+            self.inbox = inbox
+            self.successor = successor
+        }
 
         /// The next delivery; waits for one when there is none.
         @inlinable
@@ -48,13 +63,27 @@ public struct AMQPDeliveries: AsyncSequence, Sendable {
         nonisolated(nonsending) mutating func refill() async throws(AMQPError) -> AMQPDelivery? {
             self.index = 0
             self.count = 0
-            // Taken, so that the batch is not referenced from here while the inbox looks whether it can be used again.
-            guard let batch = try await self.inbox.next(after: self.batch.take()) else { return nil }
+            guard let batch = try await self.nextBatch() else { return nil }
             self.batch = batch
             self.count = batch.count
             self.index = 1
             batch.readCount = 1
             return AMQPDelivery(batch: batch, record: batch.records[0])
+        }
+
+        private nonisolated(nonsending) mutating func nextBatch() async throws(AMQPError) -> DeliveryBatch? {
+            if let batch = self.batch { self.successor?.hasRead(batch) }
+            while true {
+                do throws(AMQPError) {
+                    // Taken, so that the batch is not referenced from here while the inbox looks whether it can be
+                    // used again.
+                    return try await self.inbox.next(after: self.batch.take())
+                } catch {
+                    guard let successor = self.successor else { throw error }
+                    guard let next = try await successor.inbox(after: self.inbox, error) else { return nil }
+                    self.inbox = next
+                }
+            }
         }
     }
 }

@@ -112,14 +112,17 @@ extension AMQPDelivery {
     ///   - multiple: Also settles every earlier delivery of the channel.
     ///   - fileID: The caller's file, for ``AMQPError/callSite``.
     ///   - line: The caller's line.
-    /// - Throws: ``AMQPError``: `.alreadySettled` when it was settled before or needs none, `.channelClosed` or
-    ///   `.connectionClosed` when the channel it came on is gone; in all three cases nothing is sent.
+    /// - Returns: `.stale` when the delivery came to a consumer of an ``AMQPClient`` on a connection that is gone: the
+    ///   message is delivered again. Otherwise `.settled`.
+    /// - Throws: ``AMQPError``: `.alreadySettled` when it was settled before or needs none; other than with a client,
+    ///   `.channelClosed` or `.connectionClosed` when the channel it came on is gone; in all these cases nothing is sent.
+    @discardableResult
     public func ack(
         multiple: Bool = false,
         fileID: StaticString = #fileID,
         line: UInt32 = #line
-    ) throws(AMQPError) {
-        try self.settle { () throws(AMQPError) in
+    ) throws(AMQPError) -> AMQPSettlement {
+        try self.settle(.ack) { () throws(AMQPError) in
             try self.batch.channel.acknowledge(self.record.tag, multiple: multiple, site: CallSite(fileID, line))
         }
     }
@@ -131,14 +134,16 @@ extension AMQPDelivery {
     ///   - multiple: Also refuses every earlier unsettled delivery of the channel.
     ///   - fileID: The caller's file, for ``AMQPError/callSite``.
     ///   - line: The caller's line.
+    /// - Returns: As ``ack(multiple:fileID:line:)``.
     /// - Throws: ``AMQPError`` as ``ack(multiple:fileID:line:)``.
+    @discardableResult
     public func nack(
         requeue: Bool = true,
         multiple: Bool = false,
         fileID: StaticString = #fileID,
         line: UInt32 = #line
-    ) throws(AMQPError) {
-        try self.settle { () throws(AMQPError) in
+    ) throws(AMQPError) -> AMQPSettlement {
+        try self.settle(.nack) { () throws(AMQPError) in
             let site = CallSite(fileID, line)
             try self.batch.channel.refuse(self.record.tag, multiple: multiple, requeue: requeue, site: site)
         }
@@ -150,19 +155,41 @@ extension AMQPDelivery {
     ///   - requeue: True puts it back into its queue; false drops or dead-letters it.
     ///   - fileID: The caller's file, for ``AMQPError/callSite``.
     ///   - line: The caller's line.
+    /// - Returns: As ``ack(multiple:fileID:line:)``.
     /// - Throws: ``AMQPError`` as ``ack(multiple:fileID:line:)``.
+    @discardableResult
     public func reject(
         requeue: Bool = true,
         fileID: StaticString = #fileID,
         line: UInt32 = #line
-    ) throws(AMQPError) {
-        try self.nack(requeue: requeue, fileID: fileID, line: line)
+    ) throws(AMQPError) -> AMQPSettlement {
+        try self.settle(.reject) { () throws(AMQPError) in
+            let site = CallSite(fileID, line)
+            try self.batch.channel.refuse(self.record.tag, multiple: false, requeue: requeue, site: site)
+        }
     }
 
-    private func settle(_ body: () throws(AMQPError) -> Void) throws(AMQPError) {
+    private func settle(
+        _ operation: MessagingOperation,
+        _ body: () throws(AMQPError) -> Void
+    ) throws(AMQPError) -> AMQPSettlement {
         guard !self.batch.isAutomatic else {
             throw AMQPError(.alreadySettled, "the consumer acknowledges automatically", isSafeToRetry: true)
         }
-        try body()
+        do throws(AMQPError) {
+            try self.watchedSettle(operation, body)
+            return .settled
+        } catch {
+            guard self.batch.channel.isRecovered, error.code != .alreadySettled else { throw error }
+            return .stale
+        }
     }
+}
+
+/// What became of settling a delivery.
+public enum AMQPSettlement: Hashable, Sendable {
+    /// It goes to the broker with the next write.
+    case settled
+    /// The connection it came on is gone, so nothing was sent; the broker delivers the message again.
+    case stale
 }

@@ -46,6 +46,8 @@ public struct AMQPError: Error, Hashable, Sendable {
         public static let alreadySettled = Code("delivery settled already")
         /// Every channel number the broker allows is in use.
         public static let noFreeChannel = Code("no free channel")
+        /// The broker refused a part of the topology of a client that connected for the first time.
+        public static let topologyRefused = Code("topology refused by the broker")
         /// The peer broke the protocol.
         public static let protocolViolation = Code("protocol violation")
     }

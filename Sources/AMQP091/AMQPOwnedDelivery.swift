@@ -18,7 +18,7 @@ public struct AMQPOwnedDelivery: ~Copyable, Sendable {
 
     deinit {
         // It fails only when the channel is gone, and then the broker has put it back itself.
-        if !self.isSettled { try? self.delivery.nack(requeue: true) }
+        if !self.isSettled { _ = try? self.delivery.nack(requeue: true) }
     }
 
     /// The number of this delivery on its channel, from 1.
@@ -42,12 +42,17 @@ public struct AMQPOwnedDelivery: ~Copyable, Sendable {
     /// - Parameters:
     ///   - fileID: The caller's file, for ``AMQPError/callSite``.
     ///   - line: The caller's line.
-    /// - Throws: ``AMQPError``: `.channelClosed` or `.connectionClosed` when the channel it came on is gone; nothing is
-    ///   sent then, and the message comes again.
-    public consuming func ack(fileID: StaticString = #fileID, line: UInt32 = #line) throws(AMQPError) {
+    /// - Returns: `.stale`, as ``AMQPDelivery/ack(multiple:fileID:line:)``.
+    /// - Throws: ``AMQPError``: other than with a client, `.channelClosed` or `.connectionClosed` when the channel it
+    ///   came on is gone; nothing is sent then, and the message comes again.
+    @discardableResult
+    public consuming func ack(
+        fileID: StaticString = #fileID,
+        line: UInt32 = #line
+    ) throws(AMQPError) -> AMQPSettlement {
         let isAutomatic = self.isSettled
         self.isSettled = true
-        if !isAutomatic { try self.delivery.ack(fileID: fileID, line: line) }
+        return isAutomatic ? .settled : try self.delivery.ack(fileID: fileID, line: line)
     }
 
     /// Refuses the message: `basic.nack` (60, 120).
@@ -56,15 +61,17 @@ public struct AMQPOwnedDelivery: ~Copyable, Sendable {
     ///   - requeue: True puts it back into its queue; false drops or dead-letters it.
     ///   - fileID: The caller's file, for ``AMQPError/callSite``.
     ///   - line: The caller's line.
+    /// - Returns: As ``ack(fileID:line:)``.
     /// - Throws: ``AMQPError`` as ``ack(fileID:line:)``.
+    @discardableResult
     public consuming func nack(
         requeue: Bool = true,
         fileID: StaticString = #fileID,
         line: UInt32 = #line
-    ) throws(AMQPError) {
+    ) throws(AMQPError) -> AMQPSettlement {
         let isAutomatic = self.isSettled
         self.isSettled = true
-        if !isAutomatic { try self.delivery.nack(requeue: requeue, fileID: fileID, line: line) }
+        return isAutomatic ? .settled : try self.delivery.nack(requeue: requeue, fileID: fileID, line: line)
     }
 }
 

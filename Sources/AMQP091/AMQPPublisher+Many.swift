@@ -26,43 +26,24 @@ extension AMQPPublisher {
         fileID: StaticString = #fileID,
         line: UInt32 = #line
     ) async -> [AMQPPublishOutcome] {
-        let core = self.channel.core
-        let deadline = core.driver.deadline(timeout)
-        var sent: [Result<UInt64, AMQPError>] = []
-        sent.reserveCapacity(messages.underestimatedCount)
-        var last: UInt64 = 0
-        var end: AMQPError?
-        for message in messages {
-            if let end {
-                sent.append(.failure(end))
-                continue
-            }
-            do throws(AMQPError) {
-                last = try await core.enqueue(
-                    message,
-                    to: destination,
-                    mandatory: mandatory,
-                    site: CallSite(fileID, line),
-                    deadline: deadline
-                )
-                sent.append(.success(last))
-            } catch {
-                // A message that cannot be encoded is its own affair; all else concerns those behind it too.
-                if error.code != .invalidArgument { end = error }
-                sent.append(.failure(error))
-            }
-        }
-        var interruption = AMQPError(.timedOut, "the deadline passed before the broker confirmed")
-        do throws(AMQPError) {
-            try await core.waitUntilSettled(through: last, deadline: deadline)
-        } catch {
-            interruption = error
-        }
-        return sent.map { result in
-            switch result {
-            case .success(let sequence): core.knownOutcome(of: sequence) ?? .unknown(interruption)
-            case .failure(let error): .notSent(error)
-            }
+        let site = CallSite(fileID, line)
+        switch self.source {
+        case .channel(let core):
+            return await core.publish(
+                contentsOf: messages,
+                to: destination,
+                mandatory: mandatory,
+                site: site,
+                deadline: core.driver.deadline(timeout)
+            )
+        case .recovering(let publisher):
+            return await publisher.publish(
+                contentsOf: messages,
+                to: destination,
+                mandatory: mandatory,
+                site: site,
+                deadline: publisher.deadline(timeout)
+            )
         }
     }
 
@@ -101,7 +82,21 @@ extension AMQPPublisher {
                 isSafeToRetry: true
             )
         }
-        var flight = StreamFlight(core: self.channel.core, limit: maxInFlight ?? .max, onOutcome: onOutcome)
+        let core: ChannelCore
+        switch self.source {
+        case .channel(let own): core = own
+        case .recovering(let publisher):
+            return try await publisher.publish(
+                stream: stream,
+                to: destination,
+                mandatory: mandatory,
+                maxInFlight: maxInFlight,
+                site: CallSite(fileID, line),
+                timeout: timeout,
+                onOutcome: onOutcome
+            )
+        }
+        var flight = StreamFlight(core: core, limit: maxInFlight ?? .max, onOutcome: onOutcome)
         var failure: (any Error)?
         do {
             for try await message in stream {
@@ -121,6 +116,58 @@ extension AMQPPublisher {
         let interruption = await flight.land(deadline: flight.core.driver.deadline(timeout))
         if let error = failure ?? interruption { throw error }
         return flight.summary
+    }
+}
+
+extension ChannelCore {
+    nonisolated(nonsending) fileprivate func publish(
+        contentsOf messages: some Sequence<AMQPMessage>,
+        to destination: AMQPDestination,
+        mandatory: Bool,
+        site: CallSite,
+        deadline: UInt64
+    ) async -> [AMQPPublishOutcome] {
+        var sent: [Result<UInt64, AMQPError>] = []
+        sent.reserveCapacity(messages.underestimatedCount)
+        var last: UInt64 = 0
+        var end: AMQPError?
+        let watch = self.watchBatch(of: messages.underestimatedCount, to: destination)
+        for message in messages {
+            if let end {
+                sent.append(.failure(end))
+                continue
+            }
+            do throws(AMQPError) {
+                var message = message
+                watch?.inject(into: &message.properties)
+                last = try await self.enqueueUnwatched(
+                    message,
+                    to: destination,
+                    mandatory: mandatory,
+                    site: site,
+                    deadline: deadline
+                )
+                sent.append(.success(last))
+            } catch {
+                // A message that cannot be encoded is its own affair; all else concerns those behind it too.
+                if error.code != .invalidArgument { end = error }
+                sent.append(.failure(error))
+            }
+        }
+        var interruption = AMQPError(.timedOut, "the deadline passed before the broker confirmed")
+        do throws(AMQPError) {
+            try await self.waitUntilSettled(through: last, deadline: deadline)
+        } catch {
+            interruption = error
+        }
+        let outcomes = sent.map { result -> AMQPPublishOutcome in
+            switch result {
+            case .success(let sequence): self.knownOutcome(of: sequence) ?? .unknown(interruption)
+            case .failure(let error): .notSent(error)
+            }
+        }
+        watch?.end(outcomes.lazy.compactMap(\.error).first)
+        return outcomes
     }
 }
 

@@ -10,19 +10,37 @@ import AMQP091Wire
 //   publish(contentsOf:)    a batch: one outcome per message, in order
 //   publish(stream:)        pulls from a sequence under the confirm window
 //
-// Any number of tasks may use one publisher at a time. Not here: the waits (ChannelCore+Receipts).
+// Any number of tasks may use one publisher at a time. Not here: the waits (ChannelCore+Receipts), and what becomes of
+// publishes when a client's connection is lost (RecoveringPublisher).
 
 /// Publishes with confirms, on a channel of its own.
+///
+/// One of an ``AMQPConnection`` ends with its connection. One of an ``AMQPClient`` goes on with the next connection:
+/// a publish waits for it within its timeout.
 public struct AMQPPublisher: Sendable {
-    let channel: AMQPChannel
+    /// Where its channel comes from.
+    enum Source: Sendable {
+        case channel(ChannelCore)
+        case recovering(RecoveringPublisher)
+    }
 
-    private var core: ChannelCore { self.channel.core }
+    let source: Source
 
     /// How the publishes made so far have ended.
-    public var counts: AMQPConfirmCounts { self.core.confirmCounts }
+    public var counts: AMQPConfirmCounts {
+        switch self.source {
+        case .channel(let core): core.confirmCounts
+        case .recovering(let publisher): publisher.counts
+        }
+    }
 
-    /// True until the publisher or its connection is closed.
-    public var isOpen: Bool { self.channel.isOpen }
+    /// True until the publisher is closed, and its connection or client.
+    public var isOpen: Bool {
+        switch self.source {
+        case .channel(let core): AMQPChannel(core: core).isOpen
+        case .recovering(let publisher): publisher.isOpen
+        }
+    }
 
     // MARK: fire
 
@@ -46,14 +64,25 @@ public struct AMQPPublisher: Sendable {
         fileID: StaticString = #fileID,
         line: UInt32 = #line
     ) async throws(AMQPError) {
-        try await self.channel.publish(
-            message,
-            to: destination,
-            mandatory: mandatory,
-            timeout: timeout,
-            fileID: fileID,
-            line: line
-        )
+        switch self.source {
+        case .channel(let core):
+            try await AMQPChannel(core: core).publish(
+                message,
+                to: destination,
+                mandatory: mandatory,
+                timeout: timeout,
+                fileID: fileID,
+                line: line
+            )
+        case .recovering(let publisher):
+            try await publisher.send(
+                message,
+                to: destination,
+                mandatory: mandatory,
+                site: CallSite(fileID, line),
+                deadline: publisher.deadline(timeout)
+            )
+        }
     }
 
     /// Waits until the broker has confirmed all that was published.
@@ -62,7 +91,10 @@ public struct AMQPPublisher: Sendable {
     /// - Throws: ``AMQPError``: the first refusal of a `send` since the last call, with their count in its text;
     ///   `.timedOut`; `.channelClosed` or `.connectionClosed`.
     public func waitForConfirms(timeout: Duration? = nil) async throws(AMQPError) {
-        try await self.channel.waitForConfirms(timeout: timeout)
+        switch self.source {
+        case .channel(let core): try await core.waitForConfirms(timeout: timeout)
+        case .recovering(let publisher): try await publisher.waitForConfirms(until: publisher.deadline(timeout))
+        }
     }
 
     // MARK: one
@@ -86,14 +118,25 @@ public struct AMQPPublisher: Sendable {
         fileID: StaticString = #fileID,
         line: UInt32 = #line
     ) async throws(AMQPError) {
-        try await self.channel.publishAndConfirm(
-            message,
-            to: destination,
-            mandatory: mandatory,
-            timeout: timeout,
-            fileID: fileID,
-            line: line
-        )
+        let site = CallSite(fileID, line)
+        switch self.source {
+        case .channel(let core):
+            try await core.publishAndConfirm(
+                message,
+                to: destination,
+                mandatory: mandatory,
+                site: site,
+                timeout: timeout
+            )
+        case .recovering(let publisher):
+            try await publisher.publish(
+                message,
+                to: destination,
+                mandatory: mandatory,
+                site: site,
+                deadline: publisher.deadline(timeout)
+            )
+        }
     }
 
     // MARK: receipts
@@ -117,14 +160,26 @@ public struct AMQPPublisher: Sendable {
         fileID: StaticString = #fileID,
         line: UInt32 = #line
     ) async throws(AMQPError) -> AMQPPublishReceipt {
-        let sequence = try await self.core.enqueue(
-            message,
-            to: destination,
-            mandatory: mandatory,
-            site: CallSite(fileID, line),
-            deadline: self.core.driver.deadline(timeout)
-        )
-        return AMQPPublishReceipt(core: self.core, sequenceNumber: sequence)
+        let site = CallSite(fileID, line)
+        switch self.source {
+        case .channel(let core):
+            let sequence = try await core.enqueue(
+                message,
+                to: destination,
+                mandatory: mandatory,
+                site: site,
+                deadline: core.driver.deadline(timeout)
+            )
+            return AMQPPublishReceipt(core: core, sequenceNumber: sequence)
+        case .recovering(let publisher):
+            return try await publisher.enqueue(
+                message,
+                to: destination,
+                mandatory: mandatory,
+                site: site,
+                deadline: publisher.deadline(timeout)
+            )
+        }
     }
 
     /// Publishes a message if there is room now.
@@ -135,8 +190,8 @@ public struct AMQPPublisher: Sendable {
     ///   - mandatory: Whether the broker returns a message that no queue takes.
     ///   - fileID: The caller's file, for ``AMQPError/callSite``.
     ///   - line: The caller's line.
-    /// - Returns: The receipt; nil, and nothing was written, when the window or the write buffer is full or the broker
-    ///   blocks publishers.
+    /// - Returns: The receipt; nil, and nothing was written, when the window, the write buffer or the outbox is full,
+    ///   the broker blocks publishers, or a client's connection is being made again.
     /// - Throws: ``AMQPError``, always with `isSafeToRetry`: nothing was written.
     public func tryEnqueue(
         _ message: AMQPMessage,
@@ -146,9 +201,14 @@ public struct AMQPPublisher: Sendable {
         line: UInt32 = #line
     ) throws(AMQPError) -> AMQPPublishReceipt? {
         let site = CallSite(fileID, line)
-        return switch try self.core.tryEnqueue(message, to: destination, mandatory: mandatory, site: site) {
-        case .done(let sequence): AMQPPublishReceipt(core: self.core, sequenceNumber: sequence)
-        case .noRoom: nil
+        switch self.source {
+        case .channel(let core):
+            return switch try core.tryEnqueue(message, to: destination, mandatory: mandatory, site: site) {
+            case .done(let sequence): AMQPPublishReceipt(core: core, sequenceNumber: sequence)
+            case .noRoom: nil
+            }
+        case .recovering(let publisher):
+            return try publisher.tryEnqueue(message, to: destination, mandatory: mandatory, site: site)
         }
     }
 
@@ -159,13 +219,39 @@ public struct AMQPPublisher: Sendable {
     /// - Parameter timeout: Time for each of the two; the configuration's `operationTimeout` by default.
     /// - Throws: ``AMQPError`` as ``waitForConfirms(timeout:)``; the channel is closed all the same.
     public func close(timeout: Duration? = nil) async throws(AMQPError) {
-        do throws(AMQPError) {
-            try await self.waitForConfirms(timeout: timeout)
+        switch self.source {
+        case .channel(let core):
+            do throws(AMQPError) {
+                try await core.waitForConfirms(timeout: timeout)
+            } catch {
+                await core.closeShielded()
+                throw error
+            }
+            try await core.close(timeout: timeout)
+        case .recovering(let publisher):
+            try await publisher.close(until: publisher.deadline(timeout))
+        }
+    }
+
+    /// Closes its channel, also when the calling task is cancelled.
+    func closeShielded() async {
+        switch self.source {
+        case .channel(let core): await core.closeShielded()
+        case .recovering(let publisher): await publisher.closeShielded()
+        }
+    }
+
+    /// Runs `body`, waits for the outcome of everything published, and closes the publisher.
+    func use<Result>(_ body: (AMQPPublisher) async throws -> Result) async throws -> Result {
+        let result: Result
+        do {
+            result = try await body(self)
         } catch {
-            await self.core.closeShielded()
+            await self.closeShielded()
             throw error
         }
-        try await self.channel.close(timeout: timeout)
+        try await self.close()
+        return result
     }
 }
 
@@ -183,6 +269,20 @@ extension AMQPConnection {
         maxInFlightOctets: Int = 64 << 20,
         timeout: Duration? = nil
     ) async throws(AMQPError) -> AMQPPublisher {
+        let core = try await self.openConfirmingChannel(
+            maxInFlight: maxInFlight,
+            maxInFlightOctets: maxInFlightOctets,
+            timeout: timeout
+        )
+        return AMQPPublisher(source: .channel(core))
+    }
+
+    /// Opens a channel with confirms on.
+    func openConfirmingChannel(
+        maxInFlight: Int,
+        maxInFlightOctets: Int,
+        timeout: Duration?
+    ) async throws(AMQPError) -> ChannelCore {
         let channel = try await self.openChannel(timeout: timeout)
         do throws(AMQPError) {
             try await channel.enableConfirms(window: maxInFlight, windowOctets: maxInFlightOctets, timeout: timeout)
@@ -190,7 +290,7 @@ extension AMQPConnection {
             await channel.core.closeShielded()
             throw error
         }
-        return AMQPPublisher(channel: channel)
+        return channel.core
     }
 
     /// Opens a publisher, runs `body`, waits for the outcome of everything published, and closes it.
@@ -209,14 +309,6 @@ extension AMQPConnection {
         _ body: (AMQPPublisher) async throws -> Result
     ) async throws -> Result {
         let publisher = try await self.openPublisher(maxInFlight: maxInFlight, maxInFlightOctets: maxInFlightOctets)
-        let result: Result
-        do {
-            result = try await body(publisher)
-        } catch {
-            await publisher.channel.core.closeShielded()
-            throw error
-        }
-        try await publisher.close()
-        return result
+        return try await publisher.use(body)
     }
 }

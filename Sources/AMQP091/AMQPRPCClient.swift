@@ -10,34 +10,16 @@ import EpollNetworking
 
 /// Sends requests and waits for their replies.
 ///
-/// Any number of tasks may call at a time.
+/// Any number of tasks may call at a time. One of an ``AMQPConnection`` ends with its connection; one of an
+/// ``AMQPClient`` goes on with the next: a call waits for it within its timeout. A call that was under way when the
+/// connection was lost fails, because whether the server has seen it is not known.
 public struct AMQPRPCClient: Sendable {
-    private let channel: AMQPChannel
-    private let deliveries: AMQPDeliveries
-    private let reader: Task<Void, Never>
-
-    /// RabbitMQ's name for "the consumer of this channel".
-    private static let replyQueue = "amq.rabbitmq.reply-to"
-
-    init(channel: AMQPChannel, timeout: Duration?) async throws(AMQPError) {
-        self.channel = channel
-        try await channel.enableConfirms(timeout: timeout)
-        let deliveries = try await channel.deliveries(
-            from: Self.replyQueue,
-            acknowledgement: .automatic,
-            timeout: timeout
-        )
-        self.deliveries = deliveries
-        let core = channel.core
-        // Ends with the sequence, and that ends with the channel: its calls learn the reason there.
-        self.reader = Task {
-            do throws(AMQPError) {
-                for try await reply in deliveries { core.received(reply: reply) }
-            } catch {
-                await core.closeShielded()
-            }
-        }
+    enum Source: Sendable {
+        case session(RPCSession)
+        case recovering(Renewable<RPCSession>, ConnectionLink)
     }
+
+    let source: Source
 
     /// Sends a request and waits for its reply.
     ///
@@ -58,14 +40,23 @@ public struct AMQPRPCClient: Sendable {
         fileID: StaticString = #fileID,
         line: UInt32 = #line
     ) async throws(AMQPError) -> AMQPDelivery {
-        var request = request
-        request.properties.replyTo = Self.replyQueue
-        return try await self.channel.core.call(
-            request,
-            to: destination,
-            site: CallSite(fileID, line),
-            deadline: self.channel.core.driver.deadline(timeout)
-        )
+        let site = CallSite(fileID, line)
+        switch self.source {
+        case .session(let session):
+            return try await session.call(request, to: destination, site: site, deadline: session.deadline(timeout))
+        case .recovering(let sessions, let link):
+            let deadline = link.deadline(timeout)
+            while true {
+                let session = try await sessions.current(until: deadline)
+                do throws(AMQPError) {
+                    return try await session.call(request, to: destination, site: site, deadline: deadline.nanoseconds)
+                } catch {
+                    guard !session.isUsable else { throw error }
+                    sessions.drop(session)
+                    guard error.isNotSentBecauseGone else { throw error }
+                }
+            }
+        }
     }
 
     /// Closes the client's channel; calls under way fail.
@@ -73,13 +64,114 @@ public struct AMQPRPCClient: Sendable {
     /// - Parameter timeout: Time to wait; the configuration's `operationTimeout` by default.
     /// - Throws: ``AMQPError`` as ``AMQPChannel/close(timeout:)``.
     public func close(timeout: Duration? = nil) async throws(AMQPError) {
+        switch self.source {
+        case .session(let session): try await session.close(timeout: timeout)
+        case .recovering(let sessions, _): try await sessions.close()?.close(timeout: timeout)
+        }
+    }
+
+    fileprivate func closeShielded() async {
+        switch self.source {
+        case .session(let session): await session.closeShielded()
+        case .recovering(let sessions, _): await sessions.close()?.closeShielded()
+        }
+    }
+
+    /// Runs `body` and closes the client.
+    fileprivate func use<Result>(_ body: (AMQPRPCClient) async throws -> Result) async throws -> Result {
+        let result: Result
+        do {
+            result = try await body(self)
+        } catch {
+            await self.closeShielded()
+            throw error
+        }
+        await self.closeShielded()
+        return result
+    }
+}
+
+/// A channel for requests, and the task that takes their replies.
+final class RPCSession: Sendable {
+    private let channel: AMQPChannel
+    private let reader: Task<Void, Never>
+
+    /// RabbitMQ's name for "the consumer of this channel".
+    private static let replyQueue = "amq.rabbitmq.reply-to"
+
+    init(channel: AMQPChannel, timeout: Duration?) async throws(AMQPError) {
+        self.channel = channel
+        try await channel.enableConfirms(timeout: timeout)
+        let deliveries = try await channel.deliveries(
+            from: Self.replyQueue,
+            acknowledgement: .automatic,
+            timeout: timeout
+        )
+        let core = channel.core
+        // Ends with the sequence, and that ends with the channel: its calls learn the reason there.
+        self.reader = Task {
+            do throws(AMQPError) {
+                for try await reply in deliveries { core.received(reply: reply) }
+            } catch {
+                await core.closeShielded()
+            }
+        }
+    }
+
+    static func open(on connection: AMQPConnection, timeout: Duration?) async throws(AMQPError) -> RPCSession {
+        let channel = try await connection.openChannel(timeout: timeout)
+        do throws(AMQPError) {
+            return try await RPCSession(channel: channel, timeout: timeout)
+        } catch {
+            await channel.core.closeShielded()
+            throw error
+        }
+    }
+
+    var isUsable: Bool { self.channel.core.isUsable }
+
+    func deadline(_ timeout: Duration?) -> UInt64 { self.channel.core.driver.deadline(timeout) }
+
+    func call(
+        _ request: AMQPMessage,
+        to destination: AMQPDestination,
+        site: CallSite,
+        deadline: UInt64
+    ) async throws(AMQPError) -> AMQPDelivery {
+        var request = request
+        request.properties.replyTo = Self.replyQueue
+        return try await self.channel.core.call(request, to: destination, site: site, deadline: deadline)
+    }
+
+    func close(timeout: Duration?) async throws(AMQPError) {
         try await self.channel.close(timeout: timeout)
         await self.reader.value
     }
 
-    fileprivate func closeShielded() async {
+    func closeShielded() async {
         await self.channel.core.closeShielded()
         await self.reader.value
+    }
+}
+
+extension AMQPClient {
+    /// Opens a client for requests, runs `body`, and closes it.
+    ///
+    /// It uses the connection of publishers, and goes on with the next one when that is lost.
+    ///
+    /// - Parameter body: Makes calls.
+    /// - Returns: What `body` returns.
+    /// - Throws: What `body` throws, or ``AMQPError``.
+    @discardableResult
+    public func withRPCClient<Result>(_ body: (AMQPRPCClient) async throws -> Result) async throws -> Result {
+        let sessions = Renewable<RPCSession>(
+            self.publishing,
+            make: { connection, deadline throws(AMQPError) in
+                try await RPCSession.open(on: connection, timeout: max(.zero, deadline - .now))
+            },
+            isAlive: { $0.isUsable }
+        )
+        return try await AMQPRPCClient(source: .recovering(sessions, self.publishing)).use(body)
     }
 }
 
@@ -90,13 +182,7 @@ extension AMQPConnection {
     /// - Returns: The client; the caller closes it.
     /// - Throws: ``AMQPError``.
     public func openRPCClient(timeout: Duration? = nil) async throws(AMQPError) -> AMQPRPCClient {
-        let channel = try await self.openChannel(timeout: timeout)
-        do throws(AMQPError) {
-            return try await AMQPRPCClient(channel: channel, timeout: timeout)
-        } catch {
-            await channel.core.closeShielded()
-            throw error
-        }
+        AMQPRPCClient(source: .session(try await RPCSession.open(on: self, timeout: timeout)))
     }
 
     /// Opens a client for requests, runs `body`, and closes it.
@@ -106,16 +192,7 @@ extension AMQPConnection {
     /// - Throws: What `body` throws, or ``AMQPError``.
     @discardableResult
     public func withRPCClient<Result>(_ body: (AMQPRPCClient) async throws -> Result) async throws -> Result {
-        let client = try await self.openRPCClient()
-        let result: Result
-        do {
-            result = try await body(client)
-        } catch {
-            await client.closeShielded()
-            throw error
-        }
-        await client.closeShielded()
-        return result
+        try await self.openRPCClient().use(body)
     }
 
     /// Answers requests from a queue until the task is cancelled: replies first, then acknowledges.

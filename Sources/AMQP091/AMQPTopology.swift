@@ -183,6 +183,15 @@ public struct AMQPTopology: Hashable, Sendable {
         self.bind(.exchange(exchange), to: source, routingKey, arguments)
     }
 
+    /// The part of it that `isIncluded` keeps.
+    func filtered(_ isIncluded: (AMQPTopologyReport.Entity) -> Bool) -> AMQPTopology {
+        var topology = self
+        topology.exchanges.removeAll { !isIncluded(.exchange($0.name)) }
+        topology.queues.removeAll { !isIncluded(.queue($0.name)) }
+        topology.bindings.removeAll { !isIncluded(.binding($0)) }
+        return topology
+    }
+
     private mutating func bind(
         _ target: Binding.Target,
         to source: String,

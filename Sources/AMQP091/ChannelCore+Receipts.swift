@@ -16,12 +16,13 @@ extension ChannelCore {
         case noRoom
     }
 
-    /// Publishes now, if there is room.
-    func tryEnqueue(
+    /// Publishes now, if there is room; unwatched.
+    func tryEnqueueUnwatched(
         _ message: AMQPMessage,
         to destination: AMQPDestination,
         mandatory: Bool,
-        site: CallSite
+        site: CallSite,
+        token: UInt32 = ChannelCore.receiptToken
     ) throws(AMQPError) -> EnqueueAttempt {
         let (attempt, sequence) = try message.body.bytes.withUnsafeBytes { octets throws(AMQPError) in
             try self.driver.state.withLock { state throws(AMQPError) in
@@ -33,7 +34,7 @@ extension ChannelCore {
                     mandatory: mandatory,
                     properties: message.properties,
                     site: site,
-                    token: Self.receiptToken
+                    token: token
                 )
                 return (attempt, self.confirms.next - 1)
             }
@@ -43,16 +44,23 @@ extension ChannelCore {
         return .done(sequence)
     }
 
-    /// Publishes as soon as there is room.
-    nonisolated(nonsending) func enqueue(
+    /// Publishes as soon as there is room; unwatched.
+    nonisolated(nonsending) func enqueueUnwatched(
         _ message: AMQPMessage,
         to destination: AMQPDestination,
         mandatory: Bool,
         site: CallSite,
-        deadline: UInt64
+        deadline: UInt64,
+        token: UInt32 = ChannelCore.receiptToken
     ) async throws(AMQPError) -> UInt64 {
         while true {
-            let attempt = try self.tryEnqueue(message, to: destination, mandatory: mandatory, site: site)
+            let attempt = try self.tryEnqueueUnwatched(
+                message,
+                to: destination,
+                mandatory: mandatory,
+                site: site,
+                token: token
+            )
             if case .done(let sequence) = attempt { return sequence }
             try await self.waitForRoom(deadline: deadline)
         }
@@ -82,15 +90,20 @@ extension ChannelCore {
     nonisolated(nonsending) func outcome(of sequence: UInt64, deadline: UInt64) async -> AMQPPublishOutcome {
         if let known = self.knownOutcome(of: sequence) { return known }
         do throws(AMQPError) {
-            try await self.waitForSettlement(sequence, deadline: deadline) { token in
-                guard self.confirms.isOutstanding(sequence) else { return false }
-                self.receipts.wait(for: sequence, token: token)
-                return true
-            }
+            try await self.waitUntilSettled(sequence, deadline: deadline)
         } catch {
             return self.knownOutcome(of: sequence) ?? .unknown(error)
         }
         return self.knownOutcome(of: sequence) ?? .unknown(ConnectionDriver.cancelled(safe: false))
+    }
+
+    /// Waits until one publish has ended.
+    nonisolated(nonsending) func waitUntilSettled(_ sequence: UInt64, deadline: UInt64) async throws(AMQPError) {
+        try await self.waitForSettlement(sequence, deadline: deadline) { token in
+            guard self.confirms.isOutstanding(sequence) else { return false }
+            self.receipts.wait(for: sequence, token: token)
+            return true
+        }
     }
 
     /// Waits until every publish up to this one has ended.
@@ -135,13 +148,27 @@ extension ChannelCore {
         }
     }
 
+    /// Whether a publish has no outcome, and, when the channel is gone, will never have one.
+    func isUnsettled(_ sequence: UInt64) -> Bool {
+        self.driver.state.withLock { _ in (self.endedConfirms ?? self.confirms).isOutstanding(sequence) }
+    }
+
     /// The channel is gone: what is unconfirmed stays so, and receipts can still tell which that is.
     ///
     /// Under the lock.
-    func endConfirms() {
+    ///
+    /// - Parameter each: Called with the token of each unconfirmed publish that has one.
+    func endConfirms(each: (UInt32) -> Void) {
         guard self.endedConfirms == nil else { return }
         self.endedConfirms = self.confirms
-        self.unknownCount += UInt64(self.confirms.outstandingMessages)
+        let unknown = self.confirms.outstandingMessages
+        self.unknownCount += UInt64(unknown)
+        var awaited = 0
+        self.confirms.failAll { _, token in
+            awaited += 1
+            each(token)
+        }
+        self.unknownSendCount = unknown - awaited
     }
 
     static let confirmsAreOff = AMQPError(

@@ -21,7 +21,11 @@ extension ConnectionDriver {
         let deadline = MonotonicTime.now.advanced(by: configuration.connectTimeout)
         let loop = EventLoopGroup.shared.next()
         var configuration = configuration
-        configuration.authentication = try await Self.authentication(configuration, until: deadline, on: loop)
+        configuration.authentication = try await Self.resolved(
+            configuration.authentication,
+            until: deadline,
+            on: loop
+        )
         let logger = logger ?? Logger(label: "amqp091", factory: { _ in SwiftLogNoOpLogHandler() })
         var failure = AMQPError(.connectFailed, "no broker address is given", isSafeToRetry: true)
         for address in configuration.addresses {
@@ -81,6 +85,7 @@ extension ConnectionDriver {
             named: address.description,
             configuration,
             tls: tls.map { ($0, address.host) },
+            server: address,
             loop: loop,
             deadline: deadline,
             logger: logger
@@ -93,10 +98,16 @@ extension ConnectionDriver {
         named address: String,
         _ configuration: AMQPClientConfiguration,
         tls: (context: TLSPreparation, host: String)? = nil,
+        server: AMQPServerAddress? = nil,
         loop: EventLoop,
         deadline: MonotonicTime,
         logger: Logger
     ) async throws(AMQPError) -> ConnectionDriver {
+        var logger = logger
+        logger[metadataKey: "server.address"] = "\(address)"
+        if !configuration.connectionName.isEmpty {
+            logger[metadataKey: "messaging.client.id"] = "\(configuration.connectionName)"
+        }
         let driver: ConnectionDriver
         do throws(AMQPError) {
             driver = try ConnectionDriver(
@@ -104,6 +115,7 @@ extension ConnectionDriver {
                 loop: loop,
                 configuration: configuration,
                 tls: tls,
+                server: server,
                 logger: logger
             )
         } catch {
@@ -123,37 +135,9 @@ extension ConnectionDriver {
                 ? AMQPError(.timedOut, "\(address) took the connection but did not finish the AMQP login in time")
                 : error
         }
-        logger.debug("connected", metadata: ["server.address": "\(address)"])
+        driver.keepCredentialsFresh()
+        logger.debug("connected")
         return driver
-    }
-
-    /// Asks the provider of credentials, where there is one, as long as the connect may take.
-    private static func authentication(
-        _ configuration: AMQPClientConfiguration,
-        until deadline: MonotonicTime,
-        on loop: EventLoop
-    ) async throws(AMQPError) -> AMQPAuthentication {
-        let authentication = configuration.authentication
-        guard authentication.provider != nil else { return authentication }
-        let result = await withTaskGroup(of: Result<AMQPAuthentication, AMQPError>?.self) { group in
-            group.addTask {
-                do throws(AMQPError) { return .success(try await authentication.resolved()) } catch {
-                    return .failure(error)
-                }
-            }
-            group.addTask {
-                try? await loop.sleep(until: deadline)
-                return nil
-            }
-            defer { group.cancelAll() }
-            return await group.next() ?? nil
-        }
-        guard let result else {
-            throw Task.isCancelled
-                ? Self.cancelled(safe: true)
-                : AMQPError(.timedOut, "the credentials provider did not answer in time", isSafeToRetry: true)
-        }
-        return try result.get()
     }
 
     private static let loopStopped = AMQPError(.connectFailed, "the event loop has been shut down", isSafeToRetry: true)
@@ -252,6 +236,14 @@ extension ConnectionDriver {
 
     private func use(_ negotiated: TuneNegotiation.Negotiated) {
         self.decoder.maximumFrameSize = Int(negotiated.frameMaximum)
+        self.logger.debug(
+            "tuned",
+            metadata: [
+                "amqp.channel_max": "\(negotiated.channelMaximum)",
+                "amqp.frame_max": "\(negotiated.frameMaximum)",
+                "amqp.heartbeat": "\(negotiated.heartbeat)",
+            ]
+        )
         self.state.withLock { state in
             state.maximumPayload = Int(negotiated.frameMaximum) - 8
             state.numbers = ChannelNumbers(maximum: negotiated.channelMaximum)
@@ -264,6 +256,7 @@ extension ConnectionDriver {
 
     private func opened() {
         self.cancelHandshakeTimer()
+        self.observation.metrics?.connected()
         self.startSettlementWatch()
         self.openWaiter?.resume(returning: .success(()))
         self.openWaiter = nil

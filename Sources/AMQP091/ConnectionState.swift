@@ -55,6 +55,8 @@ struct ConnectionState: ~Copyable {
     var nextObserver: UInt64 = 0
     /// Calls of `updateSecret` that wait for `update-secret-ok`, oldest first.
     var secretWaiters = Deque<UInt32>()
+    /// Keeps credentials that expire fresh.
+    var refreshing: Task<Void, Never>?
     /// The secret the broker took last; nil while that of the login holds.
     var updatedSecret: String?
     var waiters = WaiterTable()
@@ -73,6 +75,8 @@ struct ConnectionState: ~Copyable {
     var serverProperties = FieldTable()
     /// The moment the deadline timer is set for.
     var armedDeadline = UInt64.max
+    /// What happened since it was last reported.
+    var counts = ConnectionCounts()
 
     /// Octets above which publishers wait.
     let writeBufferSize: Int

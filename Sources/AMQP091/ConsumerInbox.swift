@@ -37,8 +37,11 @@ final class ConsumerInbox: @unchecked Sendable {
     }
 
     let consumerTag: String
+    let queue: String
     let isAutomatic: Bool
     let channel: ChannelCore
+    /// Another inbox follows when this one is lost: what nobody has read by then will be delivered again.
+    let isSucceeded: Bool
     private let bound: Int
     private let state: Locked<State>
     /// The batch being filled; loop thread only.
@@ -47,8 +50,17 @@ final class ConsumerInbox: @unchecked Sendable {
     /// Batches that wait to be filled again, at most.
     private static let spareLimit = 8
 
-    init(consumerTag: String, isAutomatic: Bool, channel: ChannelCore, bound: Int) {
+    init(
+        consumerTag: String,
+        queue: String,
+        isAutomatic: Bool,
+        channel: ChannelCore,
+        bound: Int,
+        isSucceeded: Bool = false
+    ) {
+        self.isSucceeded = isSucceeded
         self.consumerTag = consumerTag
+        self.queue = queue
         self.isAutomatic = isAutomatic
         self.channel = channel
         self.bound = bound
@@ -67,7 +79,9 @@ final class ConsumerInbox: @unchecked Sendable {
         }
         let spare = self.state.withLock { $0.spare.popLast() }
         spare?.reuse(for: chunk)
-        let batch = spare ?? DeliveryBatch(channel: self.channel, isAutomatic: self.isAutomatic, chunk: chunk)
+        let batch =
+            spare
+            ?? DeliveryBatch(channel: self.channel, queue: self.queue, isAutomatic: self.isAutomatic, chunk: chunk)
         self.filling = batch
         return batch
     }
@@ -78,6 +92,7 @@ final class ConsumerInbox: @unchecked Sendable {
         guard let batch = self.filling else { return self.isFull }
         self.filling = nil
         if self.isAutomatic { self.channel.markAutomatic(batch) }
+        if self.channel.driver.observation.metrics != nil { self.channel.count(batch) }
         self.channel.lastDeliveryTag = max(self.channel.lastDeliveryTag, batch.lastTag)
         let (parked, isFull) = self.state.withLock { state in
             guard state.ending == nil else { return (UnsafeContinuation<Void, Never>?.none, false) }
@@ -166,6 +181,7 @@ final class ConsumerInbox: @unchecked Sendable {
                 // A delivery that somebody kept keeps its batch.
                 if isKnownUniquelyReferenced(&done) { done?.recycle() } else { done = nil }
                 if let done, state.spare.count < Self.spareLimit { state.spare.append(done) }
+                if self.isSucceeded { self.dropLost(&state) }
                 let batch = state.ready.popFirst()
                 // What is being read is no longer waiting: a reader may wait for the broker in the middle of it.
                 if let batch { state.octets -= batch.octets }
@@ -192,6 +208,30 @@ final class ConsumerInbox: @unchecked Sendable {
         }
     }
 
+    /// Drops what the broker delivers again, because the channel that would settle it is gone.
+    private func dropLost(_ state: inout State) {
+        guard !self.isAutomatic, !state.ready.isEmpty, case .failed(let error)? = state.ending,
+            error.scope != .operation
+        else { return }
+        state.ready = []
+        state.octets = 0
+    }
+
+    /// Lets go of what nobody has read, for its return to the queue; what is being read is read to its end.
+    ///
+    /// Any thread. The consumer is about to be cancelled.
+    func stop() {
+        self.state.withLock { state in
+            guard state.abandoned == nil else { return }
+            state.abandoned = []
+            for batch in state.ready { state.abandon(batch) }
+            state.ready = []
+            state.octets = 0
+            state.holdsBackReading = false
+        }
+        self.channel.driver.resumeReading()
+    }
+
     nonisolated(nonsending) private func park() async {
         await withTaskCancellationHandler {
             await withUnsafeContinuation { (continuation: UnsafeContinuation<Void, Never>) in
@@ -216,6 +256,11 @@ final class ConsumerInbox: @unchecked Sendable {
 }
 
 extension ChannelCore {
+    /// Deliveries came.
+    func count(_ batch: DeliveryBatch) {
+        self.driver.state.withLock { $0.counts.consume(batch.count) }
+    }
+
     /// Deliveries that need no acknowledgement use up tags, which must not stand in the way of merging the others.
     func markAutomatic(_ batch: DeliveryBatch) {
         self.driver.state.withLock { _ in

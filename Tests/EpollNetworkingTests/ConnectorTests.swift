@@ -12,6 +12,8 @@ extension NetworkTests {
     @Suite("Connector", .timeLimit(.minutes(1)))
     struct ConnectorTests {
         /// A listener whose queue is full: further connects hang.
+        ///
+        /// How many fit depends on the kernel: so many are begun that some stay on the way.
         private final class BlackHole {
             let listener: ListeningSocket
             let address: SocketAddress
@@ -20,10 +22,15 @@ extension NetworkTests {
             init() throws {
                 self.listener = try ListeningSocket(.loopback(port: 0), backlog: 0)
                 self.address = try #require(self.listener.localAddress)
-                for _ in 0..<8 {
+                var onTheWay = 0
+                while onTheWay < 4 {
+                    try #require(self.fillers.count < 64, "a listener whose queue is never full")
                     let filler = try StreamSocket(family: self.address.family)
-                    _ = try filler.beginConnect(to: self.address)
                     self.fillers.append(filler)
+                    if try filler.beginConnect(to: self.address) { continue }
+                    // Loopback connects that succeed do so in microseconds.
+                    var entry = pollfd(fd: filler.descriptor, events: Int16(POLLOUT), revents: 0)
+                    if poll(&entry, 1, 20) == 0 { onTheWay += 1 }
                 }
             }
         }
@@ -44,6 +51,7 @@ extension NetworkTests {
             ]
         )
         func connects(host: String, local: SocketAddress) async throws {
+            try requireFamily(of: local)
             let loop = try EventLoop()
             let listener = try ListeningSocket(local)
             let port = try #require(listener.localAddress?.port)
@@ -53,7 +61,7 @@ extension NetworkTests {
             options.sendBuffer = 256 * 1024
             let socket = try await Connector.connect(host: host, port: port, deadline: soon, on: loop, options: options)
             #expect(socket.peerAddress == listener.localAddress)
-            #expect(try listener.accept() != nil)
+            #expect(try await listener.next().peerAddress == socket.localAddress)
         }
 
         @Test("A Unix socket is connected by path and by abstract name", arguments: [true, false])
@@ -66,10 +74,10 @@ extension NetworkTests {
             let address: SocketAddress = isAbstract ? .abstract(name: Array(name.utf8)) : .unix(path: path)
             let listener = try ListeningSocket(address)
             let socket = try await Connector.connect(to: address, deadline: soon, on: loop)
-            let server = try #require(try listener.accept())
+            let server = try await listener.next()
             #expect(socket.peerAddress == address)
             #expect(socket.send([1]) == .count(1))
-            #expect(server.receive().1 == [1])
+            #expect(await server.arrived().1 == [1])
         }
 
         @Test("A port nobody listens on is refused, in words that name it")
@@ -121,11 +129,12 @@ extension NetworkTests {
             let loop = try EventLoop()
             let listener = try ListeningSocket(.loopback(port: 0))
             let good = try #require(listener.localAddress)
-            let start = MonotonicTime.now
             let bad = try closedPort()
+            let before = loop.statistics
             let socket = try await Connector.connect(to: [bad, bad, bad, bad, good], deadline: soon, on: loop)
             #expect(socket.peerAddress == good)
-            #expect(MonotonicTime.now - start < Connector.attemptDelay * 4)
+            // The timer that begins the next attempt never fired.
+            #expect(loop.statistics.since(before).timers == 0)
         }
 
         @Test("Cancelling a connect ends it at once and closes its sockets")
@@ -137,12 +146,11 @@ extension NetworkTests {
             let task = Task {
                 try await Connector.connect(to: [address, address], deadline: .now + .seconds(600), on: loop)
             }
-            while openSockets().isSubset(of: before) { await Task.yield() }
+            await eventually { !openSockets().isSubset(of: before) }
             task.cancel()
             let error = await #expect(throws: NetworkError.self) { _ = try await task.value }
             #expect(error?.kind == .cancelled)
-            _ = try await onLoop(loop) {}
-            #expect(openSockets().subtracting(before).isEmpty)
+            await eventually { openSockets().subtracting(before).isEmpty }
         }
 
         @Test("The descriptors return to the baseline after wins, losses and refusals")
@@ -155,12 +163,11 @@ extension NetworkTests {
             let before = openSockets()
             for _ in 0..<3 {
                 _ = try await Connector.connect(to: [hole.address, good], deadline: soon, on: loop)
-                _ = try listener.accept()
+                _ = try await listener.next()
                 _ = try? await Connector.connect(to: bad, deadline: soon, on: loop)
                 _ = try? await Connector.connect(to: hole.address, deadline: .now + .milliseconds(5), on: loop)
             }
-            _ = try await onLoop(loop) {}
-            #expect(openSockets().subtracting(before).isEmpty)
+            await eventually { openSockets().subtracting(before).isEmpty }
         }
 
         @Test("A connect on a loop that ends is told so")
@@ -170,7 +177,7 @@ extension NetworkTests {
             let before = openSockets()
             let address = hole.address
             let task = Task { try await Connector.connect(to: address, deadline: .now + .seconds(600), on: loop) }
-            while openSockets().isSubset(of: before) { await Task.yield() }
+            await eventually { !openSockets().isSubset(of: before) }
             loop.shutdown()
             let first = await #expect(throws: NetworkError.self) { _ = try await task.value }
             #expect(first?.kind == .cancelled)
@@ -215,13 +222,15 @@ extension NetworkTests {
 
         @Test(
             "What cannot be a host name is refused",
-            arguments: ["", "a\0b", "host name", "\u{7F}", String(repeating: "a", count: 300)]
+            arguments: ["", "a\0b", "host name", "\u{7F}", "a\n", String(repeating: "a", count: 256)]
         )
         func malformed(host: String) async {
             let error = await #expect(throws: NetworkError.self) {
                 _ = try await HostResolver.resolve(host: host, port: 7, deadline: .now + .seconds(20))
             }
             #expect(error?.kind == .resolve)
+            // Without asking anybody: a name server that is slow to say no would take its time.
+            #expect(error?.text.contains("names no host") == true, "\(error?.text ?? "")")
         }
 
         @Test("A lookup that hangs ends at its deadline or with its task, and its thread is not waited for")

@@ -55,12 +55,13 @@ extension NetworkTests {
             let start = MonotonicTime.now
             let late = loop.schedule(after: .milliseconds(4)) { log.append("late \(loop.isInLoop)") }
             let soon = loop.schedule(after: .milliseconds(1)) { log.append("soon \(loop.isInLoop)") }
-            let never = loop.schedule(after: .milliseconds(2)) { log.append("never") }
+            let never = loop.schedule(after: .seconds(600)) { log.append("never") }
             never.cancel()
             try await soon.value
             try await late.value
             #expect(MonotonicTime.now - start >= .milliseconds(4))
-            #expect(log.all == ["soon true", "late true"])
+            // Which comes first is between them: this thread may have been held up before it asked for the second.
+            #expect(log.all.sorted() == ["late true", "soon true"])
             await #expect(throws: NetworkError.self) { try await never.value }
         }
 
@@ -72,7 +73,8 @@ extension NetworkTests {
             let idle = loop.statistics.since(before)
             #expect(idle.timers == 5)
             #expect(idle.waits >= 5)
-            #expect(idle.sleeps >= 5)
+            // Held up long enough, the loop finds a timer due already and does not sleep for it.
+            #expect(idle.sleeps >= 1)
             #expect(idle.jobs >= 5)
             #expect(idle.idleTime > .zero)
             #expect(idle.idleTime <= idle.totalTime)
@@ -83,8 +85,10 @@ extension NetworkTests {
 
         @Test("Orderly shutdown of a group: no thread, no descriptor, no waiter is left")
         func shutdown() async throws {
+            // Lives on, as do the threads of the global pool, which come when they are needed.
+            _ = EventLoopGroup.shared
             let before = openSockets()
-            let threads = countEntries("/proc/self/task")
+            let threads = countThreads(named: "epoll-")
             let descriptors = countEntries("/proc/self/fd")
             do {
                 let group = try EventLoopGroup(count: 3)
@@ -104,7 +108,7 @@ extension NetworkTests {
                 _ = try? await server.value
             }
             await eventually { openSockets().subtracting(before).isEmpty }
-            await eventually { countEntries("/proc/self/task") <= threads }
+            await eventually { countThreads(named: "epoll-") <= threads }
             await eventually { countEntries("/proc/self/fd") <= descriptors }
         }
     }

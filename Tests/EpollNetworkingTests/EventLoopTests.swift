@@ -155,7 +155,7 @@ extension NetworkTests {
             let id = try await onLoop(loop) { try loop.register(server.descriptor, handler: handler) }
             client.finishWriting()
             await promise.value
-            #expect(server.receive().0 == .endOfStream)
+            #expect(await server.arrived().0 == .endOfStream)
             _ = try await onLoop(loop) { loop.deregister(id) }
         }
 
@@ -178,17 +178,18 @@ extension NetworkTests {
                     ids.withLock { $0.append(id) }
                 }
             }
-            _ = try await onLoop(loop) {}
-            _ = try await onLoop(loop) {}
+            await eventually { !log.all.isEmpty }
+            try await twoTurns(of: loop)
             #expect(log.all.count == 1)
+            withExtendedLifetime(pairs) {}
         }
 
         @Test("An event of an earlier owner of the descriptor is not delivered to the next")
         func staleGeneration() async throws {
             let loop = try EventLoop(name: "stale")
-            let (_, first) = try await connectedPair(loop)
-            let (_, second) = try await connectedPair(loop)
-            let descriptor = max(first.descriptor, second.descriptor)
+            // Their peers are kept: an end would be one more event.
+            let (firstPeer, first) = try await connectedPair(loop)
+            let (secondPeer, second) = try await connectedPair(loop)
             let owners = Log<String>()
             let ids = Locked<[CInt: RegistrationID]>([:])
             try await onLoop(loop) {
@@ -205,9 +206,9 @@ extension NetworkTests {
                     ids.withLock { $0[socket.descriptor] = id }
                 }
             }
-            _ = try await onLoop(loop) {}
-            _ = try await onLoop(loop) {}
-            _ = descriptor
+            await eventually { owners.all.count >= 2 }
+            try await twoTurns(of: loop)
+            withExtendedLifetime((firstPeer, secondPeer)) {}
             #expect(owners.all.first == "old")
             #expect(owners.all.filter { $0 == "old" }.count == 1)
             #expect(owners.all.filter { $0 == "new" }.count == 1)
@@ -280,13 +281,14 @@ extension NetworkTests {
 
         @Test("The thread and the descriptors go when the last owner does")
         func lastOwner() async throws {
+            _ = EventLoopGroup.shared
             let descriptors = countEntries("/proc/self/fd")
             for _ in 0..<20 {
                 let loop = try EventLoop(name: "owner")
                 #expect(try await onLoop(loop) { loop.isInLoop })
             }
-            while threads(named: "owner") > 0 { await Task.yield() }
-            while countEntries("/proc/self/fd") > descriptors { await Task.yield() }
+            await eventually { countThreads(named: "owner") == 0 }
+            await eventually { countEntries("/proc/self/fd") <= descriptors }
         }
 
         @Test("A group hands out its loops in turn")
@@ -298,21 +300,9 @@ extension NetworkTests {
             group.shutdown()
         }
 
-        private func threads(named name: String) -> Int {
-            guard let directory = opendir("/proc/self/task") else { return -1 }
-            defer { closedir(directory) }
-            var count = 0
-            while let entry = readdir(directory) {
-                let id = withUnsafeBytes(of: entry.pointee.d_name) {
-                    String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
-                }
-                guard let file = fopen("/proc/self/task/\(id)/comm", "r") else { continue }
-                defer { fclose(file) }
-                var line = [CChar](repeating: 0, count: 32)
-                guard fgets(&line, 32, file) != nil else { continue }
-                if line.prefix(name.utf8.count).elementsEqual(name.utf8.map { CChar($0) }) { count += 1 }
-            }
-            return count
+        /// Two turns of the loop: what was ready before them has been told.
+        private func twoTurns(of loop: EventLoop) async throws {
+            for _ in 0..<2 { try await onLoop(loop) {} }
         }
     }
 }

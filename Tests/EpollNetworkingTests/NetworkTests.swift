@@ -9,6 +9,46 @@ import Testing
 @Suite("Loops and sockets", .serialized)
 struct NetworkTests {}
 
+/// Waits for a condition, and lets others run meanwhile.
+func eventually(_ condition: () -> Bool) async {
+    let deadline = MonotonicTime.now + .seconds(30)
+    var turns = 0
+    while !condition() {
+        if MonotonicTime.now > deadline {
+            Issue.record("the condition did not come true in time")
+            return
+        }
+        turns += 1
+        // On few cores what is waited for needs the processor more than this does.
+        if turns < 100 { await Task.yield() } else { try? await Task.sleep(for: .milliseconds(1)) }
+    }
+}
+
+/// Waits until reading, or accepting, would not block: on the loopback too, octets, ends and connections may take a
+/// moment.
+func readable(_ descriptor: CInt) async { await ready(descriptor, POLLIN) }
+
+/// As `readable`, for any of the events of poll(2); an error always counts.
+func ready(_ descriptor: CInt, _ events: CInt) async {
+    await eventually {
+        var entry = pollfd(fd: descriptor, events: Int16(events), revents: 0)
+        return poll(&entry, 1, 0) == 1
+    }
+}
+
+/// Whether this machine has `::1`; containers often have not.
+let hasIPv6: Bool = {
+    do throws(SystemError) {
+        try ListeningSocket(.loopbackV6(port: 0)).close()
+        return true
+    } catch { return false }
+}()
+
+/// Ends a test case that needs `::1` where there is none.
+func requireFamily(of address: SocketAddress) throws {
+    if address.family == AF_INET6, !hasIPv6 { try Test.cancel("this machine has no IPv6 loopback") }
+}
+
 /// Runs `body` on the loop's thread and hands its result back.
 func onLoop<Value: Sendable>(_ loop: EventLoop, _ body: @escaping @Sendable () throws -> Value) async throws -> Value {
     try await withCheckedThrowingContinuation { continuation in
@@ -22,6 +62,22 @@ func countEntries(_ path: String) -> Int {
     defer { closedir(directory) }
     var count = 0
     while readdir(directory) != nil { count += 1 }
+    return count
+}
+
+/// How many threads of this process have a name that begins so.
+func countThreads(named name: String) -> Int {
+    guard let directory = opendir("/proc/self/task") else { return -1 }
+    defer { closedir(directory) }
+    var count = 0
+    while let entry = readdir(directory) {
+        let id = withUnsafeBytes(of: entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+        guard let file = fopen("/proc/self/task/\(id)/comm", "r") else { continue }
+        defer { fclose(file) }
+        var line = [CChar](repeating: 0, count: 32)
+        guard fgets(&line, 32, file) != nil else { continue }
+        if line.prefix(name.utf8.count).elementsEqual(name.utf8.map { CChar($0) }) { count += 1 }
+    }
     return count
 }
 
@@ -90,14 +146,46 @@ final class Log<Element: Sendable>: Sendable {
     var all: [Element] { self.elements.withLock { $0 } }
 }
 
+/// The octets that the process has allocated and not freed, as malloc_info(3) counts them.
+///
+/// Unlike the memory the machine has given, they do not depend on threads, cores and the order of things. Under a
+/// sanitizer they do not change.
+func allocatedOctets() throws -> Int {
+    typealias Call = @convention(c) (CInt, UnsafeMutablePointer<FILE>) -> CInt
+    let call = unsafeBitCast(try #require(dlsym(nil, "malloc_info")), to: Call.self)
+    var text: UnsafeMutablePointer<CChar>?
+    var size = 0
+    let file = try #require(open_memstream(&text, &size))
+    let code = call(0, file)
+    fclose(file)
+    defer { free(text) }
+    try #require(code == 0)
+    // The last of each is the sum of all arenas: <system type="current" size="..."/>
+    let lines = String(cString: try #require(text)).split(separator: "\n")
+    func octets(_ start: String) throws -> Int {
+        let line = lines.last { $0.hasPrefix(start) }
+        let numbers = line?.split(separator: "\"").compactMap { Int($0) } ?? []
+        return try #require(numbers.last)
+    }
+    return try octets("<system type=\"current\"") + octets("<total type=\"mmap\"")
+        - octets("<total type=\"rest\"") - octets("<total type=\"fast\"")
+}
+
 /// Two connected TCP sockets on the loopback.
 func connectedPair(_ loop: EventLoop) async throws -> (client: StreamSocket, server: StreamSocket) {
     let listener = try ListeningSocket(.loopback(port: 0))
     defer { listener.close() }
     let address = try #require(listener.localAddress)
     let client = try await Connector.connect(to: address, deadline: .now + .seconds(10), on: loop)
-    let server = try #require(try listener.accept())
-    return (client, server)
+    return (client, try await listener.next())
+}
+
+extension ListeningSocket {
+    /// The next connection, which somebody has asked for.
+    func next() async throws -> StreamSocket {
+        await readable(self.descriptor)
+        return try #require(try self.accept())
+    }
 }
 
 extension StreamSocket {
@@ -108,5 +196,11 @@ extension StreamSocket {
         let result = octets.withUnsafeMutableBytes { self.read(into: $0) }
         guard case .count(let count) = result else { return (result, []) }
         return (result, Array(octets.prefix(count)))
+    }
+
+    /// What arrives next.
+    func arrived(_ capacity: Int = 4096) async -> (IOResult, [UInt8]) {
+        await readable(self.descriptor)
+        return self.receive(capacity)
     }
 }

@@ -24,18 +24,6 @@ func withPair<Result>(
     }
 }
 
-/// Waits for a condition, turn by turn.
-func eventually(_ condition: () -> Bool) async {
-    let deadline = MonotonicTime.now + .seconds(30)
-    while !condition() {
-        if MonotonicTime.now > deadline {
-            Issue.record("the condition did not come true in time")
-            return
-        }
-        await Task.yield()
-    }
-}
-
 extension StreamConnection {
     /// Everything until the peer finishes.
     func readAll() async throws -> [UInt8] {
@@ -52,8 +40,17 @@ extension NetworkTests {
             .loopback(port: 0), .loopbackV6(port: 0), .abstract(name: Array("epoll-net-\(getpid())".utf8)),
         ]
 
+        /// So small that the kernel cannot swallow what a test writes, however large its own sizes are.
+        static var small: SocketOptions {
+            var options = SocketOptions()
+            options.sendBuffer = 64 << 10
+            options.receiveBuffer = 64 << 10
+            return options
+        }
+
         @Test("Octets, the end of the stream, and the answer after it pass both ways", arguments: families)
         func halfClose(address: SocketAddress) async throws {
+            try requireFamily(of: address)
             try await withPair(on: address) { client, server in
                 try await client.write("hello ")
                 try await client.write(Array("world".utf8))
@@ -208,8 +205,8 @@ extension NetworkTests {
 
         @Test("A peer that does not read holds the writer back; what it was given arrives when it reads again")
         func zeroWindow() async throws {
-            try await withPair { client, server in
-                let octets = [UInt8](repeating: 7, count: 16 << 20)
+            try await withPair(client: Self.small, server: Self.small) { client, server in
+                let octets = [UInt8](repeating: 7, count: 4 << 20)
                 let writing = Task { try await client.write(octets) }
                 await eventually { client.isWriterParked }
                 let finishing = Task { try await client.finish() }
@@ -221,8 +218,8 @@ extension NetworkTests {
 
         @Test("A write given up in the middle ends the writing side, and those that wait behind it")
         func writeGivenUp() async throws {
-            try await withPair { client, server in
-                let octets = [UInt8](repeating: 7, count: 16 << 20)
+            try await withPair(client: Self.small, server: Self.small) { client, server in
+                let octets = [UInt8](repeating: 7, count: 4 << 20)
                 let writing = Task { try await client.write(octets) }
                 await eventually { client.isWriterParked }
                 // Behind it, and given up before its turn: nothing has happened.
@@ -246,11 +243,11 @@ extension NetworkTests {
 
         @Test("A write to a peer that does not read ends at its timeout")
         func writeTimeout() async throws {
-            var options = SocketOptions()
+            var options = Self.small
             options.writeTimeout = .milliseconds(20)
-            try await withPair(client: options) { client, _ in
+            try await withPair(client: options, server: Self.small) { client, _ in
                 let late = await #expect(throws: NetworkError.self) {
-                    try await client.write([UInt8](repeating: 7, count: 16 << 20))
+                    try await client.write([UInt8](repeating: 7, count: 4 << 20))
                 }
                 #expect(late?.kind == .timedOut)
                 #expect(late?.leavesConnectionUsable == false)
@@ -259,8 +256,8 @@ extension NetworkTests {
 
         @Test("A reset in the middle of a write is an error, not a signal")
         func resetDuringWrite() async throws {
-            try await withPair { client, server in
-                let writing = Task { try await client.write([UInt8](repeating: 7, count: 16 << 20)) }
+            try await withPair(client: Self.small, server: Self.small) { client, server in
+                let writing = Task { try await client.write([UInt8](repeating: 7, count: 4 << 20)) }
                 await eventually { client.isWriterParked }
                 server.abort()
                 let error = await #expect(throws: NetworkError.self) { try await writing.value }
@@ -274,9 +271,9 @@ extension NetworkTests {
 
         @Test("Closing wakes those who wait on this side, and ends the other", arguments: [true, false])
         func closes(resets: Bool) async throws {
-            try await withPair { client, server in
+            try await withPair(client: Self.small, server: Self.small) { client, server in
                 let reading = Task { try await client.read() }
-                let writing = Task { try await client.write([UInt8](repeating: 7, count: 16 << 20)) }
+                let writing = Task { try await client.write([UInt8](repeating: 7, count: 4 << 20)) }
                 await eventually { client.isReaderParked && client.isWriterParked }
                 if resets { client.abort() } else { client.close() }
                 let read = await #expect(throws: NetworkError.self) { _ = try await reading.value }
@@ -342,10 +339,14 @@ extension NetworkTests {
         func scopeThrows() async throws {
             struct Odd: Error {}
             try await StreamListener.withListener(on: .loopback(port: 0)) { listener in
+                let accepted = Promise<StreamConnection?>()
                 await #expect(throws: Odd.self) {
-                    try await StreamConnection.withConnection(to: listener.localAddress) { _ in throw Odd() }
+                    try await StreamConnection.withConnection(to: listener.localAddress) { _ in
+                        accepted.fulfil(try await listener.accept(timeout: .seconds(20)))
+                        throw Odd()
+                    }
                 }
-                let server = try #require(try await listener.accept())
+                let server = try #require(await accepted.value)
                 let reset = await #expect(throws: NetworkError.self) { _ = try await server.read() }
                 #expect(reset?.kind == .reset)
             }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import AMQP091Wire
+public import AMQP091Wire
 
 // Orders to misbehave. Each takes effect before it returns.
 
@@ -37,6 +37,28 @@ extension InProcessBroker {
                 connection.close(refusal.code, refusal.text, nil)
             }
         }
+    }
+
+    /// Closes every channel of every client: `channel.close` with this code and text.
+    ///
+    /// - Parameters:
+    ///   - code: The reply code, such as 406.
+    ///   - reason: What RabbitMQ would say behind the code's name.
+    public func closeChannels(_ code: ReplyCode, _ reason: String) async {
+        _ = await self.onLoop { core in
+            for connection in Array(core.connections.values) {
+                for channel in Array(connection.channels.values) { channel.close(Refusal(code, reason), nil) }
+            }
+        }
+    }
+
+    /// Changes the password of a user, for logins from now on.
+    ///
+    /// - Parameters:
+    ///   - password: The new password; nil removes the user.
+    ///   - user: The user.
+    public func setPassword(_ password: String?, of user: String) async {
+        _ = await self.onLoop { $0.users[user] = password }
     }
 
     /// Orders something about confirms.

@@ -59,7 +59,7 @@ final class LoopCore: @unchecked Sendable {
     @exclusivity(unchecked) private var spareEndOfTick: [any LoopWork] = []
     @exclusivity(unchecked) private var ownExecutor: UnownedTaskExecutor?
     @exclusivity(unchecked) private(set) var hasStopped = false
-    /// Until the kernel says it does not know the call.
+    /// Until the kernel says it does not know the call, or a sandbox forbids it.
     @exclusivity(unchecked) private var hasNanosecondWait = true
 
     init(name: String) throws(SystemError) {
@@ -258,7 +258,8 @@ extension LoopCore {
                 CInt(Self.eventsPerWait),
                 min(remaining, 3600 * 1_000_000_000)
             )
-            if count != -ENOSYS { return count }
+            // Sandboxes that do not know the call forbid it.
+            if count != -ENOSYS, count != -EPERM { return count }
             self.hasNanosecondWait = false
         }
         // Rounded up: a timer is never early.

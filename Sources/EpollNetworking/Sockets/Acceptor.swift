@@ -50,6 +50,8 @@ final class Acceptor: Sendable {
 
     func close() {
         self.core.end(.close)
+        // The descriptor may stay until the loop's next turn; until then the kernel would go on to greet peers.
+        self.core.stopListening()
         let reserve = self.state.withLock { state in
             defer { state.reserve = -1 }
             return state.reserve
@@ -115,15 +117,17 @@ extension ConnectionCore {
                 // Until it says would-block there may be more.
                 var isEmpty = false
                 if case .success(nil) = result { isEmpty = true }
-                let isEnding = self.flow.withLock { flow in
+                let (isEnding, failure) = self.flow.withLock { flow in
                     flow.endRead(mayHaveMore: !isEmpty)
-                    return flow.mayCloseDescriptor
+                    return (flow.mayCloseDescriptor, flow.readFailure)
                 }
                 if isEnding { self.callLoop() }
                 switch result {
                 case .success(let socket?): return socket
                 case .success(nil): break
                 case .failure(let error):
+                    // A socket that was told to stop listening during the call answers EINVAL.
+                    if let failure { throw failure }
                     throw NetworkError(
                         kind: .other,
                         underlying: error,
@@ -134,6 +138,12 @@ extension ConnectionCore {
             }
             try await self.waitToRead(until: deadline, "Accepting")
         }
+    }
+
+    /// Has the kernel refuse peers from now on.
+    func stopListening() {
+        // Inside the lock: the descriptor must not be closed meanwhile.
+        self.flow.withLock { if !$0.isDescriptorClosed { self.socket.shutdownBoth() } }
     }
 
     /// Takes and closes peers that wait; says how many.

@@ -23,8 +23,7 @@ package enum HostResolver {
         on loop: EventLoop = EventLoopGroup.shared.next()
     ) async throws(NetworkError) -> [SocketAddress] {
         let target = "\(host):\(port)"
-        // A zero would end the C string early: another name would be looked up than was asked for.
-        guard !host.isEmpty, !host.utf8.contains(0) else {
+        guard Self.mayBeHost(host) else {
             throw NetworkError(kind: .resolve, text: "\(target) names no host.")
         }
         if case .success(let addresses) = Self.lookUp(host: host, port: port, isNumeric: true) { return addresses }
@@ -40,6 +39,14 @@ package enum HostResolver {
         defer { timer.stop() }
         Self.pool.submit(Request(host: host, port: port, outcome: outcome))
         return try await outcome.value(cancelled: .cancelled(target))
+    }
+
+    /// Whether the name service can be asked at all.
+    ///
+    /// A zero would end the C string early: another name would be looked up than was asked for. Blanks and control
+    /// characters are in no name, and no name is longer than 255 octets (RFC 1035 §2.3.4).
+    private static func mayBeHost(_ host: String) -> Bool {
+        1...255 ~= host.utf8.count && host.utf8.allSatisfy { $0 > 0x20 && $0 != 0x7F }
     }
 
     /// How many lookups may run at once; more wait their turn, each under its own deadline.

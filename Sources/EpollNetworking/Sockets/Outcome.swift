@@ -3,7 +3,7 @@
 // Outcome: a result that several parties race to give (success, failure, deadline, cancellation); the first wins,
 // once. One task waits for it. The deadline is a timer of the loop, taken back when it was not needed.
 
-final class Outcome<Value: Sendable>: Sendable {
+package final class Outcome<Value: Sendable>: Sendable {
     private enum State {
         case open
         case waiting(UnsafeContinuation<Result<Value, NetworkError>, Never>)
@@ -13,7 +13,9 @@ final class Outcome<Value: Sendable>: Sendable {
 
     private let state = Locked(State.open)
 
-    var isDecided: Bool {
+    package init() {}
+
+    package var isDecided: Bool {
         self.state.withLock { state in
             switch state {
             case .open, .waiting: false
@@ -24,7 +26,7 @@ final class Outcome<Value: Sendable>: Sendable {
 
     /// False when another result came first; the caller then still owns what is in its own.
     @discardableResult
-    func decide(_ result: Result<Value, NetworkError>) -> Bool {
+    package func decide(_ result: Result<Value, NetworkError>) -> Bool {
         var waiter: UnsafeContinuation<Result<Value, NetworkError>, Never>?
         let isFirst = self.state.withLock { state -> Bool in
             switch state {
@@ -44,7 +46,7 @@ final class Outcome<Value: Sendable>: Sendable {
     }
 
     /// Waits for the first result; a cancelled task gives `cancelled`.
-    func value(cancelled: NetworkError) async throws(NetworkError) -> Value {
+    package func value(cancelled: NetworkError) async throws(NetworkError) -> Value {
         let result = await withTaskCancellationHandler {
             await withUnsafeContinuation { continuation in
                 let ready = self.state.withLock { state -> Result<Value, NetworkError>? in
@@ -69,7 +71,7 @@ final class Outcome<Value: Sendable>: Sendable {
 }
 
 /// A timer any thread may start and stop: at the deadline the outcome gets its result.
-final class OutcomeDeadline<Value: Sendable>: LoopWork, @unchecked Sendable {
+package final class OutcomeDeadline<Value: Sendable>: LoopWork, @unchecked Sendable {
     private enum State { case new, scheduled(TimerID), over }
 
     private let loop: EventLoop
@@ -78,7 +80,7 @@ final class OutcomeDeadline<Value: Sendable>: LoopWork, @unchecked Sendable {
     private let result: Result<Value, NetworkError>
     private var state = State.new  // loop thread only
 
-    init(
+    package init(
         _ outcome: Outcome<Value>,
         at deadline: MonotonicTime,
         on loop: EventLoop,
@@ -91,9 +93,9 @@ final class OutcomeDeadline<Value: Sendable>: LoopWork, @unchecked Sendable {
     }
 
     /// Starts the timer; an ended loop decides at once.
-    func start() { self.callLoop() }
+    package func start() { self.callLoop() }
 
-    func stop() { self.loop.enqueue(self) }
+    package func stop() { self.loop.enqueue(self) }
 
     private func callLoop() {
         if self.loop.isInLoop, !self.loop.core.hasStopped { return self.runOnLoop() }
@@ -103,7 +105,7 @@ final class OutcomeDeadline<Value: Sendable>: LoopWork, @unchecked Sendable {
     /// First: start.
     ///
     /// Again: due, or stopped, which the outcome tells apart.
-    func runOnLoop() {
+    package func runOnLoop() {
         switch self.state {
         case .new:
             if self.outcome.isDecided {
@@ -120,7 +122,7 @@ final class OutcomeDeadline<Value: Sendable>: LoopWork, @unchecked Sendable {
         }
     }
 
-    func loopStopped() {
+    package func loopStopped() {
         self.state = .over
         self.outcome.decide(.failure(.loopEnded))
     }

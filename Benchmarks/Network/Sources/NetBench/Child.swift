@@ -10,10 +10,12 @@ final class Child {
     private let input: CInt
     private let output: CInt
 
-    init(_ server: Server) {
+    convenience init(_ server: Server) { self.init(server.rawValue) }
+
+    init(_ name: String) {
         var input: CInt = -1
         var output: CInt = -1
-        self.process = server.rawValue.withCString { cecho_start($0, &input, &output) }
+        self.process = name.withCString { cecho_start($0, &input, &output) }
         self.input = input
         self.output = output
         self.port = UInt16(Self.readLine(output)) ?? 0

@@ -8,12 +8,15 @@ import NIOPosix
 // net-bench: echo servers beside each other, driven by one client in C. What counts is CPU time per round trip of the
 // server's process; on a machine with few cores the wall clock says more about the client.
 //
-//   swift run -c release net-bench [--seconds S] [--runs N] [echo] [connects] [idle] [timers]
+//   swift run -c release net-bench [--seconds S] [--runs N] [echo] [connects] [idle] [timers] [tls]
 
 @main
 struct NetBench {
     static func main() async throws {
         var arguments = Array(CommandLine.arguments.dropFirst())
+        if arguments.first == "serve", let server = SecureServer(rawValue: arguments.last ?? "") {
+            return try await server.run()
+        }
         if arguments.first == "serve", let server = Server(rawValue: arguments.last ?? "") {
             return try await server.run()
         }
@@ -26,17 +29,18 @@ struct NetBench {
             case "--seconds":
                 milliseconds = UInt64((Double(arguments.isEmpty ? "" : arguments.removeFirst()) ?? 1) * 1000)
             case "--runs": runs = max(1, Int(arguments.isEmpty ? "" : arguments.removeFirst()) ?? 3)
-            case "echo", "connects", "idle", "timers": parts.append(argument)
+            case "echo", "connects", "idle", "timers", "tls": parts.append(argument)
             default:
-                say("usage: net-bench [--seconds S] [--runs N] [echo] [connects] [idle] [timers]")
+                say("usage: net-bench [--seconds S] [--runs N] [echo] [connects] [idle] [timers] [tls]")
                 exit(64)
             }
         }
-        if parts.isEmpty { parts = ["echo", "connects", "idle", "timers"] }
+        if parts.isEmpty { parts = ["echo", "connects", "idle", "timers", "tls"] }
         if parts.contains("echo") { Self.echo(milliseconds, runs) }
         if parts.contains("connects") { Self.connects(milliseconds, runs) }
         if parts.contains("idle") { Self.idle() }
         if parts.contains("timers") { try await Self.timers() }
+        if parts.contains("tls") { SecureServer.compare(milliseconds, runs) }
     }
 
     /// Runs of all servers alternate, so that what else the machine does meets them alike; the best of each counts.
@@ -157,13 +161,13 @@ struct NetBench {
     }
 }
 
-private func fixed(_ value: Double) -> String {
+func fixed(_ value: Double) -> String {
     guard value.isFinite else { return "-" }
     let hundredths = Int((value * 100).rounded())
     let fraction = hundredths.magnitude % 100
     return "\(hundredths < 0 ? "-" : "")\(hundredths.magnitude / 100).\(fraction < 10 ? "0" : "")\(fraction)"
 }
 
-private func pad(_ text: String, _ width: Int) -> String {
+func pad(_ text: String, _ width: Int) -> String {
     text + String(repeating: " ", count: max(0, width - text.count))
 }

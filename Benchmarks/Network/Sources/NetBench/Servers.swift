@@ -76,7 +76,7 @@ enum Server: String, CaseIterable {
         }
     }
 
-    private static func announce(_ port: UInt16) {
+    static func announce(_ port: UInt16) {
         say("\(port)")
         var thread = pthread_t()
         pthread_create(

@@ -62,7 +62,7 @@ extension BrokerConnection {
 
     private func received(_ startOk: Connection.StartOk) {
         self.clientProperties = startOk.clientProperties
-        guard let (user, password) = Self.credentials(startOk), self.core.options.users[user] == password else {
+        guard let (user, password) = Self.credentials(startOk), self.core.users[user] == password else {
             guard self.hasCapability("authentication_failure_close") else { return self.end() }
             return self.close(
                 .accessRefused,

@@ -24,6 +24,8 @@ final class BrokerCore: LoopWork, QueueServices, @unchecked Sendable {
     /// The whole broker stands still.
     private(set) var isFrozen = false
     var refusesConnections = false
+    /// Passwords by user name.
+    var users: [String: String]
     var confirmOrder = ConfirmOrders()
 
     private var isFlushScheduled = false
@@ -43,6 +45,7 @@ final class BrokerCore: LoopWork, QueueServices, @unchecked Sendable {
     init(loop: EventLoop, options: InProcessBroker.Options) {
         self.loop = loop
         self.options = options
+        self.users = options.users
         for name in options.virtualHosts { self.virtualHosts[name] = VirtualHost(name: name, services: self) }
     }
 

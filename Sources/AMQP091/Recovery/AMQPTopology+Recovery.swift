@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+import AMQP091Wire
+
+// Which parts of a topology a connection declares, and which are worth another try.
+
+extension AMQPTopology {
+    /// Without exclusive queues and their bindings: those belong to the connection that consumes them.
+    var withoutExclusive: AMQPTopology {
+        let exclusive = Set(self.queues.filter(\.isExclusive).map(\.name))
+        return self.filtered { entity in
+            switch entity {
+            case .exchange: true
+            case .queue(let name): !exclusive.contains(name)
+            case .binding(let binding):
+                if case .queue(let name) = binding.target { !exclusive.contains(name) } else { true }
+            }
+        }
+    }
+
+    /// One queue with its bindings; empty when there is none of this name.
+    func only(queue: String) -> AMQPTopology {
+        self.filtered { entity in
+            switch entity {
+            case .exchange: false
+            case .queue(let name): name == queue
+            case .binding(let binding): binding.target == .queue(queue)
+            }
+        }
+    }
+
+    /// What could not be declared for a reason that passes; nil when there is no such thing.
+    func subset(toRetryAfter report: AMQPTopologyReport) -> AMQPTopology? {
+        let problems = report.problems
+        guard problems.contains(where: { $0.finding.mayPass }) else { return nil }
+        let entities = Set(
+            problems.compactMap { entry -> AMQPTopologyReport.Entity? in
+                guard case .failed(let error) = entry.finding else { return nil }
+                if entry.finding.mayPass { return entry.entity }
+                // A binding fails because its queue is not there yet.
+                if case .binding = entry.entity, error.replyCode == .notFound { return entry.entity }
+                return nil
+            }
+        )
+        return self.filtered { entities.contains($0) }
+    }
+}
+
+extension AMQPTopologyReport.Finding {
+    fileprivate var mayPass: Bool { if case .failed(let error) = self { error.mayPass } else { false } }
+}
+
+extension AMQPTopologyReport {
+    /// Takes over what a later declaration found.
+    mutating func replace(with later: AMQPTopologyReport) {
+        let findings = Dictionary(later.entries.map { ($0.entity, $0.finding) }) { $1 }
+        self.entries = self.entries.map { Entry(entity: $0.entity, finding: findings[$0.entity] ?? $0.finding) }
+    }
+
+    /// The problems as an error; nil when there are none.
+    var problemError: AMQPError? {
+        guard !self.isClean else { return nil }
+        return AMQPError(
+            .topologyRefused,
+            self.problems.map(\.description).joined(separator: "; "),
+            origin: .broker
+        )
+    }
+}
+
+extension AMQPError {
+    /// Whether the broker refuses something for a reason that passes by itself.
+    ///
+    /// An exclusive queue is locked (405) until the broker has noticed the loss of its connection; the queue of a node
+    /// that is down, or of a quorum without a leader, is "not found" (404) or fails inside the broker (541) until it is
+    /// back. RabbitMQ says which of the two a 404 is in its text only.
+    var mayPass: Bool {
+        switch self.replyCode {
+        case .resourceLocked?, .internalError?: true
+        case .notFound?:
+            ["down or inaccessible", "process is stopped", "has stopped", "not available", "timed out", "timeout"]
+                .contains { self.replyText.contains($0) }
+        default: false
+        }
+    }
+}

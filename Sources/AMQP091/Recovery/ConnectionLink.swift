@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: Apache-2.0
+import AMQP091Protocol
+import EpollNetworking
+import Logging
+
+// ConnectionLink: one of a client's connections, kept alive: it performs what the RecoveryStateMachine says. Publishers,
+// consumers and calls ask it for the connection and wait while there is none.
+// Not here: what they do with it (RecoveringPublisher, RecoveringConsumer), and the order of a shutdown (AMQPClient).
+
+final class ConnectionLink: Sendable {
+    private struct State {
+        var connection: AMQPConnection?
+        /// Somebody has asked for the connection.
+        var isWanted = false
+        var isStopping = false
+        /// When an orderly close has to be done.
+        var stopDeadline = MonotonicTime.distantFuture
+        /// Why no connection is made any more.
+        var ending: AMQPError?
+        /// Why there was none when it was last tried.
+        var lastFailure: AMQPError?
+        /// What to make again on a new connection, before anybody asks for it.
+        var renewables: [ObjectIdentifier: any Renewing] = [:]
+    }
+
+    let role: AMQPConnectionRole
+    let configuration: AMQPClientConfiguration
+    let logger: Logger
+    let events: EventHub
+    private let topology: AMQPTopology
+    private let dial: ConnectionRace.Dial
+    private let state = Watched(State())
+
+    init(
+        _ role: AMQPConnectionRole,
+        _ configuration: AMQPClientConfiguration,
+        topology: AMQPTopology,
+        events: EventHub,
+        logger: Logger,
+        dial: @escaping ConnectionRace.Dial
+    ) {
+        self.role = role
+        self.configuration = configuration
+        self.topology = topology
+        self.events = events
+        self.logger = logger
+        self.dial = dial
+    }
+
+    // MARK: for those who use it
+
+    /// The moment a call that may take `timeout` gives up.
+    func deadline(_ timeout: Duration?) -> MonotonicTime {
+        MonotonicTime.now.advanced(by: timeout ?? self.configuration.operationTimeout)
+    }
+
+    /// The connection, as soon as there is one.
+    ///
+    /// - Throws: Why there is none: the end of the client, or `.timedOut` with the last failure in its text.
+    func connection(until deadline: MonotonicTime) async throws(AMQPError) -> AMQPConnection {
+        let result: Result<AMQPConnection, AMQPError>
+        if !self.state.withLock({ $0.isWanted }) { self.state.change { $0.isWanted = true } }
+        do throws(AMQPError) {
+            result = try await self.state.wait(until: deadline) { state in
+                if let ending = state.ending { return .failure(ending.withSafeRetry) }
+                if let connection = state.connection, connection.isOpen { return .success(connection) }
+                return nil
+            }
+        } catch {
+            guard error.code == .timedOut else { throw error }
+            let reason = self.state.withLock { $0.lastFailure }.map { ": \($0)" } ?? ""
+            throw AMQPError(.timedOut, "there is no connection to a broker\(reason)", isSafeToRetry: true)
+        }
+        return try result.get()
+    }
+
+    /// What is made again as soon as there is a new connection.
+    func register(_ renewable: any Renewing) {
+        self.state.withLock { $0.renewables[ObjectIdentifier(renewable)] = renewable }
+    }
+
+    func deregister(_ renewable: any Renewing) {
+        self.state.withLock { _ = $0.renewables.removeValue(forKey: ObjectIdentifier(renewable)) }
+    }
+
+    /// The connection if there is one now.
+    var current: AMQPConnection? { self.state.withLock { $0.connection } }
+
+    /// Why no connection is made any more; nil while one may be.
+    var ending: AMQPError? { self.state.withLock { $0.ending } }
+
+    func emit(_ kind: AMQPClientEvent.Kind) {
+        let event = AMQPClientEvent(connection: self.role, kind: kind)
+        self.logger.debug("\(event)", metadata: ["amqp.connection": "\(self.role)"])
+        self.events.emit(event)
+    }
+
+    // MARK: its life
+
+    /// Has `run` close the connection in order and return.
+    func stop(by deadline: MonotonicTime) {
+        self.state.change { state in
+            state.isStopping = true
+            state.stopDeadline = deadline
+        }
+    }
+
+    /// Makes the connection when somebody wants it, and again whenever it is lost, until `stop`.
+    ///
+    /// - Throws: The refusal that ended the attempts.
+    func run() async throws(AMQPError) {
+        let failure = await withTaskGroup(of: AMQPError?.self) { group in
+            group.addTask { await self.maintain() }
+            group.addTask {
+                _ = try? await self.state.wait { $0.isStopping ? true : nil }
+                return nil
+            }
+            let failure = await group.next() ?? nil
+            group.cancelAll()
+            return failure
+        }
+        let (connection, deadline) = self.state.change { state in
+            state.ending = failure ?? Self.shutDown
+            state.renewables = [:]
+            return (state.connection.take(), state.stopDeadline)
+        }
+        if let connection {
+            let latest = MonotonicTime.now.advanced(by: self.configuration.recovery.shutdownTimeout)
+            let timeout = max(.zero, min(deadline, latest) - MonotonicTime.now)
+            // Also when this task is cancelled.
+            await Task { try? await connection.close(timeout: timeout) }.value
+        }
+        self.emit(.ended(failure))
+        if let failure { throw failure }
+    }
+
+    static let shutDown = AMQPError(.connectionClosed, "the client was shut down", scope: .connection)
+
+    /// Returns the refusal that ended it; nil when it was cancelled.
+    private func maintain() async -> AMQPError? {
+        guard (try? await self.state.wait { $0.isWanted ? true : nil }) != nil else { return nil }
+        var random = SystemRandomNumberGenerator()
+        var machine = RecoveryStateMachine(
+            endpoints: self.configuration.addresses.count,
+            shuffles: self.configuration.recovery.shufflesAddresses,
+            backoff: self.configuration.recovery.backoff
+        )
+        var action = machine.start(using: &random)
+        var connection: AMQPConnection?
+        var address = AMQPServerAddress.host("")
+        var refusal: AMQPError?
+        var hasBeenUp = false
+        while !Task.isCancelled {
+            switch action {
+            case .connect(let order):
+                switch await self.race(order) {
+                case .connected(let endpoint, let made):
+                    connection = made
+                    address = self.configuration.addresses[endpoint]
+                    action = machine.connected(endpoint: endpoint)
+                case .failed(let error):
+                    self.failed(.connectFailed(error), error)
+                    action = machine.failed(using: &random)
+                case .refused(let error):
+                    refusal = error
+                    action = machine.refused()
+                }
+            case .restore:
+                guard let connection else { return nil }
+                do throws(AMQPError) {
+                    let report = try await self.declareTopology(on: connection)
+                    if let problem = report.problemError, !hasBeenUp {
+                        // The first connection: better told at once than found out later.
+                        connection.abort()
+                        refusal = problem
+                        action = machine.refused()
+                    } else {
+                        if !report.isClean { self.emit(.topologyIncomplete(report)) }
+                        action = machine.restored(now: MonotonicTime.now.nanoseconds)
+                    }
+                } catch {
+                    connection.abort()
+                    self.failed(.disconnected(error), error)
+                    action = machine.lost(now: MonotonicTime.now.nanoseconds, using: &random)
+                }
+            case .announce(let isRecovery):
+                guard let present = connection.take() else { return nil }
+                hasBeenUp = true
+                if isRecovery { present.driver.observation.metrics?.recovered() }
+                let error = await self.use(present, isRecovery ? .recovered(address) : .connected(address))
+                guard let error else { return nil }
+                self.failed(.disconnected(error), error)
+                action = machine.lost(now: MonotonicTime.now.nanoseconds, using: &random)
+            case .wait(let nanoseconds, let attempt):
+                let delay = Duration.nanoseconds(Int64(clamping: nanoseconds))
+                self.emit(.retrying(attempt: attempt, delay: delay))
+                try? await EventLoopGroup.shared.next().sleep(for: delay)
+                action = machine.waited(using: &random)
+            case .none, .end:
+                return refusal
+            }
+        }
+        connection?.abort()
+        return nil
+    }
+
+    private func failed(_ kind: AMQPClientEvent.Kind, _ error: AMQPError) {
+        self.state.withLock { $0.lastFailure = error }
+        self.emit(kind)
+    }
+
+    private func race(_ order: [Int]) async -> ConnectionRace.Result {
+        await ConnectionRace(
+            addresses: self.configuration.addresses,
+            order: order,
+            attemptDelay: self.configuration.recovery.attemptDelay,
+            dial: self.dial
+        ).run()
+    }
+
+    /// Hands the connection out until it ends.
+    ///
+    /// - Returns: Why it ended; nil when the task was cancelled before.
+    private func use(_ connection: AMQPConnection, _ kind: AMQPClientEvent.Kind) async -> AMQPError? {
+        let renewables = self.state.change { state in
+            state.connection = connection
+            return Array(state.renewables.values)
+        }
+        self.emit(kind)
+        let error = await withTaskGroup(of: Void.self) { group -> AMQPError? in
+            group.addTask { await self.watchBlocking(of: connection) }
+            for renewable in renewables { group.addTask { await renewable.renew() } }
+            let error = try? await connection.waitUntilClosed()
+            group.cancelAll()
+            return error
+        }
+        if error != nil { self.state.change { $0.connection = nil } }
+        return error
+    }
+
+    private func watchBlocking(of connection: AMQPConnection) async {
+        var wasBlocked = false
+        for await reason in connection.blockedStates {
+            if let reason {
+                self.emit(.blocked(reason))
+            } else if wasBlocked {
+                self.emit(.unblocked)
+            }
+            wasBlocked = reason != nil
+        }
+    }
+
+    /// Declares what this connection may declare; entities that are locked or unavailable for now are tried again.
+    private func declareTopology(on connection: AMQPConnection) async throws(AMQPError) -> AMQPTopologyReport {
+        let all = self.role == .consuming ? self.topology : self.topology.withoutExclusive
+        guard !all.isEmpty else { return AMQPTopologyReport() }
+        // What belonged to the lost connection stays locked until the broker has noticed, at the latest by heartbeats.
+        let patience = max(.seconds(10), self.configuration.heartbeat * 3)
+        let deadline = MonotonicTime.now.advanced(by: patience)
+        var report = try await connection.declare(all)
+        var random = SystemRandomNumberGenerator()
+        let backoff = RecoveryBackoff(initial: 50_000_000, maximum: 1_000_000_000)
+        var attempt = 0
+        while let again = all.subset(toRetryAfter: report), MonotonicTime.now < deadline {
+            attempt += 1
+            let delay = Duration.nanoseconds(Int64(clamping: backoff.delay(attempt: attempt, using: &random)))
+            do {
+                try await EventLoopGroup.shared.next().sleep(for: delay)
+            } catch {
+                throw ConnectionDriver.cancelled(safe: true)
+            }
+            report.replace(with: try await connection.declare(again))
+        }
+        return report
+    }
+}

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+import EpollNetworking
+
+// ConnectionRace: connects to the first of several addresses that finishes the login. The next address is started when
+// one has failed, or has been silent for a while, beside it: a frozen node takes connections and answers nothing, so the
+// race goes on until the login is done. The addresses of one host race below this, in the Connector.
+
+struct ConnectionRace: Sendable {
+    typealias Dial = @Sendable (AMQPServerAddress) async throws(AMQPError) -> AMQPConnection
+
+    enum Result: Sendable {
+        case connected(endpoint: Int, AMQPConnection)
+        /// All failed; the last error.
+        case failed(AMQPError)
+        /// An address answered that this client is not welcome.
+        case refused(AMQPError)
+    }
+
+    let addresses: [AMQPServerAddress]
+    /// Indices into the addresses, the first to be tried first.
+    let order: [Int]
+    let attemptDelay: Duration
+    let dial: Dial
+
+    private enum Event: Sendable {
+        case ended(endpoint: Int, Swift.Result<AMQPConnection, AMQPError>)
+        case delayOver(round: Int)
+    }
+
+    func run() async -> Result {
+        await withTaskGroup(of: Event.self) { group in
+            var waiting = self.order[...]
+            var running = 0
+            var round = 0
+            var failure = AMQPError(.connectFailed, "no broker address is given", isSafeToRetry: true)
+            var result: Result?
+            func startNext() {
+                guard let endpoint = waiting.popFirst() else { return }
+                running += 1
+                round += 1
+                let (address, dial, current) = (self.addresses[endpoint], self.dial, round)
+                group.addTask {
+                    do throws(AMQPError) {
+                        return .ended(endpoint: endpoint, .success(try await dial(address)))
+                    } catch {
+                        return .ended(endpoint: endpoint, .failure(error))
+                    }
+                }
+                guard !waiting.isEmpty else { return }
+                group.addTask {
+                    try? await EventLoopGroup.shared.next().sleep(for: self.attemptDelay)
+                    return .delayOver(round: current)
+                }
+            }
+            startNext()
+            while running > 0, let event = await group.next() {
+                switch event {
+                case .delayOver(let of):
+                    if result == nil, of == round, !Task.isCancelled { startNext() }
+                case .ended(let endpoint, .success(let connection)):
+                    running -= 1
+                    guard result == nil else {
+                        connection.abort()
+                        continue
+                    }
+                    result = .connected(endpoint: endpoint, connection)
+                    group.cancelAll()
+                case .ended(_, .failure(let error)):
+                    running -= 1
+                    guard result == nil else { continue }
+                    failure = error
+                    if error.isRefusal {
+                        result = .refused(error)
+                        group.cancelAll()
+                    } else if !Task.isCancelled {
+                        startNext()
+                    }
+                }
+            }
+            group.cancelAll()
+            return result ?? .failed(failure)
+        }
+    }
+}
+
+extension AMQPError {
+    /// Whether the next attempt would fail the same way: the broker said no, or the options cannot be used.
+    ///
+    /// A link that ended during the login is none: a broker that stops looks the same as one that refuses silently.
+    var isRefusal: Bool {
+        switch self.code {
+        case .authenticationFailed, .virtualHostRefused: self.replyCode != nil
+        case .invalidConfiguration: true
+        default: false
+        }
+    }
+}
