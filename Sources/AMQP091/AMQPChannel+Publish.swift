@@ -240,7 +240,8 @@ extension ChannelCore {
 
     /// A publisher stops waiting for room: its place in the queue is given up, and the error says what it waited for.
     func gaveUpRoom(_ token: UInt32, _ error: AMQPError, toPublish: Bool = true) -> AMQPError {
-        guard error.code == .timedOut || error.code == .cancelled else { return error }
+        // Whatever ended the wait, nothing of the publish was written.
+        guard error.code == .timedOut || error.code == .cancelled else { return error.withSafeRetry }
         let reason = self.driver.state.withLock { state -> String in
             if toPublish { state.counts.failToPublish() }
             let text =

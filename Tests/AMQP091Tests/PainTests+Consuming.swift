@@ -106,18 +106,20 @@ extension PainTests {
 
     @Test("Pain 14: no request waits for ever for a broker that does not answer, not even a close")
     func deadlines() async throws {
-        try await Self.withBroker {
-            $0.operationTimeout = .milliseconds(50)
-        } _: { broker, connection, channel in
-            try await channel.declareQueue("q", timeout: .seconds(20))
-            let deliveries = try await channel.deliveries(from: "q", timeout: .seconds(20))
-            let other = try await connection.openChannel(timeout: .seconds(20))
+        try await Self.withBroker { broker, connection, channel in
+            try await channel.declareQueue("q")
+            let deliveries = try await channel.deliveries(from: "q")
+            let other = try await connection.openChannel()
             await broker.pause()
+            let limit = Duration.milliseconds(50)
             let calls: [@Sendable () async throws -> Void] = [
-                { _ = try await channel.declareQueue("r") }, { try await channel.cancel(deliveries) },
-                { _ = try await channel.get("q") }, { try await channel.setPrefetch(count: 1) },
-                { _ = try await connection.openChannel() }, { try await other.close() },
-                { try await connection.close(timeout: .milliseconds(50)) },
+                { _ = try await channel.declareQueue("r", timeout: limit) },
+                { try await channel.cancel(deliveries, timeout: limit) },
+                { _ = try await channel.get("q", timeout: limit) },
+                { try await channel.setPrefetch(count: 1, timeout: limit) },
+                { _ = try await connection.openChannel(timeout: limit) },
+                { try await other.close(timeout: limit) },
+                { try await connection.close(timeout: limit) },
             ]
             for call in calls {
                 let error = await #expect(throws: AMQPError.self) { try await call() }
