@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// An echo server on port 7777 of this host: every connection gets back what it sends.
+// An echo server on port 7777 of this host, or on that of the argument: every connection gets back what it sends.
 
 import EpollNetworking
 
-try await TCPListener.withListener(on: .host("127.0.0.1", port: 7777)) { listener in
+let port = CommandLine.arguments.dropFirst().first.flatMap { UInt16($0) } ?? 7777
+try await TCPListener.withListener(on: .host("127.0.0.1", port: port)) { listener in
     print("listening on \(listener.localAddress)")
     try await listener.serve { connection in
         for try await chunk in connection.inbound {  // no read until asked

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Protocol
+import EpollNetworking
 
 // AMQPAuthentication: how the client says who it is. What goes onto the wire is SASLMechanism's.
 
@@ -34,6 +35,8 @@ public struct AMQPAuthentication: Hashable, Sendable, CustomStringConvertible {
     /// The preferred first; the first that the broker offers is used.
     let mechanisms: [Mechanism]
     let provider: AMQPCredentialsProvider?
+    /// When what the provider gave is good no more.
+    var expiry: MonotonicTime?
 
     /// User name and password.
     ///
@@ -91,35 +94,24 @@ public struct AMQPAuthentication: Hashable, Sendable, CustomStringConvertible {
     /// With what the provider gives now.
     func resolved() async throws(AMQPError) -> AMQPAuthentication {
         guard let provider = self.provider else { return self }
-        let (username, password) = try await provider.credentials()
-        return .plain(username: username, password: password, mechanisms: self.mechanisms)
-    }
-}
-
-/// Gives user name and password when a connection is made, such as short-lived ones from a vault.
-public final class AMQPCredentialsProvider: Hashable, Sendable {
-    private let body: @Sendable () async throws -> (username: String, password: String)
-
-    /// Asks `body` at every connect, also after a connection was lost.
-    ///
-    /// It counts into the time a connect may take, and ends when its task is cancelled.
-    public init(_ body: @escaping @Sendable () async throws -> (username: String, password: String)) {
-        self.body = body
+        let credentials = try await provider.credentials()
+        return AMQPAuthentication(
+            username: credentials.username,
+            password: credentials.password,
+            mechanisms: self.mechanisms,
+            provider: provider,
+            expiry: credentials.lifetime.map { .now + $0 }
+        )
     }
 
-    func credentials() async throws(AMQPError) -> (username: String, password: String) {
-        do {
-            return try await self.body()
-        } catch let error as CancellationError {
-            throw AMQPError(.cancelled, "\(error)", isSafeToRetry: true)
-        } catch {
-            throw AMQPError(.connectFailed, "the credentials provider failed: \(error)", isSafeToRetry: true)
-        }
+    /// With another password.
+    func with(password: String) -> AMQPAuthentication {
+        AMQPAuthentication(
+            username: self.username,
+            password: password,
+            mechanisms: self.mechanisms,
+            provider: self.provider,
+            expiry: self.expiry
+        )
     }
-
-    /// A provider is equal to itself only.
-    public static func == (left: AMQPCredentialsProvider, right: AMQPCredentialsProvider) -> Bool { left === right }
-
-    /// As its identity.
-    public func hash(into hasher: inout Hasher) { hasher.combine(ObjectIdentifier(self)) }
 }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Protocol
 import AMQP091Wire
-import DequeModule
 import EpollNetworking
 
 // connection.blocked and connection.unblocked as a state one can await. RabbitMQ sends `blocked` after the first publish
@@ -78,7 +77,8 @@ extension AMQPConnection {
 
     /// Gives the broker a new password or token for this connection: `connection.update-secret` (10, 70), RabbitMQ's.
     ///
-    /// Of use with OAuth 2 tokens that expire. The broker may cancel consumers that lost their rights.
+    /// Of use with OAuth 2 tokens that expire. The broker may cancel consumers that lost their rights. Afterwards
+    /// ``configuration`` has the new secret.
     ///
     /// - Parameters:
     ///   - secret: The new secret; never logged.
@@ -91,23 +91,19 @@ extension AMQPConnection {
         reason: String = "credentials refreshed",
         timeout: Duration? = nil
     ) async throws(AMQPError) {
-        let update = Method.connectionUpdateSecret(.init(newSecret: Array(secret.utf8), reason: reason))
-        _ = try await self.driver.wait(deadline: self.driver.deadline(timeout)) { state, token throws(AMQPError) in
-            try state.requireOpen()
-            let start = state.fill.count
-            do throws(WireError) {
-                try update.encodeFrame(
-                    channel: ChannelNumber(rawValue: 0),
-                    into: &state.fill,
-                    maximumFrameSize: state.maximumPayload + 8
-                )
-            } catch {
-                state.fill.truncate(to: start)
-                throw .invalidArgument(error, in: update)
-            }
-            state.secretWaiters.append(token)
-            return state.scheduleFlush()
+        try await self.driver.updateSecret(secret, reason: reason, self.driver.deadline(timeout))
+    }
+
+    /// The options it was made with.
+    ///
+    /// After ``updateSecret(_:reason:timeout:)`` the new secret stands in the place of the password, so that a later
+    /// connect with these options logs in with it. A provider of credentials stays: it is asked again.
+    public var configuration: AMQPClientConfiguration {
+        var configuration = self.driver.configuration
+        if let secret = self.driver.state.withLock({ $0.updatedSecret }) {
+            configuration.authentication = configuration.authentication.with(password: secret)
         }
+        return configuration
     }
 }
 
@@ -136,15 +132,10 @@ extension ConnectionDriver {
 
     /// The connection is gone.
     func endBlockedObservers() {
-        let observers = self.state.withLock { Array($0.blockedObservers.values) }
-        for observer in observers { observer.finish() }
-    }
-
-    /// `connection.update-secret-ok`: the oldest call is answered.
-    func secretUpdated() {
-        let waiter = self.state.withLock { state in
-            state.secretWaiters.popFirst().flatMap { state.waiters.finish($0) }
+        let (observers, late) = self.state.withLock {
+            (Array($0.blockedObservers.values), Array($0.lateObservers.values))
         }
-        waiter?.resume(returning: .reply(.connectionUpdateSecretOk(.init())))
+        for observer in observers { observer.finish() }
+        for observer in late { observer.finish() }
     }
 }

@@ -83,8 +83,16 @@ public final class AMQPConnection: Sendable {
         _ configuration: AMQPClientConfiguration,
         logger: Logger? = nil
     ) async throws(AMQPError) -> AMQPConnection {
+        let loop = EventLoopGroup.shared.next()
+        let deadline = MonotonicTime.now.advanced(by: configuration.connectTimeout)
+        var configuration = configuration
         do throws(AMQPError) {
             try configuration.validate()
+            configuration.authentication = try await ConnectionDriver.resolved(
+                configuration.authentication,
+                until: deadline,
+                on: loop
+            )
         } catch {
             socket.close()
             throw error
@@ -93,8 +101,8 @@ public final class AMQPConnection: Sendable {
             over: socket,
             named: "socket \(socket.descriptor)",
             configuration,
-            loop: EventLoopGroup.shared.next(),
-            deadline: MonotonicTime.now.advanced(by: configuration.connectTimeout),
+            loop: loop,
+            deadline: deadline,
             logger: logger ?? Logger(label: "amqp091", factory: { _ in SwiftLogNoOpLogHandler() })
         )
         return AMQPConnection(driver: driver)

@@ -21,7 +21,11 @@ extension ConnectionDriver {
         let deadline = MonotonicTime.now.advanced(by: configuration.connectTimeout)
         let loop = EventLoopGroup.shared.next()
         var configuration = configuration
-        configuration.authentication = try await Self.authentication(configuration, until: deadline, on: loop)
+        configuration.authentication = try await Self.resolved(
+            configuration.authentication,
+            until: deadline,
+            on: loop
+        )
         let logger = logger ?? Logger(label: "amqp091", factory: { _ in SwiftLogNoOpLogHandler() })
         var failure = AMQPError(.connectFailed, "no broker address is given", isSafeToRetry: true)
         for address in configuration.addresses {
@@ -131,37 +135,9 @@ extension ConnectionDriver {
                 ? AMQPError(.timedOut, "\(address) took the connection but did not finish the AMQP login in time")
                 : error
         }
+        driver.keepCredentialsFresh()
         logger.debug("connected")
         return driver
-    }
-
-    /// Asks the provider of credentials, where there is one, as long as the connect may take.
-    private static func authentication(
-        _ configuration: AMQPClientConfiguration,
-        until deadline: MonotonicTime,
-        on loop: EventLoop
-    ) async throws(AMQPError) -> AMQPAuthentication {
-        let authentication = configuration.authentication
-        guard authentication.provider != nil else { return authentication }
-        let result = await withTaskGroup(of: Result<AMQPAuthentication, AMQPError>?.self) { group in
-            group.addTask {
-                do throws(AMQPError) { return .success(try await authentication.resolved()) } catch {
-                    return .failure(error)
-                }
-            }
-            group.addTask {
-                try? await loop.sleep(until: deadline)
-                return nil
-            }
-            defer { group.cancelAll() }
-            return await group.next() ?? nil
-        }
-        guard let result else {
-            throw Task.isCancelled
-                ? Self.cancelled(safe: true)
-                : AMQPError(.timedOut, "the credentials provider did not answer in time", isSafeToRetry: true)
-        }
-        return try result.get()
     }
 
     private static let loopStopped = AMQPError(.connectFailed, "the event loop has been shut down", isSafeToRetry: true)

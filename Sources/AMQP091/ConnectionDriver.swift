@@ -279,8 +279,10 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
         }
         self.timers = Timers()
         var waiters: [Waiter] = []
+        var refreshing: Task<Void, Never>?
         let cores = self.state.withLock { state -> [ChannelCore] in
             state.failure = cause
+            refreshing = state.refreshing.take()
             state.waiters.removeAll { waiters.append($0) }
             state.roomWaiters = []
             state.readyWaiters = []
@@ -302,6 +304,7 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
             return cores
         }
         self.observation.metrics?.ended(self)
+        refreshing?.cancel()
         self.channelCache = []
         for core in cores {
             core.assembling = nil
