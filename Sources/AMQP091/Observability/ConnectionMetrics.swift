@@ -58,8 +58,11 @@ import EpollNetworking
         }
 
         private func flush(_ driver: ConnectionDriver) {
-            let (counts, isBlocked) = driver.state.withLock { state in
-                (state.counts.take(), state.blockedReason != nil && state.failure == nil)
+            // Not returned as a pair: the compiler (6.3.1, optimising) fails on one with a struct of this size.
+            var counts = ConnectionCounts()
+            let isBlocked = driver.state.withLock { state in
+                counts = state.counts.take()
+                return state.blockedReason != nil && state.failure == nil
             }
             let to = self.instruments
             Self.add(counts.published, to.published, to.sent)
