@@ -105,6 +105,7 @@ final class Lane: Sendable {
     ///   - link: The connection.
     ///   - window: Publishes unconfirmed at most; nil for no confirms.
     ///   - restore: Makes sure that what is published to is there, on a connection that was made again.
+    /// - Throws: What opening the channel throws.
     init(
         on link: Link,
         window: Int?,

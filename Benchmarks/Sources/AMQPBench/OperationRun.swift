@@ -10,6 +10,7 @@ protocol Operation: Sendable {
     ///
     /// - Parameter number: Which of this operation's turns it is, from 0.
     /// - Returns: False when what came back is not what was sent.
+    /// - Throws: Why it could not be done.
     func perform(_ number: UInt64) async throws -> Bool
 }
 

@@ -37,6 +37,7 @@ struct RateProfile: ExpressibleByArgument, Codable, Hashable, Sendable {
     /// When a message is due, nanoseconds from the start; the last rate goes on for ever.
     ///
     /// - Parameter index: Which message, from 0, of all producers together.
+    /// - Returns: Nanoseconds from the start.
     func due(_ index: UInt64) -> UInt64 {
         var left = Double(index)
         var seconds = 0.0
