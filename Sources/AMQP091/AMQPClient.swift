@@ -223,12 +223,13 @@ public final class AMQPClient: Sendable {
             return
         }
         await withTaskGroup(of: Void.self) { group in
-            for consumer in self.users.withLock({ Array($0.values) }) { group.addTask { await consumer.endSoon() } }
+            for user in self.users.withLock({ Array($0.values) }) { group.addTask { await user.endSoon(by: deadline) } }
+            // Whoever uses a consumer or a publisher leaves its scope when it is done.
+            _ = try? await self.users.wait(until: deadline) { $0.isEmpty ? true : nil }
+            // Ends what a silent broker keeps waiting, too.
+            self.publishing.stop(by: deadline)
+            self.consuming.stop(by: deadline)
         }
-        // Whoever uses a consumer or a publisher leaves its scope when it is done.
-        _ = try? await self.users.wait(until: deadline) { $0.isEmpty ? true : nil }
-        self.publishing.stop(by: deadline)
-        self.consuming.stop(by: deadline)
     }
 
     // MARK: what is in use
@@ -284,16 +285,16 @@ public final class AMQPClient: Sendable {
 /// A consumer or publisher that a shutdown waits for.
 protocol ClientUser: AnyObject, Sendable {
     /// The client is being shut down: end what would go on for ever.
-    func endSoon() async
+    func endSoon(by deadline: MonotonicTime) async
 }
 
 extension RecoveringConsumer: ClientUser {
-    func endSoon() async { await self.stop() }
+    func endSoon(by deadline: MonotonicTime) async { await self.stop() }
 }
 
 extension RecoveringPublisher: ClientUser {
     /// A scope goes on to publish what it has, and waits for the confirms at its end.
-    func endSoon() async {
-        if self.closesWithClient { try? await self.close(until: self.deadline(nil)) }
+    func endSoon(by deadline: MonotonicTime) async {
+        if self.closesWithClient { try? await self.close(until: deadline) }
     }
 }

@@ -27,7 +27,8 @@ public struct AMQPDeliveries: AsyncSequence, Sendable {
     /// The consumer tag; it is another one after a recovery.
     public var consumerTag: String { (self.successor?.inbox ?? self.inbox).consumerTag }
 
-    /// An iterator; the deliveries go to whichever iterator asks, so use one.
+    /// An iterator; use one: the deliveries go to whichever asks, many at a time, and what an iterator has fetched and not
+    /// given out is not seen by another.
     public func makeAsyncIterator() -> AsyncIterator {
         AsyncIterator(inbox: self.successor?.inbox ?? self.inbox, successor: self.successor)
     }

@@ -327,6 +327,64 @@ struct AMQPClientEndingTests {
         }
     }
 
+    @Test("A shutdown ends at its deadline although the broker says nothing any more")
+    func shutdownOfSilence() async throws {
+        try await InProcessBroker.withBroker { broker in
+            var configuration = AMQPClientTests.quick(broker)
+            configuration.recovery.shutdownTimeout = .milliseconds(50)
+            // What waits for the broker's replies would wait longer than this test may take.
+            configuration.operationTimeout = .seconds(600)
+            let client = AMQPClient(configuration, topology: AMQPClientTests.orders)
+            let running = Task { try await client.run() }
+            let publisher = try client.openPublisher()
+            try await publisher.publish("1", to: .queue("orders"))
+            let worker = Task {
+                try await client.consume("orders", prefetch: 1) { deliveries in
+                    for try await delivery in deliveries { try delivery.ack() }
+                }
+            }
+            try await broker.waitUntil(queue: "orders") { $0?.consumers == 1 && $0?.ready == 0 }
+            await broker.pause()
+            try await publisher.send("2", to: .queue("orders"))
+            await client.shutdown()
+            try await running.value
+            _ = await worker.result
+            await broker.resume()
+        }
+    }
+
+    @Test("A shutdown gives back what nobody has read before the handlers are done")
+    func shutdownGivesBack() async throws {
+        try await InProcessBroker.withBroker { broker in
+            let client = AMQPClient(AMQPClientTests.quick(broker), topology: AMQPClientTests.orders)
+            let running = Task { try await client.run() }
+            let (started, start) = AsyncStream.makeStream(of: Void.self)
+            let (gate, open) = AsyncStream.makeStream(of: Void.self)
+            let worker = Task {
+                try await client.consume("orders", prefetch: 3) { deliveries in
+                    for try await delivery in deliveries {
+                        start.yield()
+                        for await _ in gate {}
+                        try delivery.ack()
+                    }
+                }
+            }
+            try await client.withPublisher { publisher in
+                try await publisher.publish("held", to: .queue("orders"))
+                for await _ in started { break }
+                for body in ["a", "b"] { try await publisher.publish(AMQPMessage(body), to: .queue("orders")) }
+            }
+            try await broker.waitUntil(queue: "orders") { $0?.unacknowledged == 3 }
+            client.beginShutdown()
+            try await broker.waitUntil(queue: "orders") { $0?.ready == 2 && $0?.unacknowledged == 1 }
+            open.finish()
+            try await worker.value
+            try await running.value
+            #expect(await broker.depth(of: "orders") == 2)
+            #expect(await broker.queue("orders")?.unacknowledged == 0)
+        }
+    }
+
     @Test("A client runs once, and one that was shut down before it ran does not")
     func runsOnce() async throws {
         try await InProcessBroker.withBroker { broker in

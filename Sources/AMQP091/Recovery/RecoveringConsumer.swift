@@ -245,6 +245,8 @@ final class RecoveringConsumer: Sendable {
         guard let inbox else { return }
         inbox.stop()
         try? await inbox.channel.cancelShielded(inbox, timeout: nil)
+        // At once: another consumer need not wait until this one's handlers are done.
+        inbox.channel.returnUnread(inbox)
     }
 
     /// The scope of the consumer is over.
