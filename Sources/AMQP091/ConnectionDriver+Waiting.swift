@@ -58,6 +58,11 @@ extension ConnectionDriver {
             }
             waiter?.resume(returning: .failed(Self.cancelled(safe: false)))
         }
+        #if AMQP091_PTHREAD_LOCKS
+            // A waiter resumed before its task has suspended is ordered behind that by an atomic of the runtime, which the
+            // thread sanitizer does not see. It sees the lock, which whoever resumes a waiter has held.
+            self.state.withLock { _ in }
+        #endif
         if case .failed(let error) = result { throw error }
         return result
     }

@@ -106,8 +106,14 @@ struct ContractTests {
             try await TestBroker.control("set_vm_memory_high_watermark", "0.00001")
             let alarm: AMQPError?
             do {
-                // The first publish makes the broker say that it blocks.
-                let stuck = try await publisher.enqueue("stuck", to: .queue("nowhere"))
+                // A publish makes the broker say that it blocks; the first ones may come before the alarm has reached its
+                // reader, and are confirmed.
+                var stuck = try await publisher.enqueue("stuck", to: .queue("nowhere"))
+                while publishing.blockedReason == nil {
+                    guard await stuck.outcome(timeout: .milliseconds(50)) == .confirmed else { continue }
+                    guard let next = try publisher.tryEnqueue("stuck", to: .queue("nowhere")) else { break }
+                    stuck = next
+                }
                 let reason = await states.next(isolation: nil)
                 #expect(reason??.contains("memory") == true)
                 #expect(publishing.blockedReason == reason ?? nil)

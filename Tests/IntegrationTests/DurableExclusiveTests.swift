@@ -37,6 +37,8 @@ struct DurableExclusiveTests {
                 let message = AMQPMessage("m", properties: BasicProperties(deliveryMode: 2))
                 try await channel.publishAndConfirm(message, to: .queue(queue))
             }
+            // RabbitMQ's database of queues writes its log some seconds late: what was declared just now would not be there.
+            _ = try await Self.broker(directory, "ctl eval 'mnesia:sync_log().'")
             _ = try await Self.broker(directory, "kill")
             await #expect(throws: AMQPError.self) { try await channel.inspectQueue("both") }
             _ = try await Self.broker(directory, "restart")
