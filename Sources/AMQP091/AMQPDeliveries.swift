@@ -61,10 +61,10 @@ public struct AMQPDeliveries: AsyncSequence, Sendable {
         }
 
         @usableFromInline
-        nonisolated(nonsending) mutating func refill() async throws(AMQPError) -> AMQPDelivery? {
+        nonisolated(nonsending) mutating func refill(inPieces: Bool = false) async throws(AMQPError) -> AMQPDelivery? {
             self.index = 0
             self.count = 0
-            guard let batch = try await self.nextBatch() else { return nil }
+            guard let batch = try await self.nextBatch(inPieces: inPieces) else { return nil }
             self.batch = batch
             self.count = batch.count
             self.index = 1
@@ -72,13 +72,24 @@ public struct AMQPDeliveries: AsyncSequence, Sendable {
             return AMQPDelivery(batch: batch, record: batch.records[0])
         }
 
-        private nonisolated(nonsending) mutating func nextBatch() async throws(AMQPError) -> DeliveryBatch? {
+        /// The next delivery, whose body may still be on its way.
+        nonisolated(nonsending) mutating func nextInPieces() async throws(AMQPError) -> AMQPDelivery? {
+            guard self.index < self.count, let batch = self.batch else { return try await self.refill(inPieces: true) }
+            self.index += 1
+            batch.readCount = self.index
+            return AMQPDelivery(batch: batch, record: batch.records[self.index - 1])
+        }
+
+        private nonisolated(nonsending) mutating func nextBatch(
+            inPieces: Bool
+        ) async throws(AMQPError) -> DeliveryBatch? {
             if let batch = self.batch { self.successor?.hasRead(batch) }
             while true {
                 do throws(AMQPError) {
                     // Taken, so that the batch is not referenced from here while the inbox looks whether it can be
                     // used again.
-                    return try await self.inbox.next(after: self.batch.take())
+                    let batch = try await self.inbox.next(after: self.batch.take())
+                    return inPieces ? batch : try await batch?.whole()
                 } catch {
                     guard let successor = self.successor else { throw error }
                     guard let next = try await successor.inbox(after: self.inbox, error) else { return nil }

@@ -34,6 +34,9 @@ public struct AMQPDelivery: Sendable {
         return octets[1 + Int(octets[0]) + 8] & 1 == 1
     }
 
+    /// How many messages were left in the queue when `basic.get` (60, 70) took this one; nil for what a consumer got.
+    public var messageCount: Int? { self.batch.messageCount.map { Int($0) } }
+
     /// The exchange it was published to; empty for the default exchange.
     public var exchange: String { self.envelope.exchange }
 

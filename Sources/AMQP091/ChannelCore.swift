@@ -382,6 +382,8 @@ struct AssemblingContent {
     let waiter: UInt32
     var properties: [UInt8] = []
     var body: [UInt8] = []
+    /// Where the body goes instead, when its consumer reads it while it arrives.
+    var pieces: BodyPieces?
 
     /// The parts side by side in a chunk of their own.
     func chunk(tag: UInt64, arguments: [UInt8]? = nil) -> (InboundChunk, DeliveryRecord) {

@@ -52,6 +52,7 @@ extension ConnectionDriver {
         self.settlePendingConfirms()
         // A get whose content was cut short waits too.
         let cutShort = core.assembling.map { $0.waiter == 0 ? [] : [$0.waiter] } ?? []
+        core.assembling?.pieces?.fail(error)
         core.assembling = nil
         var resumptions: [Resumption] = []
         self.state.withLock { state in

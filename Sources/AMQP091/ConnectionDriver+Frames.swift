@@ -91,7 +91,7 @@ extension ConnectionDriver {
                 _ = self.receivedOnUnknownChannel(number)
                 return
             }
-            try self.receivedContent(frame.type, payload, on: core)
+            try self.receivedContent(frame, payload, in: chunk, on: core)
         }
     }
 
@@ -254,7 +254,12 @@ extension ConnectionDriver {
         )
     }
 
-    private func receivedContent(_ type: FrameType, _ payload: RawSpan, on core: ChannelCore) throws(WireError) {
+    private func receivedContent(
+        _ frame: DecodedFrame,
+        _ payload: RawSpan,
+        in chunk: InboundChunk,
+        on core: ChannelCore
+    ) throws(WireError) {
         guard var content = core.assembling else {
             let isClosing = self.state.withLock { _ in core.isClosing }
             if !isClosing { self.violated(.unexpectedFrame, "a content without its method") }
@@ -262,14 +267,28 @@ extension ConnectionDriver {
         }
         core.assembling = nil
         let action: ContentAssembler.Action
-        if type == .header {
+        if frame.type == .header {
             let header = try ContentHeader.decode(payload)
             content.properties = payload.withUnsafeBytes { Array($0.dropFirst(12)) }
             action = content.assembler.receivedHeader(bodySize: header.bodySize)
-            if case .more = action { content.body.reserveCapacity(min(Int(clamping: header.bodySize), 1 << 20)) }
+            if case .more = action {
+                content.pieces = self.beginPieces(of: content, count: Int(clamping: header.bodySize), on: core)
+                if content.pieces == nil {
+                    content.body.reserveCapacity(min(Int(clamping: header.bodySize), 1 << 20))
+                }
+            }
         } else {
-            payload.withUnsafeBytes { content.body.append(contentsOf: $0) }
             action = content.assembler.receivedBody(count: payload.byteCount)
+            if let pieces = content.pieces {
+                let isFit = if case .violation = action { false } else { true }
+                if isFit, payload.byteCount > 0 {
+                    let offset = UInt32(frame.payload.lowerBound)
+                    let piece = AMQPDeliveryBody(chunk: chunk, offset: offset, count: UInt32(payload.byteCount))
+                    if pieces.append(piece) { self.isPaused = true }
+                }
+            } else {
+                payload.withUnsafeBytes { content.body.append(contentsOf: $0) }
+            }
         }
         switch action {
         case .more: core.assembling = content
@@ -278,7 +297,28 @@ extension ConnectionDriver {
         }
     }
 
+    /// Hands over a delivery whose body does not lie in one piece, to be read while it arrives; nil for other contents.
+    private func beginPieces(of content: AssemblingContent, count: Int, on core: ChannelCore) -> BodyPieces? {
+        guard case .basicDeliver(let deliver) = content.method, let inbox = core.consumers[deliver.consumerTag]
+        else { return nil }
+        let pieces = BodyPieces(count: count, for: inbox)
+        let (chunk, record) = content.chunk(tag: deliver.deliveryTag.rawValue)
+        inbox.append(
+            DeliveryBatch(
+                record,
+                in: chunk,
+                queue: inbox.queue,
+                channel: core,
+                isAutomatic: inbox.isAutomatic,
+                pieces: pieces
+            )
+        )
+        self.touch(inbox)
+        return pieces
+    }
+
     private func completed(_ content: AssemblingContent, on core: ChannelCore) {
+        if let pieces = content.pieces { return pieces.complete() }
         switch content.method {
         case .basicDeliver(let deliver):
             let (chunk, record) = content.chunk(tag: deliver.deliveryTag.rawValue)
@@ -297,7 +337,14 @@ extension ConnectionDriver {
                 return (isAutomatic, get?.queue ?? "")
             }
             core.lastDeliveryTag = max(core.lastDeliveryTag, ok.deliveryTag.rawValue)
-            let batch = DeliveryBatch(record, in: chunk, queue: queue, channel: core, isAutomatic: isAutomatic)
+            let batch = DeliveryBatch(
+                record,
+                in: chunk,
+                queue: queue,
+                channel: core,
+                isAutomatic: isAutomatic,
+                messageCount: ok.messageCount
+            )
             let delivery = AMQPDelivery(batch: batch, record: record)
             let waiter = self.state.withLock { $0.waiters.finish(content.waiter) }
             if let waiter {

@@ -307,6 +307,7 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
         refreshing?.cancel()
         self.channelCache = []
         for core in cores {
+            core.assembling?.pieces?.fail(cause)
             core.assembling = nil
             core.endConsumers(.failed(cause))
         }

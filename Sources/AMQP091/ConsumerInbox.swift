@@ -24,7 +24,15 @@ final class ConsumerInbox: @unchecked Sendable {
         /// The tags nobody will read, once the consumer was abandoned; nil before.
         var abandoned: [UInt64]?
 
+        /// Whether the consumer has caught up just now.
+        mutating func resumesReading(bound: Int) -> Bool {
+            guard self.holdsBackReading, self.octets <= bound / 2 else { return false }
+            self.holdsBackReading = false
+            return true
+        }
+
         mutating func abandon(_ batch: DeliveryBatch) {
+            batch.pieces?.drop()
             guard !batch.isAutomatic else { return }
             for index in batch.readCount..<batch.count { self.abandoned?.append(batch.records[index].tag) }
         }
@@ -86,6 +94,12 @@ final class ConsumerInbox: @unchecked Sendable {
         return batch
     }
 
+    /// Takes a batch of its own, behind what came before it; it is handed over with the end of the read.
+    func append(_ batch: DeliveryBatch) {
+        self.handOver()
+        self.filling = batch
+    }
+
     /// Hands over what was appended; answers true when the consumer is so far behind that reading should stop.
     @discardableResult
     func handOver() -> Bool {
@@ -109,6 +123,26 @@ final class ConsumerInbox: @unchecked Sendable {
         }
         parked?.resume()
         return isFull
+    }
+
+    /// Counts octets of a body that has arrived and is not yet read; answers true when reading should stop.
+    func hold(_ octets: Int) -> Bool {
+        self.state.withLock { state in
+            guard state.abandoned == nil, state.ending == nil else { return false }
+            state.octets += octets
+            if state.octets > self.bound { state.holdsBackReading = true }
+            return state.holdsBackReading
+        }
+    }
+
+    /// Octets that were held are read, or not wanted any more; any thread.
+    func release(_ octets: Int) {
+        let resumes = self.state.withLock { state in
+            // An abandoned inbox has forgotten what it held.
+            state.octets = max(0, state.octets - octets)
+            return state.resumesReading(bound: self.bound)
+        }
+        if resumes { self.channel.driver.resumeReading() }
     }
 
     /// True when no more deliveries come.
@@ -176,7 +210,6 @@ final class ConsumerInbox: @unchecked Sendable {
         var done = finished
         while true {
             let refill = self.state.withLock { state -> Refill in
-                var resumes = false
                 state.current = nil
                 // A delivery that somebody kept keeps its batch.
                 if isKnownUniquelyReferenced(&done) { done?.recycle() } else { done = nil }
@@ -186,10 +219,7 @@ final class ConsumerInbox: @unchecked Sendable {
                 // What is being read is no longer waiting: a reader may wait for the broker in the middle of it.
                 if let batch { state.octets -= batch.octets }
                 state.current = batch
-                if state.holdsBackReading, state.octets <= self.bound / 2 {
-                    state.holdsBackReading = false
-                    resumes = true
-                }
+                let resumes = state.resumesReading(bound: self.bound)
                 if let batch { return .batch(batch, resumesReading: resumes) }
                 if let ending = state.ending { return .ended(ending) }
                 return .empty

@@ -19,6 +19,10 @@ final class DeliveryBatch: @unchecked Sendable {
     @usableFromInline @exclusivity(unchecked) private(set) var count = 0
     /// Records an iterator has given out; written by the task that iterates.
     @usableFromInline @exclusivity(unchecked) var readCount = 0
+    /// The body of the only record, when it is read while it arrives; set before the batch is handed over.
+    @exclusivity(unchecked) private(set) var pieces: BodyPieces?
+    /// Messages that were left in the queue, as `basic.get-ok` says; nil for what a consumer got.
+    let messageCount: UInt32?
     @exclusivity(unchecked) private var capacity: Int
     /// What the records keep in memory, roughly: bodies, properties and the records themselves.
     @exclusivity(unchecked) private(set) var octets = 0
@@ -28,7 +32,15 @@ final class DeliveryBatch: @unchecked Sendable {
     /// Stands for no chunk in a batch that waits to be filled again.
     private static let noChunk = InboundChunk(capacity: 1)
 
-    init(channel: ChannelCore, queue: String, isAutomatic: Bool, chunk: InboundChunk, capacity: Int = 32) {
+    init(
+        channel: ChannelCore,
+        queue: String,
+        isAutomatic: Bool,
+        chunk: InboundChunk,
+        capacity: Int = 32,
+        messageCount: UInt32? = nil
+    ) {
+        self.messageCount = messageCount
         self.channel = channel
         self.queue = queue
         self.isAutomatic = isAutomatic
@@ -39,16 +51,56 @@ final class DeliveryBatch: @unchecked Sendable {
 
     deinit { self.records.deallocate() }
 
-    /// A batch of one, for a delivery that no consumer waits for.
+    /// A batch of one: for a delivery that no consumer waits for, or whose body comes in pieces.
     convenience init(
         _ record: DeliveryRecord,
         in chunk: InboundChunk,
         queue: String,
         channel: ChannelCore,
-        isAutomatic: Bool
+        isAutomatic: Bool,
+        messageCount: UInt32? = nil,
+        pieces: BodyPieces? = nil
     ) {
-        self.init(channel: channel, queue: queue, isAutomatic: isAutomatic, chunk: chunk, capacity: 1)
+        self.init(
+            channel: channel,
+            queue: queue,
+            isAutomatic: isAutomatic,
+            chunk: chunk,
+            capacity: 1,
+            messageCount: messageCount
+        )
         self.append(record)
+        self.pieces = pieces
+    }
+
+    /// This batch, when its bodies are there; else one with the body that comes in pieces, put together.
+    nonisolated(nonsending) func whole() async throws(AMQPError) -> DeliveryBatch {
+        guard let pieces = self.pieces else { return self }
+        // From here on it is its reader's to settle.
+        self.readCount = 1
+        let record = self.records[0]
+        let head = Int(record.body)
+        // The length was checked against `maximumBodySize`, and no piece is longer than what was left of it.
+        let chunk = InboundChunk(capacity: head + pieces.count)
+        chunk.base.copyMemory(from: self.chunk.base, byteCount: head)
+        var offset = head
+        while let piece = try await pieces.next() {
+            piece.bytes.withUnsafeBytes { octets in
+                guard let base = octets.baseAddress else { return }
+                (chunk.base + offset).copyMemory(from: base, byteCount: octets.count)
+            }
+            offset += piece.count
+        }
+        let whole = DeliveryRecord(
+            tag: record.tag,
+            arguments: record.arguments,
+            argumentsCount: record.argumentsCount,
+            properties: record.properties,
+            propertiesCount: record.propertiesCount,
+            body: record.body,
+            bodyCount: UInt32(pieces.count)
+        )
+        return DeliveryBatch(whole, in: chunk, queue: self.queue, channel: self.channel, isAutomatic: self.isAutomatic)
     }
 
     /// Whether another record has room.
@@ -83,6 +135,7 @@ final class DeliveryBatch: @unchecked Sendable {
         self.count = 0
         self.readCount = 0
         self.octets = 0
+        self.pieces = nil
         self.chunk = Self.noChunk
     }
 

@@ -234,6 +234,7 @@ struct ConsumeDialogueTests {
             let delivery = try #require(try await second)
             #expect(delivery.body.string == "got")
             #expect(delivery.routingKey == "info")
+            #expect(delivery.messageCount == 4)
             try delivery.ack()
             #expect(try await broker.expect(Basic.Ack.self).deliveryTag == DeliveryTag(1))
         }
