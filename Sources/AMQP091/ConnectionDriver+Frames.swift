@@ -293,7 +293,10 @@ extension ConnectionDriver {
         switch action {
         case .more: core.assembling = content
         case .complete: self.completed(content, on: core)
-        case .violation(let code, let text): self.violated(code, text)
+        case .violation(let code, let text):
+            // Whoever reads the body while it arrives is told with the end of the connection.
+            core.assembling = content
+            self.violated(code, text)
         }
     }
 
