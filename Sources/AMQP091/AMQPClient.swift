@@ -16,7 +16,7 @@ public import Logging
 /// ```
 ///
 /// A client works while ``run()`` does: as a service of a group, in a child task, or inside of
-/// `withClient(_:topology:logger:_:)`.
+/// ``withClient(_:topology:logger:_:)``.
 public final class AMQPClient: Sendable {
     private enum Phase: Sendable {
         case new
