@@ -15,20 +15,70 @@ let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let deque = Target.Dependency.product(name: "DequeModule", package: "swift-collections")
 let system = Target.Dependency.product(name: "SystemPackage", package: "swift-system")
 
+// Behind traits, in every target that uses them: SwiftPM may drop a package that is used with a condition and without.
+let lifecycle = Target.Dependency.product(
+    name: "ServiceLifecycle",
+    package: "swift-service-lifecycle",
+    condition: .when(traits: ["ServiceLifecycleSupport"])
+)
+let metrics = Target.Dependency.product(
+    name: "Metrics",
+    package: "swift-metrics",
+    condition: .when(traits: ["MetricsSupport"])
+)
+let tracing = Target.Dependency.product(
+    name: "Tracing",
+    package: "swift-distributed-tracing",
+    condition: .when(traits: ["TracingSupport"])
+)
+let configuration = Target.Dependency.product(
+    name: "Configuration",
+    package: "swift-configuration",
+    condition: .when(traits: ["ConfigurationSupport"])
+)
+let testKits: [Target.Dependency] = [
+    .product(name: "InMemoryLogging", package: "swift-log"),
+    .product(
+        name: "MetricsTestKit",
+        package: "swift-metrics",
+        condition: .when(traits: ["MetricsSupport"])
+    ),
+    .product(
+        name: "InMemoryTracing",
+        package: "swift-distributed-tracing",
+        condition: .when(traits: ["TracingSupport"])
+    ),
+    .product(
+        name: "UnixSignals",
+        package: "swift-service-lifecycle",
+        condition: .when(traits: ["ServiceLifecycleSupport"])
+    ),
+]
+
 let package = Package(
     name: "swift-amqp091",
     products: [
         .library(name: "EpollNetworking", targets: ["EpollNetworking"]),
         .library(name: "AMQP091", targets: ["AMQP091"]),
+        .library(name: "AMQP091Foundation", targets: ["AMQP091Foundation"]),
         .library(name: "AMQP091Testing", targets: ["AMQP091Testing"]),
     ],
     traits: [
-        .trait(name: "TLS", description: "TLS and amqps:// with OpenSSL 3; needs libssl-dev.")
+        .trait(name: "ServiceLifecycleSupport", description: "The client is a ServiceLifecycle.Service."),
+        .trait(name: "MetricsSupport", description: "Counts and times what the client does, with swift-metrics."),
+        .trait(name: "TracingSupport", description: "OpenTelemetry messaging spans, with swift-distributed-tracing."),
+        .trait(name: "ConfigurationSupport", description: "Options read through swift-configuration."),
+        .trait(name: "TLS", description: "TLS and amqps:// with OpenSSL 3; needs libssl-dev."),
+        .default(enabledTraits: ["ServiceLifecycleSupport", "MetricsSupport", "TracingSupport"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
         .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
         .package(url: "https://github.com/apple/swift-system", from: "1.8.0"),
+        .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+        .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
+        .package(url: "https://github.com/apple/swift-distributed-tracing", from: "1.7.0"),
+        .package(url: "https://github.com/apple/swift-configuration", from: "1.4.0", traits: []),
     ],
     targets: [
         .target(name: "CEpoll", path: "CShims/CEpoll"),
@@ -54,9 +104,13 @@ let package = Package(
         .target(name: "AMQP091Protocol", dependencies: ["AMQP091Wire", deque], swiftSettings: settings),
         .target(
             name: "AMQP091",
-            dependencies: ["AMQP091Protocol", "AMQP091Wire", "EpollNetworking", logging, deque, system],
+            dependencies: [
+                "AMQP091Protocol", "AMQP091Wire", "EpollNetworking", logging, deque, system, lifecycle, metrics,
+                tracing, configuration,
+            ],
             swiftSettings: settings
         ),
+        .target(name: "AMQP091Foundation", dependencies: ["AMQP091"], swiftSettings: settings),
         .target(
             name: "AMQP091Testing",
             dependencies: ["AMQP091", "AMQP091Protocol", "AMQP091Wire", "EpollNetworking", logging, deque, system],
@@ -85,6 +139,17 @@ let package = Package(
         .testTarget(
             name: "AMQP091Tests",
             dependencies: ["AMQP091", "AMQP091Wire", "AMQP091Testing", logging],
+            swiftSettings: settings
+        ),
+        .testTarget(
+            name: "AMQP091FoundationTests",
+            dependencies: ["AMQP091Foundation", "AMQP091", "AMQP091Testing"],
+            swiftSettings: settings
+        ),
+        .testTarget(name: "DocumentationTests", dependencies: [], swiftSettings: settings),
+        .testTarget(
+            name: "AMQP091ObservabilityTests",
+            dependencies: ["AMQP091", "AMQP091Testing", logging, lifecycle, metrics, tracing, configuration] + testKits,
             swiftSettings: settings
         ),
         .target(

@@ -17,8 +17,15 @@ let package = Package(
         .executable(name: "amqp-bench", targets: ["AMQPBench"]),
         .executable(name: "amqp-driver", targets: ["AMQPDriver"]),
     ],
+    traits: [
+        .trait(name: "TLS", description: "amqps:// URIs; needs libssl-dev.")
+    ],
     dependencies: [
-        .package(name: "swift-amqp091", path: ".."),
+        .package(
+            name: "swift-amqp091",
+            path: "..",
+            traits: [.trait(name: "TLS", condition: .when(traits: ["TLS"]))]
+        ),
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
         .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0"),
         .package(url: "https://github.com/swiftlang/swift-subprocess", from: "1.0.0"),
@@ -30,6 +37,7 @@ let package = Package(
             dependencies: [
                 .product(name: "AMQP091", package: "swift-amqp091"),
                 .product(name: "AMQP091Testing", package: "swift-amqp091"),
+                .product(name: "EpollNetworking", package: "swift-amqp091"),
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Histogram", package: "hdrhistogram-swift"),
                 .product(name: "Subprocess", package: "swift-subprocess"),

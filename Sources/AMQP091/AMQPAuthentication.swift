@@ -103,4 +103,15 @@ public struct AMQPAuthentication: Hashable, Sendable, CustomStringConvertible {
             expiry: credentials.lifetime.map { .now + $0 }
         )
     }
+
+    /// With another password.
+    func with(password: String) -> AMQPAuthentication {
+        AMQPAuthentication(
+            username: self.username,
+            password: password,
+            mechanisms: self.mechanisms,
+            provider: self.provider,
+            expiry: self.expiry
+        )
+    }
 }

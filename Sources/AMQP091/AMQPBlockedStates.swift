@@ -77,7 +77,8 @@ extension AMQPConnection {
 
     /// Gives the broker a new password or token for this connection: `connection.update-secret` (10, 70), RabbitMQ's.
     ///
-    /// Of use with OAuth 2 tokens that expire. The broker may cancel consumers that lost their rights.
+    /// Of use with OAuth 2 tokens that expire. The broker may cancel consumers that lost their rights. Afterwards
+    /// ``configuration`` has the new secret.
     ///
     /// - Parameters:
     ///   - secret: The new secret; never logged.
@@ -91,6 +92,18 @@ extension AMQPConnection {
         timeout: Duration? = nil
     ) async throws(AMQPError) {
         try await self.driver.updateSecret(secret, reason: reason, self.driver.deadline(timeout))
+    }
+
+    /// The options it was made with.
+    ///
+    /// After ``updateSecret(_:reason:timeout:)`` the new secret stands in the place of the password, so that a later
+    /// connect with these options logs in with it. A provider of credentials stays: it is asked again.
+    public var configuration: AMQPClientConfiguration {
+        var configuration = self.driver.configuration
+        if let secret = self.driver.state.withLock({ $0.updatedSecret }) {
+            configuration.authentication = configuration.authentication.with(password: secret)
+        }
+        return configuration
     }
 }
 
@@ -119,7 +132,10 @@ extension ConnectionDriver {
 
     /// The connection is gone.
     func endBlockedObservers() {
-        let observers = self.state.withLock { Array($0.blockedObservers.values) }
+        let (observers, late) = self.state.withLock {
+            (Array($0.blockedObservers.values), Array($0.lateObservers.values))
+        }
         for observer in observers { observer.finish() }
+        for observer in late { observer.finish() }
     }
 }

@@ -18,7 +18,8 @@ extension AMQPChannel {
     /// Consumes a queue while `body` runs, and cancels the consumer when it returns or throws.
     ///
     /// What was delivered and not yet read by `body` then goes back to the queue. What it has read it may settle later,
-    /// as long as the channel is open.
+    /// as long as the channel is open. In a service of swift-service-lifecycle a graceful shutdown cancels the consumer
+    /// too: the sequence ends behind what was delivered, and `body` finishes its work (trait `ServiceLifecycleSupport`).
     ///
     /// - Parameters:
     ///   - queue: The queue.
@@ -50,7 +51,11 @@ extension AMQPChannel {
         )
         let result: Result
         do {
-            result = try await body(deliveries)
+            result = try await whenGracefullyShutDown {
+                try? await self.core.cancel(deliveries.inbox, timeout: nil)
+            } during: {
+                try await body(deliveries)
+            }
         } catch {
             deliveries.inbox.abandon()
             try? await self.core.cancelShielded(deliveries.inbox, timeout: timeout)
@@ -122,7 +127,7 @@ extension AMQPChannel {
         acknowledgement: AMQPAcknowledgement = .manual,
         timeout: Duration? = nil
     ) async throws(AMQPError) -> AMQPDelivery? {
-        try await self.core.get(queue: queue, isAutomatic: acknowledgement == .automatic, timeout: timeout)
+        try await self.core.watchedGet(queue: queue, isAutomatic: acknowledgement == .automatic, timeout: timeout)
     }
 }
 
@@ -143,6 +148,7 @@ extension ChannelCore {
             if consumerTag == nil { self.nextConsumer += 1 }
             return ConsumerInbox(
                 consumerTag: consumerTag ?? "amqp091-\(self.number.rawValue)-\(self.nextConsumer)",
+                queue: queue,
                 isAutomatic: isAutomatic,
                 channel: self,
                 bound: self.driver.configuration.consumerBufferSize,
@@ -217,7 +223,7 @@ extension ChannelCore {
         timeout: Duration?
     ) async throws(AMQPError) -> AMQPDelivery? {
         let get = Method.basicGet(.init(queue: queue, noAck: isAutomatic))
-        let result = try await self.request(get, timeout: timeout) { $0.expectedGets.append(isAutomatic) }
+        let result = try await self.request(get, timeout: timeout) { $0.expectedGets.append((queue, isAutomatic)) }
         guard case .message(let delivery) = result else { return nil }
         return delivery
     }

@@ -187,11 +187,21 @@ extension ChannelCore {
         timeout: Duration?,
         after step: PublishStep
     ) async throws(AMQPError) {
+        if step == .trace {
+            return try await self.publishTraced(
+                body,
+                to: destination,
+                mandatory: mandatory,
+                properties: properties,
+                site: site,
+                timeout: timeout
+            )
+        }
         var step = step
         let deadline = self.driver.deadline(timeout)
         while step == .waitForRoom {
             try await self.waitForRoom(deadline: deadline)
-            step = try self.publishAtOnce(
+            step = try self.publishNow(
                 body,
                 to: destination,
                 mandatory: mandatory,
@@ -200,11 +210,11 @@ extension ChannelCore {
             )
         }
         // The message is on its way: that the wait failed is for the next publish to find out.
-        if step == .breathe { try? await self.waitForRoom(deadline: deadline) }
+        if step == .breathe { try? await self.waitForRoom(deadline: deadline, toPublish: false) }
     }
 
     /// Suspends until there may be room for a publish.
-    nonisolated(nonsending) func waitForRoom(deadline: UInt64) async throws(AMQPError) {
+    nonisolated(nonsending) func waitForRoom(deadline: UInt64, toPublish: Bool = true) async throws(AMQPError) {
         var ownToken: UInt32 = 0
         do {
             _ = try await self.driver.wait(deadline: deadline) { state, token throws(AMQPError) in
@@ -224,14 +234,16 @@ extension ChannelCore {
                 return state.fill.count > 0 ? state.scheduleFlush() : .none
             }
         } catch {
-            throw self.gaveUpRoom(ownToken, error)
+            throw self.gaveUpRoom(ownToken, error, toPublish: toPublish)
         }
     }
 
     /// A publisher stops waiting for room: its place in the queue is given up, and the error says what it waited for.
-    func gaveUpRoom(_ token: UInt32, _ error: AMQPError) -> AMQPError {
-        guard error.code == .timedOut || error.code == .cancelled else { return error }
+    func gaveUpRoom(_ token: UInt32, _ error: AMQPError, toPublish: Bool = true) -> AMQPError {
+        // Whatever ended the wait, nothing of the publish was written.
+        guard error.code == .timedOut || error.code == .cancelled else { return error.withSafeRetry }
         let reason = self.driver.state.withLock { state -> String in
+            if toPublish { state.counts.failToPublish() }
             let text =
                 if let reason = state.blockedReason {
                     "the broker blocks publishers: \(reason)"
@@ -263,7 +275,7 @@ extension ChannelCore {
             && (self.confirms.outstandingOctets < self.windowOctets || outstanding == 0)
     }
 
-    nonisolated(nonsending) func publishAndConfirm(
+    nonisolated(nonsending) func publishAndConfirmUnwatched(
         _ message: AMQPMessage,
         to destination: AMQPDestination,
         mandatory: Bool,

@@ -30,14 +30,29 @@ public struct AMQPChannel: Sendable {
 
     /// Limits how many deliveries the broker may send ahead of acknowledgement.
     ///
-    /// Sends `basic.qos` (60, 10) and waits for `basic.qos-ok`. AMQP 0-9-1 §3.1.7. In RabbitMQ the limit counts for
-    /// each consumer started on this channel afterwards.
+    /// Sends `basic.qos` (60, 10) and waits for `basic.qos-ok`. AMQP 0-9-1 §3.1.7.
     ///
     /// - Parameters:
     ///   - count: Deliveries, 0...65535; 0 removes the limit.
+    ///   - scope: What the limit counts for, in RabbitMQ's reading.
     ///   - timeout: Time to wait; the configuration's `operationTimeout` by default.
     /// - Throws: ``AMQPError`` of scope `.channel` if the broker refuses; the channel is then closed.
-    public func setPrefetch(count: UInt16, timeout: Duration? = nil) async throws(AMQPError) {
-        _ = try await self.core.call(.basicQos(.init(prefetchCount: count)), timeout: timeout)
+    public func setPrefetch(
+        count: UInt16,
+        for scope: AMQPPrefetchScope = .eachConsumer,
+        timeout: Duration? = nil
+    ) async throws(AMQPError) {
+        let qos = Basic.Qos(prefetchCount: count, global: scope == .wholeChannel)
+        _ = try await self.core.call(.basicQos(qos), timeout: timeout)
     }
+}
+
+/// What a prefetch counts for.
+public enum AMQPPrefetchScope: Hashable, Sendable {
+    /// Each consumer started on the channel afterwards.
+    case eachConsumer
+    /// All consumers of the channel together (`global` on the wire).
+    ///
+    /// RabbitMQ 4 deprecates it and quorum queues refuse it.
+    case wholeChannel
 }

@@ -57,7 +57,11 @@ extension AMQPClient {
         let inbox = try await consumer.start(until: self.consuming.deadline(timeout))
         let result: Result
         do {
-            result = try await body(AMQPDeliveries(inbox: inbox, successor: consumer))
+            result = try await whenGracefullyShutDown {
+                await consumer.stop()
+            } during: {
+                try await body(AMQPDeliveries(inbox: inbox, successor: consumer))
+            }
         } catch {
             await consumer.finish()
             throw error

@@ -16,7 +16,7 @@ public import Logging
 /// ```
 ///
 /// A client works while ``run()`` does: as a service of a group, in a child task, or inside of
-/// ``withClient(_:topology:logger:_:)``.
+/// `withClient`.
 public final class AMQPClient: Sendable {
     private enum Phase: Sendable {
         case new
@@ -134,7 +134,8 @@ public final class AMQPClient: Sendable {
 
     /// Makes connections as they are needed, and again whenever they are lost, until the client is shut down.
     ///
-    /// Cancelling the task shuts the client down too. A client runs once.
+    /// Cancelling the task shuts the client down too, and so does, with the trait `ServiceLifecycleSupport`, the graceful
+    /// shutdown of the service group it runs in. A client runs once.
     ///
     /// - Throws: ``AMQPError``: the broker refused the credentials, the virtual host or, at the first connection, the
     ///   topology; or an option cannot be used. Everything that waits for the client throws the same.
@@ -151,7 +152,18 @@ public final class AMQPClient: Sendable {
             }
             return
         }
-        let failure = await withTaskGroup(of: AMQPError?.self) { group in
+        let failure = await whenGracefullyShutDown {
+            self.beginShutdown()
+        } during: {
+            await self.runLinks()
+        }
+        self.phase.change { $0 = .ended }
+        self.hub.finish()
+        if let failure { throw failure }
+    }
+
+    private func runLinks() async -> AMQPError? {
+        await withTaskGroup(of: AMQPError?.self) { group in
             for link in [self.publishing, self.consuming] {
                 group.addTask {
                     do throws(AMQPError) {
@@ -174,9 +186,6 @@ public final class AMQPClient: Sendable {
             }
             return failure
         }
-        self.phase.change { $0 = .ended }
-        self.hub.finish()
-        if let failure { throw failure }
     }
 
     /// Shuts the client down and waits until it is.

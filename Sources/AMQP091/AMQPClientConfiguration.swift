@@ -62,11 +62,15 @@ public struct AMQPClientConfiguration: Hashable, Sendable {
     /// Largest body accepted from the broker, in octets; 16 MiB by default.
     public var maximumBodySize = 16 << 20
     /// Octets of deliveries one consumer holds before the connection stops reading; 1 MiB by default.
+    ///
+    /// While a call waits for the broker's answer, which may stand behind deliveries, reading goes on up to 16 times as
+    /// many. A consumer without a prefetch, or with automatic acknowledgement, that leaves even more unread keeps answers
+    /// from being read: calls on its connection then wait until it reads, or time out and say so.
     public var consumerBufferSize = 1 << 20
     /// The broker's time for settling a delivery, after which it closes the channel (RabbitMQ's `consumer_timeout`).
     ///
-    /// At four fifths of it the client logs a warning that names the delivery; nil for no warning. 30 min by default,
-    /// which is RabbitMQ's own.
+    /// At four fifths of it the client logs a warning that names the delivery, and tells
+    /// ``AMQPConnection/lateDeliveries``; nil for neither. 30 min by default, which is RabbitMQ's own.
     public var acknowledgementTimeout: Duration? = .seconds(1800)
     /// How ``AMQPClient`` makes its connections again when they are lost; not used by ``AMQPConnection``.
     public var recovery = AMQPRecoveryPolicy()
@@ -74,6 +78,9 @@ public struct AMQPClientConfiguration: Hashable, Sendable {
     public var writeBufferSize = 1 << 20
     /// The socket's send buffer in octets, nil for the system's own; 256 KiB by default, right on loopback and LAN.
     public var socketSendBufferSize: Int? = 256 << 10
+
+    /// How connections report spans, where a tracer is set up.
+    public var tracing = AMQPTracingConfiguration()
 
     /// Options for these brokers, all else by default.
     public init(addresses: [AMQPServerAddress] = [.host("localhost")]) {
@@ -131,7 +138,7 @@ public struct AMQPClientConfiguration: Hashable, Sendable {
     }
 
     /// Whether this build can do TLS.
-    private static var hasTLS: Bool {
+    static var hasTLS: Bool {
         #if TLS
             true
         #else

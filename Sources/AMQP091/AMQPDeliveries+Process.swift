@@ -103,19 +103,40 @@ extension AMQPDeliveries {
         _ requeue: AMQPRequeuePolicy,
         _ site: CallSite
     ) async {
+        let observation = delivery.batch.channel.driver.observation
+        guard observation.isWatching else {
+            _ = await self.runHandler(handler, delivery, requeue, site)
+            return
+        }
+        let watch = observation.start(.process, delivery.facts)
+        var failure: (any Error)?
+        try? await watch.run { failure = await self.runHandler(handler, delivery, requeue, site) }
+        watch.end(failure)
+    }
+
+    /// As `run`; answers what the handler threw.
+    private func runHandler(
+        _ handler: @Sendable (AMQPDelivery) async throws -> Void,
+        _ delivery: AMQPDelivery,
+        _ requeue: AMQPRequeuePolicy,
+        _ site: CallSite
+    ) async -> (any Error)? {
         var failure: (any Error)?
         do {
             try await handler(delivery)
         } catch {
             failure = error
         }
-        guard !delivery.batch.isAutomatic else { return }
+        guard !delivery.batch.isAutomatic else { return failure }
         do throws(AMQPError) {
             if let failure {
                 let putsBack = Task.isCancelled || requeue.requeues(delivery)
                 self.inbox.channel.driver.logger.info(
                     "a handler failed",
                     metadata: [
+                        "amqp.channel": "\(delivery.batch.channel.number.rawValue)",
+                        "amqp.queue": "\(delivery.batch.queue)",
+                        "amqp.routing_key": "\(delivery.routingKey)",
                         "amqp.delivery_tag": "\(delivery.deliveryTag.rawValue)",
                         "amqp.requeue": "\(putsBack)",
                         "error": "\(failure)",
@@ -128,5 +149,6 @@ extension AMQPDeliveries {
         } catch {
             // Settled by the handler, or the channel is gone: then the sequence ends with the reason.
         }
+        return failure
     }
 }

@@ -122,7 +122,7 @@ extension AMQPDelivery {
         fileID: StaticString = #fileID,
         line: UInt32 = #line
     ) throws(AMQPError) -> AMQPSettlement {
-        try self.settle { () throws(AMQPError) in
+        try self.settle(.ack) { () throws(AMQPError) in
             try self.batch.channel.acknowledge(self.record.tag, multiple: multiple, site: CallSite(fileID, line))
         }
     }
@@ -143,7 +143,7 @@ extension AMQPDelivery {
         fileID: StaticString = #fileID,
         line: UInt32 = #line
     ) throws(AMQPError) -> AMQPSettlement {
-        try self.settle { () throws(AMQPError) in
+        try self.settle(.nack) { () throws(AMQPError) in
             let site = CallSite(fileID, line)
             try self.batch.channel.refuse(self.record.tag, multiple: multiple, requeue: requeue, site: site)
         }
@@ -163,15 +163,21 @@ extension AMQPDelivery {
         fileID: StaticString = #fileID,
         line: UInt32 = #line
     ) throws(AMQPError) -> AMQPSettlement {
-        try self.nack(requeue: requeue, fileID: fileID, line: line)
+        try self.settle(.reject) { () throws(AMQPError) in
+            let site = CallSite(fileID, line)
+            try self.batch.channel.refuse(self.record.tag, multiple: false, requeue: requeue, site: site)
+        }
     }
 
-    private func settle(_ body: () throws(AMQPError) -> Void) throws(AMQPError) -> AMQPSettlement {
+    private func settle(
+        _ operation: MessagingOperation,
+        _ body: () throws(AMQPError) -> Void
+    ) throws(AMQPError) -> AMQPSettlement {
         guard !self.batch.isAutomatic else {
             throw AMQPError(.alreadySettled, "the consumer acknowledges automatically", isSafeToRetry: true)
         }
         do throws(AMQPError) {
-            try body()
+            try self.watchedSettle(operation, body)
             return .settled
         } catch {
             guard self.batch.channel.isRecovered, error.code != .alreadySettled else { throw error }

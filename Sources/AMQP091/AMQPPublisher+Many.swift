@@ -131,13 +131,16 @@ extension ChannelCore {
         sent.reserveCapacity(messages.underestimatedCount)
         var last: UInt64 = 0
         var end: AMQPError?
+        let watch = self.watchBatch(of: messages.underestimatedCount, to: destination)
         for message in messages {
             if let end {
                 sent.append(.failure(end))
                 continue
             }
             do throws(AMQPError) {
-                last = try await self.enqueue(
+                var message = message
+                watch?.inject(into: &message.properties)
+                last = try await self.enqueueUnwatched(
                     message,
                     to: destination,
                     mandatory: mandatory,
@@ -157,12 +160,14 @@ extension ChannelCore {
         } catch {
             interruption = error
         }
-        return sent.map { result in
+        let outcomes = sent.map { result -> AMQPPublishOutcome in
             switch result {
             case .success(let sequence): self.knownOutcome(of: sequence) ?? .unknown(interruption)
             case .failure(let error): .notSent(error)
             }
         }
+        watch?.end(outcomes.lazy.compactMap(\.error).first)
+        return outcomes
     }
 }
 

@@ -16,8 +16,8 @@ extension ChannelCore {
         case noRoom
     }
 
-    /// Publishes now, if there is room.
-    func tryEnqueue(
+    /// Publishes now, if there is room; unwatched.
+    func tryEnqueueUnwatched(
         _ message: AMQPMessage,
         to destination: AMQPDestination,
         mandatory: Bool,
@@ -44,8 +44,8 @@ extension ChannelCore {
         return .done(sequence)
     }
 
-    /// Publishes as soon as there is room.
-    nonisolated(nonsending) func enqueue(
+    /// Publishes as soon as there is room; unwatched.
+    nonisolated(nonsending) func enqueueUnwatched(
         _ message: AMQPMessage,
         to destination: AMQPDestination,
         mandatory: Bool,
@@ -54,7 +54,7 @@ extension ChannelCore {
         token: UInt32 = ChannelCore.receiptToken
     ) async throws(AMQPError) -> UInt64 {
         while true {
-            let attempt = try self.tryEnqueue(
+            let attempt = try self.tryEnqueueUnwatched(
                 message,
                 to: destination,
                 mandatory: mandatory,

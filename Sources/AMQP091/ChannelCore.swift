@@ -13,6 +13,8 @@ import EpollNetworking
 @usableFromInline
 final class ChannelCore: @unchecked Sendable {
     let driver: ConnectionDriver
+    /// Whether operations have spans; beside the observation, because every message asks.
+    let isTracing: Bool
     let number: ChannelNumber
     /// It belongs to a consumer that goes on with another channel when this one is gone.
     ///
@@ -72,8 +74,8 @@ final class ChannelCore: @unchecked Sendable {
     var consumerTags: Set<String> = []
     /// Consumers started so far with a tag of ours, which the number is part of.
     var nextConsumer = 0
-    /// For each `basic.get` under way, whether it acknowledges automatically.
-    var expectedGets = Deque<Bool>()
+    /// The `basic.get` under way, oldest first.
+    var expectedGets = Deque<(queue: String, isAutomatic: Bool)>()
 
     // MARK: loop thread only
 
@@ -85,6 +87,7 @@ final class ChannelCore: @unchecked Sendable {
 
     init(driver: ConnectionDriver, number: ChannelNumber) {
         self.driver = driver
+        self.isTracing = driver.observation.isTracing
         self.number = number
     }
 }
@@ -122,8 +125,10 @@ extension ChannelCore {
     func acknowledge(_ tag: UInt64, multiple: Bool, site: CallSite) throws(AMQPError) {
         let kick = try self.driver.state.withLock { state throws(AMQPError) -> Kick in
             guard !self.isClosing, !self.hasFailed, !state.hasFailed else { throw self.closed(state.failure) }
+            let unsent = self.acks.count
             let isNew = multiple ? self.acks.settle(upTo: tag) : self.acks.settle(tag)
             guard isNew else { throw Self.alreadySettled }
+            state.counts.acknowledge(multiple ? self.acks.count - unsent : 1)
             self.settlementSite = site
             self.transaction?.append(Settlement(tag: tag, multiple: multiple, requeue: nil))
             guard !self.hasUnsentAcks else { return .none }
@@ -137,7 +142,9 @@ extension ChannelCore {
     func refuse(_ tag: UInt64, multiple: Bool, requeue: Bool, site: CallSite?) throws(AMQPError) {
         let kick = try self.driver.state.withLock { state throws(AMQPError) -> Kick in
             guard !self.isClosing, !self.hasFailed, !state.hasFailed else { throw self.closed(state.failure) }
-            guard multiple ? self.acks.reject(upTo: tag) : self.acks.reject(tag) else { throw Self.alreadySettled }
+            let refused = multiple ? self.acks.reject(upTo: tag) : self.acks.reject(tag) ? 1 : 0
+            guard refused > 0 else { throw Self.alreadySettled }
+            state.counts.refuse(refused, requeue: requeue)
             self.settlementSite = site
             let settlement = Settlement(tag: tag, multiple: multiple, requeue: requeue)
             self.transaction?.append(settlement)
@@ -229,6 +236,8 @@ extension ChannelCore {
         case done
         /// Suspend until there is room, and try again.
         case waitForRoom
+        /// Nothing was done: publish with a span.
+        case trace
         /// The publish is on its way; suspend once all the same, because this thread serves the socket too.
         case breathe
     }
@@ -245,6 +254,19 @@ extension ChannelCore {
     /// - Throws: What cannot be encoded, or that the channel is closed; nothing was appended.
     @usableFromInline
     func publishAtOnce(
+        _ body: RawSpan,
+        to destination: AMQPDestination,
+        mandatory: Bool,
+        properties: BasicProperties,
+        site: CallSite
+    ) throws(AMQPError) -> PublishStep {
+        if self.isTracing { return .trace }
+        return try self.publishNow(body, to: destination, mandatory: mandatory, properties: properties, site: site)
+    }
+
+    /// As `publishAtOnce`, without a span.
+    @inline(__always)
+    func publishNow(
         _ body: RawSpan,
         to destination: AMQPDestination,
         mandatory: Bool,
@@ -295,6 +317,7 @@ extension ChannelCore {
         token: UInt32
     ) throws(AMQPError) -> PublishAttempt {
         guard !self.isClosing, !self.hasFailed, !state.hasFailed, !state.isClosing else {
+            state.counts.failToPublish()
             if let failure = self.failure { throw failure.withSafeRetry }
             try state.requireOpen()
             throw Self.closing
@@ -315,8 +338,10 @@ extension ChannelCore {
                 maximumPayload: state.maximumPayload
             )
         } catch {
+            state.counts.failToPublish()
             throw .invalidArgument(error, publishingTo: destination, properties)
         }
+        state.counts.publish(withConfirm: self.hasConfirms)
         self.publishSites.note(site, exchange: destination.exchange)
         if self.hasConfirms {
             let sequence = self.confirms.append(octets: body.count, token: token)

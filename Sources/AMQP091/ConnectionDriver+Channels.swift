@@ -3,6 +3,7 @@ import AMQP091Protocol
 import AMQP091Wire
 import DequeModule
 import EpollNetworking
+import Logging
 
 // The life of a channel on its connection: open, requests and their replies, close, and the end from either side.
 // A channel that ends fails everyone who waits on it, and every consumer, exactly once with the cause.
@@ -25,6 +26,7 @@ extension ConnectionDriver {
                 let index = Int(number.rawValue)
                 while state.channels.count <= index { state.channels.append(nil) }
                 state.channels[index] = core
+                state.counts.channel(1)
                 _ = core.machine.open(token)
                 // No arguments: encoding it cannot fail.
                 try? Method.channelOpen(.init()).encodeFrame(channel: number, into: &state.fill)
@@ -35,6 +37,7 @@ extension ConnectionDriver {
             throw error
         }
         guard let opened else { throw Self.closedByUs }
+        self.logger.debug("channel opened", metadata: ["amqp.channel": "\(opened.number.rawValue)"])
         return opened
     }
 
@@ -42,6 +45,10 @@ extension ConnectionDriver {
     ///
     /// Loop thread.
     func channelEnded(_ core: ChannelCore, _ error: AMQPError, waiters: [UInt32], closers: [UInt32]) {
+        self.logger.debug(
+            "channel ended",
+            metadata: ["amqp.channel": "\(core.number.rawValue)", "reason": "\(error)"]
+        )
         self.settlePendingConfirms()
         // A get whose content was cut short waits too.
         let cutShort = core.assembling.map { $0.waiter == 0 ? [] : [$0.waiter] } ?? []
@@ -57,6 +64,8 @@ extension ConnectionDriver {
             }
             core.windowWaiters = []
             core.drainWaiters = []
+            state.counts.giveUp(core.confirms.outstandingMessages)
+            state.counts.channel(-1)
             core.endConfirms { token in
                 if let waiter = state.waiters.finish(token) {
                     resumptions.append(Resumption(waiter: waiter, result: .failed(error)))

@@ -98,6 +98,7 @@ extension ConnectionDriver {
             state.secretWaiters.append(token)
             return state.scheduleFlush()
         }
+        self.state.withLock { $0.updatedSecret = secret }
     }
 
     /// `connection.update-secret-ok`: the oldest call is answered.

@@ -289,13 +289,15 @@ extension ConnectionDriver {
             inbox.batch(for: chunk).append(record)
         case .basicGetOk(let ok):
             let (chunk, record) = content.getChunk(tag: ok.deliveryTag.rawValue)
-            let isAutomatic = self.state.withLock { _ in
-                let isAutomatic = core.expectedGets.popFirst() ?? false
+            let (isAutomatic, queue) = self.state.withLock { state in
+                state.counts.get()
+                let get = core.expectedGets.popFirst()
+                let isAutomatic = get?.isAutomatic ?? false
                 if isAutomatic { _ = core.acks.markAutomatic(ok.deliveryTag.rawValue) }
-                return isAutomatic
+                return (isAutomatic, get?.queue ?? "")
             }
             core.lastDeliveryTag = max(core.lastDeliveryTag, ok.deliveryTag.rawValue)
-            let batch = DeliveryBatch(record, in: chunk, channel: core, isAutomatic: isAutomatic)
+            let batch = DeliveryBatch(record, in: chunk, queue: queue, channel: core, isAutomatic: isAutomatic)
             let delivery = AMQPDelivery(batch: batch, record: record)
             let waiter = self.state.withLock { $0.waiters.finish(content.waiter) }
             if let waiter {
@@ -305,7 +307,8 @@ extension ConnectionDriver {
                 core.returnToQueue(ok.deliveryTag.rawValue)
             }
         case .basicReturn(let returned):
-            self.state.withLock { _ in
+            self.state.withLock { state in
+                state.counts.returned()
                 _ = core.confirms.receivedReturn(
                     exchange: returned.exchange,
                     routingKey: returned.routingKey,
@@ -343,6 +346,11 @@ extension ChannelCore {
         into resumptions: inout [Resumption]
     ) throws(ConfirmRing.Violation) {
         guard !self.hasFailed, self.hasConfirms else { return }
+        let before = (outstanding: self.confirms.outstandingMessages, nacked: self.nackedCount)
+        defer {
+            let settled = before.outstanding - self.confirms.outstandingMessages
+            state.counts.settle(settled, nacked: Int(self.nackedCount - before.nacked))
+        }
         func wake(_ token: UInt32, _ result: WaitResult) {
             if let waiter = state.waiters.finish(token) {
                 resumptions.append(Resumption(waiter: waiter, result: result))

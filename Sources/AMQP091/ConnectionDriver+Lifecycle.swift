@@ -85,6 +85,7 @@ extension ConnectionDriver {
             named: address.description,
             configuration,
             tls: tls.map { ($0, address.host) },
+            server: address,
             loop: loop,
             deadline: deadline,
             logger: logger
@@ -97,10 +98,16 @@ extension ConnectionDriver {
         named address: String,
         _ configuration: AMQPClientConfiguration,
         tls: (context: TLSPreparation, host: String)? = nil,
+        server: AMQPServerAddress? = nil,
         loop: EventLoop,
         deadline: MonotonicTime,
         logger: Logger
     ) async throws(AMQPError) -> ConnectionDriver {
+        var logger = logger
+        logger[metadataKey: "server.address"] = "\(address)"
+        if !configuration.connectionName.isEmpty {
+            logger[metadataKey: "messaging.client.id"] = "\(configuration.connectionName)"
+        }
         let driver: ConnectionDriver
         do throws(AMQPError) {
             driver = try ConnectionDriver(
@@ -108,6 +115,7 @@ extension ConnectionDriver {
                 loop: loop,
                 configuration: configuration,
                 tls: tls,
+                server: server,
                 logger: logger
             )
         } catch {
@@ -128,7 +136,7 @@ extension ConnectionDriver {
                 : error
         }
         driver.keepCredentialsFresh()
-        logger.debug("connected", metadata: ["server.address": "\(address)"])
+        logger.debug("connected")
         return driver
     }
 
@@ -228,6 +236,14 @@ extension ConnectionDriver {
 
     private func use(_ negotiated: TuneNegotiation.Negotiated) {
         self.decoder.maximumFrameSize = Int(negotiated.frameMaximum)
+        self.logger.debug(
+            "tuned",
+            metadata: [
+                "amqp.channel_max": "\(negotiated.channelMaximum)",
+                "amqp.frame_max": "\(negotiated.frameMaximum)",
+                "amqp.heartbeat": "\(negotiated.heartbeat)",
+            ]
+        )
         self.state.withLock { state in
             state.maximumPayload = Int(negotiated.frameMaximum) - 8
             state.numbers = ChannelNumbers(maximum: negotiated.channelMaximum)
@@ -240,6 +256,7 @@ extension ConnectionDriver {
 
     private func opened() {
         self.cancelHandshakeTimer()
+        self.observation.metrics?.connected()
         self.startSettlementWatch()
         self.openWaiter?.resume(returning: .success(()))
         self.openWaiter = nil

@@ -10,6 +10,7 @@ import SystemPackage
 
 extension ConnectionDriver {
     func socketReady(_ events: ReadyEvents) {
+        self.observation.metrics?.touch(self)
         if events.has(.writable) { self.flush() }
         if events.has(.ending) { self.isHangingUp = true }
         if events.has(.worthReading) { self.readIfPossible() }
@@ -46,8 +47,15 @@ extension ConnectionDriver {
                 return self.terminate(self.linkLost(error))
             case .count(let count):
                 self.filled += count
+                self.observation.metrics?.received(octets: count)
                 self.heartbeat?.read(now: self.loop.turnTime.nanoseconds)
+                let alreadyParsed = self.parsed
                 self.parse()
+                if let frameTrace {
+                    let base = self.chunk.base + alreadyParsed
+                    let count = self.parsed - alreadyParsed
+                    frameTrace.show(.received, UnsafeRawBufferPointer(start: base, count: count))
+                }
                 guard !self.isTerminated else { return }
                 if count < room.count && !self.isHangingUp { return self.finishRead() }
             }

@@ -32,13 +32,20 @@ extension ConnectionDriver {
             let age = watch.look(oldest: oldest <= core.lastDeliveryTag ? oldest : nil, now: now)
             core.settlementWatch = watch
             guard let age else { continue }
+            let late = AMQPLateDelivery(
+                channel: core.number,
+                deliveryTag: DeliveryTag(rawValue: oldest),
+                age: .nanoseconds(Int64(clamping: age)),
+                limit: self.configuration.acknowledgementTimeout ?? .zero
+            )
+            for observer in self.state.withLock({ Array($0.lateObservers.values) }) { observer.yield(late) }
             self.logger.warning(
                 "a delivery is not settled; the broker will close its channel",
                 metadata: [
                     "amqp.channel": "\(core.number.rawValue)",
                     "amqp.delivery_tag": "\(oldest)",
-                    "age": "\(Duration.nanoseconds(Int64(clamping: age)))",
-                    "limit": "\(self.configuration.acknowledgementTimeout ?? .zero)",
+                    "age": "\(late.age)",
+                    "limit": "\(late.limit)",
                 ]
             )
         }

@@ -66,6 +66,11 @@ extension ConnectionDriver {
         AMQPError(.cancelled, "the task was cancelled", isSafeToRetry: safe)
     }
 
+    /// Why no answer came while a consumer is so far behind that nothing is read for anybody.
+    private static let notRead =
+        "the deadline passed before the broker answered, and its answer may not have been read: a consumer of this "
+        + "connection has more deliveries unread than its buffer takes"
+
     /// Fails every wait whose deadline has passed and sets the timer for the next.
     ///
     /// Loop thread.
@@ -78,9 +83,8 @@ extension ConnectionDriver {
             return state.armedDeadline
         }
         self.wakeReadyWaiters()
-        for waiter in expired {
-            waiter.resume(returning: .failed(AMQPError(.timedOut, "the deadline passed before the broker answered")))
-        }
+        let text = self.isPaused ? Self.notRead : "the deadline passed before the broker answered"
+        for waiter in expired { waiter.resume(returning: .failed(AMQPError(.timedOut, text))) }
         self.setDeadlineTimer(next)
     }
 

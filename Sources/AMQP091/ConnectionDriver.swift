@@ -20,6 +20,8 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
     let loop: EventLoop
     let configuration: AMQPClientConfiguration
     let logger: Logger
+    let observation: Observation
+    let frameTrace: FrameTrace?
     /// The configuration's `operationTimeout` in nanoseconds.
     private let operationTimeout: UInt64
     let state: Locked<ConnectionState>
@@ -35,6 +37,8 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
 
     @exclusivity(unchecked) var writing = WireBuffer(capacity: 16 << 10)
     @exclusivity(unchecked) var written = 0
+    /// What is being written was shown by `frameTrace`.
+    @exclusivity(unchecked) private var isShown = false
 
     // MARK: loop thread only
 
@@ -91,9 +95,12 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
         loop: EventLoop,
         configuration: AMQPClientConfiguration,
         tls: (context: TLSPreparation, host: String)?,
+        server: AMQPServerAddress?,
         logger: Logger
     ) throws(AMQPError) {
         self.socket = socket
+        self.observation = Observation(configuration, server: server, socket: socket)
+        self.frameTrace = FrameTrace(logger, descriptor: socket.descriptor)
         #if TLS
             do throws(NetworkError) {
                 self.tls = try tls.map { (context, host) throws(NetworkError) in
@@ -140,6 +147,7 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
 
     /// The loop was asked to flush.
     func runOnLoop() {
+        self.observation.metrics?.touch(self)
         self.flush()
         guard !self.isTerminated else { return }
         if self.isPaused { self.readIfPossible() }
@@ -153,6 +161,10 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
     ///
     /// The caller of this holds the writer token.
     private func writeTaken() -> WriteEnd {
+        if let frameTrace, !self.isShown, self.writing.count > 0 {
+            self.isShown = true
+            self.writing.withUnsafeBytes { frameTrace.show(.sent, $0) }
+        }
         #if TLS
             if let tls = self.tls { return self.writeTaken(through: tls) }
         #endif
@@ -178,7 +190,9 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
     private func take(_ state: inout ConnectionState) -> Bool {
         state.appendUnsentAcks()
         guard state.fill.count > 0 else { return false }
+        state.counts.send(octets: state.fill.count)
         swap(&state.fill, &self.writing)
+        self.isShown = false
         return true
     }
 
@@ -255,6 +269,7 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
         guard !self.isTerminated else { return }
         self.isTerminated = true
         let cause = self.machine.phase == .awaitingTune ? error.inLogin : error
+        self.logger.debug("connection ended", metadata: ["reason": "\(cause)"])
         self.machine.linkLost()
         self.settlePendingConfirms()
         for timer in [
@@ -285,8 +300,10 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
                 core.startingConsumers = [:]
             }
             state.channels = []
+            state.counts.end()
             return cores
         }
+        self.observation.metrics?.ended(self)
         refreshing?.cancel()
         self.channelCache = []
         for core in cores {

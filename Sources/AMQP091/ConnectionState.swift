@@ -50,11 +50,15 @@ struct ConnectionState: ~Copyable {
     var unblockedWaiters: [UInt32] = []
     /// Who is told of each change of `blockedReason`, by number.
     var blockedObservers: [UInt64: AMQPBlockedStates.Observer] = [:]
+    /// Who is told of deliveries that are not settled in time, by number.
+    var lateObservers: [UInt64: AMQPLateDeliveries.Observer] = [:]
     var nextObserver: UInt64 = 0
     /// Calls of `updateSecret` that wait for `update-secret-ok`, oldest first.
     var secretWaiters = Deque<UInt32>()
     /// Keeps credentials that expire fresh.
     var refreshing: Task<Void, Never>?
+    /// The secret the broker took last; nil while that of the login holds.
+    var updatedSecret: String?
     var waiters = WaiterTable()
     /// Publishers that wait for `fill` to drain or for the broker to unblock.
     var roomWaiters = Deque<UInt32>()
@@ -71,6 +75,8 @@ struct ConnectionState: ~Copyable {
     var serverProperties = FieldTable()
     /// The moment the deadline timer is set for.
     var armedDeadline = UInt64.max
+    /// What happened since it was last reported.
+    var counts = ConnectionCounts()
 
     /// Octets above which publishers wait.
     let writeBufferSize: Int

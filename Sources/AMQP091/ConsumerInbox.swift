@@ -37,6 +37,7 @@ final class ConsumerInbox: @unchecked Sendable {
     }
 
     let consumerTag: String
+    let queue: String
     let isAutomatic: Bool
     let channel: ChannelCore
     /// Another inbox follows when this one is lost: what nobody has read by then will be delivered again.
@@ -49,9 +50,17 @@ final class ConsumerInbox: @unchecked Sendable {
     /// Batches that wait to be filled again, at most.
     private static let spareLimit = 8
 
-    init(consumerTag: String, isAutomatic: Bool, channel: ChannelCore, bound: Int, isSucceeded: Bool = false) {
+    init(
+        consumerTag: String,
+        queue: String,
+        isAutomatic: Bool,
+        channel: ChannelCore,
+        bound: Int,
+        isSucceeded: Bool = false
+    ) {
         self.isSucceeded = isSucceeded
         self.consumerTag = consumerTag
+        self.queue = queue
         self.isAutomatic = isAutomatic
         self.channel = channel
         self.bound = bound
@@ -70,7 +79,9 @@ final class ConsumerInbox: @unchecked Sendable {
         }
         let spare = self.state.withLock { $0.spare.popLast() }
         spare?.reuse(for: chunk)
-        let batch = spare ?? DeliveryBatch(channel: self.channel, isAutomatic: self.isAutomatic, chunk: chunk)
+        let batch =
+            spare
+            ?? DeliveryBatch(channel: self.channel, queue: self.queue, isAutomatic: self.isAutomatic, chunk: chunk)
         self.filling = batch
         return batch
     }
@@ -81,6 +92,7 @@ final class ConsumerInbox: @unchecked Sendable {
         guard let batch = self.filling else { return self.isFull }
         self.filling = nil
         if self.isAutomatic { self.channel.markAutomatic(batch) }
+        if self.channel.driver.observation.metrics != nil { self.channel.count(batch) }
         self.channel.lastDeliveryTag = max(self.channel.lastDeliveryTag, batch.lastTag)
         let (parked, isFull) = self.state.withLock { state in
             guard state.ending == nil else { return (UnsafeContinuation<Void, Never>?.none, false) }
@@ -244,6 +256,11 @@ final class ConsumerInbox: @unchecked Sendable {
 }
 
 extension ChannelCore {
+    /// Deliveries came.
+    func count(_ batch: DeliveryBatch) {
+        self.driver.state.withLock { $0.counts.consume(batch.count) }
+    }
+
     /// Deliveries that need no acknowledgement use up tags, which must not stand in the way of merging the others.
     func markAutomatic(_ batch: DeliveryBatch) {
         self.driver.state.withLock { _ in

@@ -11,6 +11,8 @@ import AMQP091Wire
 @usableFromInline
 final class DeliveryBatch: @unchecked Sendable {
     @usableFromInline let channel: ChannelCore
+    /// The queue the deliveries come from.
+    let queue: String
     @usableFromInline let isAutomatic: Bool
     @usableFromInline @exclusivity(unchecked) private(set) var chunk: InboundChunk
     @usableFromInline @exclusivity(unchecked) private(set) var records: UnsafeMutablePointer<DeliveryRecord>
@@ -26,8 +28,9 @@ final class DeliveryBatch: @unchecked Sendable {
     /// Stands for no chunk in a batch that waits to be filled again.
     private static let noChunk = InboundChunk(capacity: 1)
 
-    init(channel: ChannelCore, isAutomatic: Bool, chunk: InboundChunk, capacity: Int = 32) {
+    init(channel: ChannelCore, queue: String, isAutomatic: Bool, chunk: InboundChunk, capacity: Int = 32) {
         self.channel = channel
+        self.queue = queue
         self.isAutomatic = isAutomatic
         self.chunk = chunk
         self.capacity = capacity
@@ -37,8 +40,14 @@ final class DeliveryBatch: @unchecked Sendable {
     deinit { self.records.deallocate() }
 
     /// A batch of one, for a delivery that no consumer waits for.
-    convenience init(_ record: DeliveryRecord, in chunk: InboundChunk, channel: ChannelCore, isAutomatic: Bool) {
-        self.init(channel: channel, isAutomatic: isAutomatic, chunk: chunk, capacity: 1)
+    convenience init(
+        _ record: DeliveryRecord,
+        in chunk: InboundChunk,
+        queue: String,
+        channel: ChannelCore,
+        isAutomatic: Bool
+    ) {
+        self.init(channel: channel, queue: queue, isAutomatic: isAutomatic, chunk: chunk, capacity: 1)
         self.append(record)
     }
 

@@ -83,21 +83,21 @@ package struct AckRuns: Sendable {
     ///
     /// - Returns: False when there was none, or the tag lies beyond the limit.
     package mutating func settle(upTo tag: UInt64) -> Bool {
-        self.decide(upTo: tag, isAcknowledged: true)
+        self.decide(upTo: tag, isAcknowledged: true) > 0
     }
 
     /// Marks every undecided tag up to and including `tag`, which the owner settles with `basic.nack` and `multiple`.
     ///
-    /// - Returns: False when there was none, or the tag lies beyond the limit.
-    package mutating func reject(upTo tag: UInt64) -> Bool {
-        let isNew = self.decide(upTo: tag, isAcknowledged: false)
-        if isNew { self.advanceIfNothingUnsent() }
-        return isNew
+    /// - Returns: How many there were; 0 also when the tag lies beyond the limit.
+    package mutating func reject(upTo tag: UInt64) -> Int {
+        let count = self.decide(upTo: tag, isAcknowledged: false)
+        if count > 0 { self.advanceIfNothingUnsent() }
+        return count
     }
 
-    private mutating func decide(upTo tag: UInt64, isAcknowledged: Bool) -> Bool {
-        guard tag >= self.base, self.makeRoom(tag) else { return false }
-        var isNew = false
+    private mutating func decide(upTo tag: UInt64, isAcknowledged: Bool) -> Int {
+        guard tag >= self.base, self.makeRoom(tag) else { return 0 }
+        var count = 0
         let lastWord = tag >> 6
         for word in self.base >> 6...lastWord {
             let index = Int(word & self.wordMask)
@@ -105,7 +105,7 @@ package struct AckRuns: Sendable {
             if word == self.base >> 6 { wanted &= ~Self.bits(below: self.base) }
             if word == lastWord { wanted &= Self.bits(below: tag) | 1 << (tag & 63) }
             guard wanted != 0 else { continue }
-            isNew = true
+            count += wanted.nonzeroBitCount
             self.settled[index] |= wanted
             guard isAcknowledged else { continue }
             self.unsent[index] |= wanted
@@ -113,7 +113,7 @@ package struct AckRuns: Sendable {
             self.firstUnsent = min(self.firstUnsent, word << 6 | UInt64(wanted.trailingZeroBitCount))
             self.lastUnsent = max(self.lastUnsent, word << 6 | UInt64(63 - wanted.leadingZeroBitCount))
         }
-        return isNew
+        return count
     }
 
     /// Empties what is unsent into acknowledgements, the lowest tags first.

@@ -41,4 +41,51 @@ struct ScriptedBrokerTests {
             await #expect(throws: ScriptFailure.self) { try await waiting.value }
         }
     }
+
+    @Test("Writes split at every size, coalesced or as they come are the same to a client", arguments: 0..<12)
+    func pieces(size: Int) async throws {
+        try await ScriptedBroker.withChannel { broker, _, channel in
+            async let starting = channel.deliveries(from: "q", acknowledgement: .automatic)
+            let tag = try await broker.expect(Basic.Consume.self).consumerTag
+            try broker.send(.basicConsumeOk(.init(consumerTag: tag)), on: 1)
+            var iterator = try await starting.makeAsyncIterator()
+            if size > 0 { broker.splitWrites(every: size) }
+            try broker.coalescing {
+                for number: UInt64 in 1...3 { try broker.deliver("body \(number)", tag: number, consumer: tag) }
+                broker.sendHeartbeat()
+            }
+            for number in 1...3 {
+                #expect(try await iterator.next(isolation: nil)?.body.string == "body \(number)")
+            }
+        }
+    }
+
+    @Test("Wrong octets, silence and the end of the link come as they are told, wherever the dialogue stands")
+    func faults() async throws {
+        let faults: [@Sendable (ScriptedBroker) throws -> Void] = [
+            { $0.sendRaw([1, 0, 1, 0, 0, 0, 4, 0, 20, 0, 11, 0]) },  // a wrong frame end
+            { $0.sendRaw([3, 0, 1, 0x7F, 0xFF, 0xFF, 0xFF]) },  // a frame of 2 GiB
+            { try $0.sendBeginning(of: .channelOpenOk(.init()), on: 1, count: 5) },
+            { try $0.ack(1) },  // a confirm of nothing
+            { $0.finish() }, { $0.drop() },
+        ]
+        for fault in faults {
+            try await ScriptedBroker.withChannel { broker, connection, channel in
+                async let declared = channel.declareQueue("q")
+                try await broker.expect(Queue.Declare.self, on: 1)
+                try fault(broker)
+                broker.finish()
+                // Each ends the request and the connection with an error, and none with a trap.
+                let failure: (any Error)?
+                do {
+                    _ = try await declared
+                    failure = nil
+                } catch {
+                    failure = error
+                }
+                #expect((failure as? AMQPError)?.scope == .connection)
+                #expect(!connection.isOpen)
+            }
+        }
+    }
 }

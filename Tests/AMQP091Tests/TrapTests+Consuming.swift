@@ -132,7 +132,13 @@ extension TrapTests {
             let deliveries = try await Self.consume(broker, try await opening)
             try broker.deliver("held", tag: 1, consumer: deliveries.consumerTag)
             var iterator = deliveries.makeAsyncIterator()
+            var late = connection.lateDeliveries.makeAsyncIterator()
             let held = try await iterator.next(isolation: nil)
+            let event = try #require(await late.next(isolation: nil))
+            #expect(event.channel.rawValue == 1)
+            #expect(event.deliveryTag == DeliveryTag(1))
+            #expect(event.limit == .milliseconds(100))
+            #expect(event.age >= .milliseconds(80))
             #expect(await warnings.first() == "1")
             try broker.closeChannel(.preconditionFailed, text)
             let error = await #expect(throws: AMQPError.self) { for try await _ in deliveries {} }
@@ -140,6 +146,11 @@ extension TrapTests {
             #expect(error?.replyCode == .preconditionFailed)
             #expect(error?.scope == .channel)
             #expect(held != nil)
+            connection.abort()
+            // The end of the connection is that of the events, also for one who asks later.
+            #expect(await late.next(isolation: nil) == nil)
+            var later = connection.lateDeliveries.makeAsyncIterator()
+            #expect(await later.next(isolation: nil) == nil)
         }
     }
 

@@ -8,34 +8,38 @@ import SystemPackage
 
 /// The broker of a run.
 struct BrokerUnderTest: Sendable {
-    /// Where it listens, with the credentials.
-    var uri: String
+    /// Where it listens, with the credentials; several for the nodes of a cluster.
+    var uris: [String]
     /// How long the start took; nil for one that ran already.
     var startSeconds: Double?
-    /// The session its processes run in, when it was started here.
-    var usage: SessionUsage?
-    /// Tells a broker that was started here to `freeze` or `thaw`.
+    /// What it has used, when it was started here.
+    var usage: BrokerUsage?
+    /// Tells a broker that was started here to `freeze`, `thaw`, `kill` or `restart`.
     var control: (@Sendable (String) async throws -> Void)?
 
     /// Runs an operation with a broker.
     ///
     /// - Parameters:
-    ///   - uri: A broker that runs; nil to start one.
-    ///   - kind: Which to start.
+    ///   - uris: A broker that runs; none to start one.
+    ///   - choice: Which to start.
     ///   - interruption: Tells whether the private one must go at once.
     ///   - say: Told what is going on before something slow begins.
     ///   - body: The operation.
     /// - Returns: What the operation returns.
     /// - Throws: ``BenchFailure``, or what the operation throws.
     static func with<Result: Sendable>(
-        uri: String?,
-        kind: BrokerKind,
+        uris: [String],
+        choice: BrokerChoice,
         interruption: Interruption,
         say: (String) -> Void,
         _ body: (BrokerUnderTest) async throws -> Result
     ) async throws -> Result {
-        if let uri { return try await body(BrokerUnderTest(uri: uri)) }
-        if kind == .embedded { return try await EmbeddedBroker.with(body) }
+        guard uris.isEmpty else { return try await body(BrokerUnderTest(uris: uris)) }
+        switch choice {
+        case .embedded: return try await EmbeddedBroker.with(body)
+        case .docker(let tag): return try await DockerBroker.with(tag: tag, say: say, body)
+        case .rabbitmq: break
+        }
         let node = try PrivateNode()
         let result: Swift.Result<Result, any Error>
         do {
@@ -44,7 +48,7 @@ struct BrokerUnderTest: Sendable {
             let uri = try await node.start()
             let startSeconds = (ContinuousClock.now - started) / .seconds(1)
             let broker = BrokerUnderTest(
-                uri: uri,
+                uris: [uri],
                 startSeconds: startSeconds,
                 usage: node.usage,
                 control: { try await node.control($0) }
@@ -113,10 +117,13 @@ private struct PrivateNode: Sendable {
         try? FileManager.default.removeItem(atPath: self.directory)
     }
 
-    /// The session of the node's processes.
-    var usage: SessionUsage? {
-        let pid = try? String(contentsOfFile: self.directory + "/node.pid", encoding: .utf8)
-        return pid?.split(separator: " ").first.flatMap { Int32($0) }.map { SessionUsage(session: $0) }
+    /// What the node's processes have used; their session changes when the node is started again.
+    var usage: BrokerUsage {
+        BrokerUsage { [directory = self.directory] in
+            let pid = try? String(contentsOfFile: directory + "/node.pid", encoding: .utf8)
+            let session = pid?.split(separator: " ").first.flatMap { Int32($0) }
+            return session.map { SessionUsage(session: $0).cpuMicroseconds }
+        }
     }
 
     /// Runs a command of the script in a session of its own: Ctrl-C on the terminal reaches this process alone.

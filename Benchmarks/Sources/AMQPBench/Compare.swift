@@ -22,52 +22,43 @@ struct Compare: ParsableCommand {
 
     func run() throws {
         let screen = Screen(usesStandardError: false, color: self.color)
-        let comparison = Comparison(
-            try ResultFile.read(self.base),
-            try ResultFile.read(self.other),
-            tolerance: self.tolerance
-        )
+        let (base, other) = (try StoredResult.read(self.base), try StoredResult.read(self.other))
         let text = ComparisonText(style: screen.style, base: Self.name(self.base), other: Self.name(self.other))
-        if !comparison.differences.isEmpty, !self.force {
+        let comparisons = Self.comparisons(base, other, tolerance: self.tolerance)
+        guard !comparisons.isEmpty else {
+            throw ValidationError("These results have no run in common: \(base.command) and \(other.command).")
+        }
+        let differences = comparisons.flatMap(\.1.differences)
+        if !differences.isEmpty, !self.force {
             throw ValidationError(
                 "These results cannot be compared; --force does it all the same.\n"
-                    + comparison.differences.map { "  \($0)" }.joined(separator: "\n")
+                    + Array(Set(differences)).sorted().map { "  \($0)" }.joined(separator: "\n")
             )
         }
-        guard !comparison.rows.isEmpty else {
+        guard comparisons.contains(where: { !$0.1.rows.isEmpty }) else {
             throw ValidationError("At least three intervals or runs are needed on both sides; measure for longer.")
         }
-        screen.show(text.lines(comparison))
-        guard !comparison.isRegression else { throw ExitCode(ExitStatus.thresholdFailed) }
+        for (name, comparison) in comparisons {
+            if !name.isEmpty { screen.show(["", screen.style.bold("  " + name)]) }
+            screen.show(text.lines(comparison))
+        }
+        guard !comparisons.contains(where: \.1.isRegression) else { throw ExitCode(ExitStatus.thresholdFailed) }
+    }
+
+    /// The runs that both results have, compared.
+    static func comparisons(
+        _ base: StoredResult,
+        _ other: StoredResult,
+        tolerance: Double
+    ) -> [(String, Comparison)] {
+        let others = Dictionary(other.steps.map { ($0.name, $0.report) }) { first, _ in first }
+        return base.steps.compactMap { name, report in
+            others[name].map { (name, Comparison(report, $0, tolerance: tolerance)) }
+        }
     }
 
     private static func name(_ path: String) -> String {
         URL(fileURLWithPath: path).deletingPathExtension().lastPathComponent
-    }
-}
-
-/// A result in a file.
-enum ResultFile {
-    /// Reads a result of `both`, `publish` or `consume`.
-    ///
-    /// - Parameter path: The file.
-    /// - Returns: The result.
-    /// - Throws: `ValidationError` that says what the file is not.
-    static func read(_ path: String) throws -> Report {
-        guard let data = FileManager.default.contents(atPath: path) else {
-            throw ValidationError("\(path) cannot be read.")
-        }
-        do {
-            return try JSONDecoder().decode(Report.self, from: data)
-        } catch {
-            if let latency = try? JSONDecoder().decode(LatencyReport.self, from: data) {
-                throw ValidationError(
-                    "\(path) is a result of latency, with \(latency.steps.count) runs; "
-                        + "compare and report take one of both, publish or consume."
-                )
-            }
-            throw ValidationError("\(path) is not a result of amqp-bench (schema 1).")
-        }
     }
 }
 

@@ -49,7 +49,7 @@ struct Comparison: Sendable {
             let change = (otherMean / mean - 1) * 100
             self.rows.append(
                 Row(
-                    name: figure.name,
+                    name: base.options.operation.map { figure.name(of: $0.plural) } ?? figure.name,
                     base: mean,
                     other: otherMean,
                     change: change,
@@ -75,16 +75,23 @@ struct Comparison: Sendable {
         compare("machine") { "\($0.machine.model), \($0.machine.cores) cores" }
         compare("build") { $0.tool.build }
         compare("command") { $0.options.command }
-        compare("size") { $0.options.size.map(String.init) ?? "–" }
+        compare("size") { $0.options.size == nil ? "–" : $0.options.sizes.defaultValueDescription }
         compare("producers") { String($0.options.producers) }
         compare("consumers") { String($0.options.consumers) }
         compare("channels") { String($0.options.channels) }
         compare("queues") { "\($0.options.queues) \($0.options.queueType)" }
-        compare("rate") { $0.options.rate.map { Text.rate($0) } ?? "no limit" }
+        // A part of the capacity that was found is another rate each time.
+        let isSearched =
+            base.options.command == "latency" && other.options.command == "latency"
+            && base.options.isRateSearched == true
+        if !isSearched { compare("rate") { $0.options.rate.map { Text.rate($0) } ?? "no limit" } }
         compare("confirms") { $0.options.confirms.map(String.init) ?? "none" }
         compare("prefetch") { $0.options.prefetch.map(String.init) ?? "–" }
         compare("ack-every") { $0.options.ackEvery.map(String.init) ?? "–" }
         compare("persistent") { String($0.options.persistent) }
+        compare("instances") { String($0.options.instances ?? 1) }
+        compare("headers") { String($0.options.headers?.count ?? 0) }
+        compare("verify") { String($0.options.verify) }
         return found
     }
 }
@@ -96,6 +103,15 @@ private struct Figure: Sendable {
     var ofRun: @Sendable (RunFigures) -> Double?
     var ofInterval: @Sendable (Report.Interval) -> Double?
     var text: @Sendable (Double) -> String
+
+    /// What it is called where operations take the place of messages.
+    func name(of operation: String) -> String {
+        switch self.name {
+        case "published/s": "\(operation)/s"
+        case "p99 confirm": "p99"
+        default: self.name
+        }
+    }
 
     /// The values in the runs, or in the intervals of the only run.
     func samples(_ report: Report) -> [Double] {
@@ -123,6 +139,13 @@ private struct Figure: Sendable {
             isBetterHigher: false,
             ofRun: { $0.confirmP99 },
             ofInterval: { $0.confirmP99 },
+            text: { Text.milliseconds($0) + " ms" }
+        ),
+        Figure(
+            name: "p99 end to end",
+            isBetterHigher: false,
+            ofRun: { $0.endToEndP99 },
+            ofInterval: { $0.endToEndP99 },
             text: { Text.milliseconds($0) + " ms" }
         ),
         Figure(

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091
+import Synchronization
 
 // Consumer: takes what comes on one channel, checks it against the ledger and acknowledges in steps.
 
@@ -7,67 +8,183 @@ import AMQP091
 struct ConsumerFindings: Sendable {
     /// Messages that came behind one published after them.
     var reordered: UInt64 = 0
+    /// Messages whose checksum is wrong.
+    var corrupted: UInt64 = 0
+}
+
+/// A channel that is subscribed to a queue, and can be opened again after it was lost.
+final class Subscription: Sendable {
+    private struct State {
+        var connection: AMQPConnection
+        var channel: AMQPChannel
+        var deliveries: AMQPDeliveries
+        var isEnded = false
+    }
+
+    let queue: String
+    private let link: Link
+    private let options: RunOptions
+    private let state: Mutex<State>
+
+    init(queue: String, options: RunOptions, on link: Link) async throws {
+        self.queue = queue
+        self.link = link
+        self.options = options
+        let connection = link.connection
+        let (channel, deliveries) = try await Self.open(queue, options, on: connection)
+        self.state = Mutex(State(connection: connection, channel: channel, deliveries: deliveries))
+    }
+
+    private static func open(
+        _ queue: String,
+        _ options: RunOptions,
+        on connection: AMQPConnection
+    ) async throws -> (AMQPChannel, AMQPDeliveries) {
+        let channel = try await connection.openChannel()
+        if let prefetch = options.prefetch, !options.autoAck {
+            try await channel.setPrefetch(count: UInt16(prefetch))
+        }
+        let deliveries = try await channel.deliveries(
+            from: queue,
+            acknowledgement: options.autoAck ? .automatic : .manual
+        )
+        return (channel, deliveries)
+    }
+
+    var channel: AMQPChannel { self.state.withLock { $0.channel } }
+    var deliveries: AMQPDeliveries { self.state.withLock { $0.deliveries } }
+
+    /// True when nothing more is wanted.
+    var isEnded: Bool { self.state.withLock { $0.isEnded } }
+
+    /// Subscribes again after the connection was lost.
+    func renew() async throws {
+        while true {
+            let lost = self.state.withLock { $0.connection }
+            let connection = try await self.link.renewed(after: lost)
+            do {
+                try await QueueUnderTest.restore(self.queue, self.options, on: connection)
+                let (channel, deliveries) = try await Self.open(self.queue, self.options, on: connection)
+                self.state.withLock { ($0.connection, $0.channel, $0.deliveries) = (connection, channel, deliveries) }
+                return
+            } catch let error as AMQPError where error.isLoss {
+                self.state.withLock { $0.connection = connection }
+            }
+        }
+    }
+
+    /// Asks the broker to send no more; the deliveries end behind what it has sent.
+    func cancel() async {
+        let (channel, deliveries) = self.state.withLock { state in
+            state.isEnded = true
+            return (state.channel, state.deliveries)
+        }
+        // A failure shows in the consumer itself.
+        try? await channel.cancel(deliveries)
+    }
 }
 
 /// One consumer of a run.
 struct Consumer: Sendable {
-    let channel: AMQPChannel
+    let subscription: Subscription
     let options: RunOptions
     let ledger: Ledger
+    /// The streams whose times are those of this machine's clock.
+    let ownStreams: Range<UInt32>
     let budget: Budget
     let consumed: Counter
     let redelivered: Counter
     /// Messages that another run left in the queue.
     let foreign: Counter
+    /// Set by the first delivery after the connection was lost.
+    let recovered: StopFlag
     let latency: LatencyMeter
     let sentLatency: LatencyMeter
 
-    /// Consumes until the subscription is cancelled or the budget is spent.
-    func consume(_ deliveries: AMQPDeliveries) async throws -> ConsumerFindings {
+    /// What goes on over a lost connection.
+    private struct Progress {
         var findings = ConsumerFindings()
-        var entries = ConsumerLedger(self.ledger)
-        // Bodies too short for a header are taken for the run's own.
-        let isNumbered = self.options.size ?? MessageHeader.size >= MessageHeader.size
+        var entries: ConsumerLedger
+        var left = 0
+        var hasLost = false
+    }
+
+    /// Consumes until the subscription is cancelled or the budget is spent.
+    func consume() async throws -> ConsumerFindings {
+        var progress = Progress(entries: ConsumerLedger(self.ledger))
+        // One at a time where there is an end: what a consumer took and does not get would be missing to the others.
+        progress.left = self.budget.take(upTo: self.share)
+        guard progress.left > 0 else { return progress.findings }
+        while true {
+            do {
+                try await self.consume(self.subscription.deliveries, on: self.subscription.channel, &progress)
+                break
+            } catch let error as AMQPError where error.isLoss && self.options.resumes && !self.subscription.isEnded {
+                progress.hasLost = true
+                progress.entries.flush()
+                try await self.subscription.renew()
+            }
+        }
+        progress.entries.flush()
+        progress.findings.reordered = progress.entries.order.reordered
+        return progress.findings
+    }
+
+    private var share: Int { self.options.count == nil ? 64 : 1 }
+
+    private func consume(
+        _ deliveries: AMQPDeliveries,
+        on channel: AMQPChannel,
+        _ progress: inout Progress
+    ) async throws {
+        let isNumbered = self.options.isNumbered
+        let isVerified = self.options.verify
         let work = self.options.consumerWork.map { Duration.seconds($0) }
         let ackEvery = self.options.ackEvery ?? .max
         var unacked = 0
-        // One at a time where there is an end: what a consumer took and does not get would be missing to the others.
-        let share = self.options.count == nil ? 64 : 1
-        var left = self.budget.take(upTo: share)
         var last: AMQPDelivery?
-        guard left > 0 else { return findings }
         for try await delivery in deliveries {
             let isRedelivered = delivery.redelivered
             if isRedelivered { self.redelivered.add() }
-            if let header = MessageHeader(delivery.body.bytes), entries.insert(header, isRedelivered: isRedelivered) {
-                if header.due > 0 {
-                    let now = MonotonicClock.now
-                    self.latency.record(now - min(now, header.due))
-                    if header.sent > 0 { self.sentLatency.record(now - min(now, header.sent)) }
+            if progress.hasLost {
+                self.recovered.set()
+                progress.hasLost = false
+            }
+            if isNumbered {
+                let body = delivery.body.bytes
+                if isVerified, let header = MessageHeader(body), header.run == self.ledger.run,
+                    !Checksum.isRight(body)
+                {
+                    progress.findings.corrupted += 1
+                } else if let header = MessageHeader(body),
+                    progress.entries.insert(header, isRedelivered: isRedelivered)
+                {
+                    if header.due > 0, self.ownStreams.contains(header.stream) {
+                        let now = MonotonicClock.now
+                        self.latency.record(now - min(now, header.due))
+                        if header.sent > 0 { self.sentLatency.record(now - min(now, header.sent)) }
+                    }
+                } else {
+                    self.foreign.add()
                 }
-            } else if isNumbered {
-                self.foreign.add()
             }
             if let work { try await Task.sleep(for: work, tolerance: .zero) }
             self.consumed.add()
             unacked += 1
-            left -= 1
+            progress.left -= 1
             if unacked >= ackEvery {
                 try delivery.ack(multiple: true)
                 unacked = 0
                 last = nil
-                entries.flush()
+                progress.entries.flush()
             } else {
                 last = delivery
             }
-            if left == 0 {
-                left = self.budget.take(upTo: share)
-                if left == 0 { break }
+            if progress.left == 0 {
+                progress.left = self.budget.take(upTo: self.share)
+                if progress.left == 0 { break }
             }
         }
-        entries.flush()
-        if unacked > 0, self.options.ackEvery != nil, let last, self.channel.isOpen { try last.ack(multiple: true) }
-        findings.reordered = entries.order.reordered
-        return findings
+        if unacked > 0, self.options.ackEvery != nil, let last, channel.isOpen { try last.ack(multiple: true) }
     }
 }

@@ -4,6 +4,7 @@ import AMQP091Testing
 import ArgumentParser
 import Foundation
 import Subprocess
+import Synchronization
 import SystemPackage
 
 // EmbeddedBroker: the in-process broker of AMQP091Testing in a process of its own, so that what it costs is not counted
@@ -18,42 +19,109 @@ enum EmbeddedBroker {
     /// - Returns: What the operation returns.
     /// - Throws: ``BenchFailure``, or what the operation throws.
     static func with<Result: Sendable>(_ body: (BrokerUnderTest) async throws -> Result) async throws -> Result {
+        let started = ContinuousClock.now
+        let process = EmbeddedProcess()
+        let uri = try await process.start(port: 0)
+        let broker = BrokerUnderTest(
+            uris: [uri],
+            startSeconds: (ContinuousClock.now - started) / .seconds(1),
+            usage: BrokerUsage { process.pid.map { SessionUsage(session: $0).cpuMicroseconds } },
+            control: { try await process.control($0) }
+        )
+        let result: Swift.Result<Result, any Error>
+        do {
+            result = .success(try await body(broker))
+        } catch {
+            result = .failure(error)
+        }
+        await process.stop()
+        return try result.get()
+    }
+}
+
+/// The process that is the broker, and the next one after it was killed.
+private final class EmbeddedProcess: Sendable {
+    private struct State {
+        var pid: Int32?
+        var port: UInt16 = 0
+        var task: Task<Void, any Error>?
+        var ending: AsyncStream<Never>.Continuation?
+    }
+
+    private let state = Mutex(State())
+
+    var pid: Int32? { self.state.withLock { $0.pid } }
+
+    /// Starts it.
+    ///
+    /// - Parameter port: Where it listens; 0 for a free port.
+    /// - Returns: Its URI.
+    /// - Throws: ``BenchFailure``.
+    func start(port: UInt16) async throws -> String {
+        let (uris, said) = AsyncStream<String>.makeStream()
+        let (ending, continuation) = AsyncStream<Never>.makeStream()
+        // In a task of its own: the process outlives the call.
+        let task = Task { try await self.run(port: port, said: said, until: ending) }
+        self.state.withLock { ($0.task, $0.ending) = (task, continuation) }
+        var iterator = uris.makeAsyncIterator()
+        guard let uri = await iterator.next(), !uri.isEmpty else {
+            continuation.finish()
+            try Task.checkCancellation()
+            throw BenchFailure(description: "the embedded broker did not start", status: ExitStatus.unavailable)
+        }
+        let port = (try? AMQPClientConfiguration(uri: uri))?.addresses.first?.port
+        self.state.withLock { $0.port = port ?? 0 }
+        return uri
+    }
+
+    private func run(
+        port: UInt16,
+        said: AsyncStream<String>.Continuation,
+        until ending: AsyncStream<Never>
+    ) async throws {
+        defer { said.finish() }
         var options = PlatformOptions()
         options.createSession = true
         options.teardownSequence = [.gracefulShutDown(allowedDurationToNextStep: .seconds(2))]
-        let started = ContinuousClock.now
         let program = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath().path
-        let ended = try await Subprocess.run(
+        _ = try await Subprocess.run(
             .path(FilePath(program)),
-            arguments: [EmbeddedBrokerProcess.name],
+            arguments: [EmbeddedBrokerProcess.name, "--port", String(port)],
             platformOptions: options,
             input: .inputWriter,
             output: .sequence,
             error: .currentStandardError
         ) { execution in
-            var uri: String?
+            let pid = Int32(execution.processIdentifier.value)
+            self.state.withLock { $0.pid = pid }
             for try await line in execution.standardOutput.strings() {
-                uri = line.trimmingCharacters(in: .whitespacesAndNewlines)
+                said.yield(line.trimmingCharacters(in: .whitespacesAndNewlines))
                 break
             }
-            guard let uri, !uri.isEmpty else {
-                try Task.checkCancellation()
-                throw BenchFailure(
-                    description: "the embedded broker did not start",
-                    status: ExitStatus.unavailable
-                )
-            }
-            let process = pid_t(execution.processIdentifier.value)
-            return try await body(
-                BrokerUnderTest(
-                    uri: uri,
-                    startSeconds: (ContinuousClock.now - started) / .seconds(1),
-                    usage: SessionUsage(session: process),
-                    control: { command in kill(process, command == "freeze" ? SIGSTOP : SIGCONT) }
-                )
-            )
+            said.finish()
+            for await _ in ending {}
         }
-        return ended.closureResult
+        self.state.withLock { $0.pid = nil }
+    }
+
+    func control(_ command: String) async throws {
+        let (pid, port) = self.state.withLock { ($0.pid, $0.port) }
+        switch command {
+        case "freeze": if let pid { kill(pid, SIGSTOP) }
+        case "thaw": if let pid { kill(pid, SIGCONT) }
+        case "kill":
+            if let pid { kill(pid, SIGKILL) }
+            await self.stop()
+        default: _ = try await self.start(port: port)
+        }
+    }
+
+    /// Ends it by ending its input, and waits for that.
+    func stop() async {
+        let (task, ending) = self.state.withLock { ($0.task, $0.ending) }
+        ending?.finish()
+        // How it ended is of no interest any more.
+        _ = try? await task?.value
     }
 }
 
@@ -62,8 +130,12 @@ struct EmbeddedBrokerProcess: AsyncParsableCommand {
     static let name = "embedded-broker"
     static let configuration = CommandConfiguration(commandName: Self.name, shouldDisplay: false)
 
+    @Option(help: "The port; 0 for a free one.") var port: UInt16 = 0
+
     func run() async throws {
-        try await InProcessBroker.withBroker { broker in
+        var options = InProcessBroker.Options()
+        options.endpoints = [.loopback(port: self.port)]
+        try await InProcessBroker.withBroker(options) { broker in
             Screen.write(Data("\(broker.uri)\n".utf8), to: STDOUT_FILENO)
             await Self.waitForEndOfInput()
         }

@@ -23,7 +23,8 @@ enum EnvironmentOptions {
             command = named
             result.append(rest.removeFirst())
         }
-        let options = Option.all(of: command)
+        // Behind the options of sweep come those of what is swept.
+        let options = Option.all(of: command) + (command == Sweep.self ? Option.all(of: Both.self) : [])
         for (name, value) in environment.sorted(by: { $0.key < $1.key }) where name.hasPrefix(Self.prefix) {
             let long = "--" + name.dropFirst(Self.prefix.count).lowercased().replacing("_", with: "-")
             guard let option = options.first(where: { $0.long == long }), !option.isGiven(in: rest) else { continue }
@@ -31,6 +32,8 @@ enum EnvironmentOptions {
                 result.append("\(long)=\(value)")
             } else if ["1", "true", "yes"].contains(value.lowercased()) {
                 result.append(long)
+            } else if let opposite = option.opposite, ["0", "false", "no"].contains(value.lowercased()) {
+                result.append(opposite)
             }
         }
         return result + rest
@@ -41,6 +44,8 @@ enum EnvironmentOptions {
         var long: String
         var short: String?
         var takesValue: Bool
+        /// Of a flag that can be turned off too.
+        var opposite: String?
 
         static func all(of command: any ParsableCommand.Type) -> [Option] {
             AMQPBench.helpMessage(for: command, columns: 200).split(separator: "\n").compactMap { line in
@@ -50,10 +55,13 @@ enum EnvironmentOptions {
                 else {
                     return nil
                 }
+                // "  --verify/--no-verify  Put …"
+                let names = words[index].split(separator: "/").map(String.init)
                 return Option(
-                    long: words[index],
+                    long: names[0],
                     short: index == 1 ? String(words[0].dropLast()) : nil,
-                    takesValue: words.count > index + 1 && words[index + 1].hasPrefix("<")
+                    takesValue: words.count > index + 1 && words[index + 1].hasPrefix("<"),
+                    opposite: names.count > 1 ? names[1] : nil
                 )
             }
         }
@@ -61,6 +69,7 @@ enum EnvironmentOptions {
         func isGiven(in arguments: [String]) -> Bool {
             arguments.contains { argument in
                 argument == self.long || argument.hasPrefix(self.long + "=") || argument == self.short
+                    || argument == self.opposite
             }
         }
     }

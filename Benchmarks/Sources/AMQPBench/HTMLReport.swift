@@ -1,30 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-import ArgumentParser
 import Foundation
 
-// HTMLReport: a result as one HTML file that needs nothing else: tables, plots as inline SVG, and the result itself as
-// JSON. No script runs. It follows the reader's light or dark colours and prints on one page.
-
-/// Make an HTML report.
-struct MakeReport: ParsableCommand {
-    static let configuration = CommandConfiguration(
-        commandName: "report",
-        abstract: "Turn a result written with --json into one self-contained HTML file."
-    )
-
-    @Argument(help: "The result.") var result: String
-    @Option(name: .shortAndLong, help: "The file to write. (default: the result's name with .html)") var output: String?
-
-    func run() throws {
-        let report = try ResultFile.read(self.result)
-        let url = URL(fileURLWithPath: self.result)
-        let file = self.output ?? url.deletingPathExtension().appendingPathExtension("html").relativePath
-        guard (try? Data(HTMLReport(report).page().utf8).write(to: URL(fileURLWithPath: file))) != nil else {
-            throw ValidationError("\(file) cannot be written.")
-        }
-        print("saved  \(file)")
-    }
-}
+// HTMLReport: the result of one run as an HTML page: figures, plots, tables and every option. The page around: HTMLPage.
 
 /// The page of one result.
 struct HTMLReport: Sendable {
@@ -36,41 +13,28 @@ struct HTMLReport: Sendable {
     /// The whole page.
     func page() throws -> String {
         let report = self.report
-        let title = "amqp-bench \(report.options.command) \(report.id)"
-        let json = String(decoding: try report.json(), as: UTF8.self).replacing("</", with: "<\\/")
-        return """
-            <!DOCTYPE html>
-            <html lang="en">
-            <head>
-            <meta charset="utf-8">
-            <meta name="viewport" content="width=device-width, initial-scale=1">
-            <meta name="color-scheme" content="light dark">
-            <title>\(HTML.escape(title))</title>
-            <style>\(Self.style)</style>
-            </head>
-            <body>
-            <header>
-            <h1>\(HTML.escape(title))</h1>
-            \(self.text.header(report).filter { !$0.isEmpty }.map { "<p>\(HTML.escape($0))</p>" }.joined(separator: "\n"))
-            <p class="note">\(HTML.escape(report.started)) · \(HTML.escape(report.machine.model)) · \
-            kernel \(HTML.escape(report.machine.kernel)) · \(HTML.escape(report.ended.rawValue))\
-            \(report.tool.commit.map { " · commit \(HTML.escape($0))" } ?? "")</p>
-            </header>
-            \(self.tiles())
-            <div class="plots">
-            \(self.ratePlot().figure)\(self.latencyPlot()?.figure ?? "")\(self.spectrum()?.figure ?? "")\
-            \(self.cpuPlot().figure)</div>
-            <div class="tables">
-            \(self.latencyTable())
-            \(self.totalsTable())
-            </div>
-            \(self.notes())
-            <details><summary>Every option</summary>\(self.optionsTable())</details>
-            <script type="application/json" id="result">\(json)</script>
-            </body>
-            </html>
-
-            """
+        let head = self.text.header(report).filter { !$0.isEmpty }
+        let facts = [
+            report.started, report.machine.model, "kernel \(report.machine.kernel)", report.ended.rawValue,
+            report.tool.commit.map { "commit \($0)" },
+        ]
+        return HTMLPage(
+            title: "amqp-bench \(report.options.command) \(report.id)",
+            head: head + [facts.compactMap { $0 }.joined(separator: " · ")],
+            body: """
+                \(self.tiles())
+                <div class="plots">
+                \(self.ratePlot().figure)\(self.latencyPlot()?.figure ?? "")\(self.spectrum()?.figure ?? "")\
+                \(self.cpuPlot().figure)</div>
+                <div class="tables">
+                \(self.latencyTable())
+                \(self.totalsTable())
+                </div>
+                \(self.notes())
+                <details><summary>Every option</summary>\(self.optionsTable())</details>
+                """,
+            json: try report.json()
+        ).text
     }
 
     // MARK: - Figures at a glance
@@ -79,15 +43,25 @@ struct HTMLReport: Sendable {
         let (totals, client) = (self.report.totals, self.report.client)
         var tiles: [(String, String, Bool)] = []
         if self.report.options.producers > 0 {
-            tiles.append(("published", Text.rate(totals.publishedPerSecond), false))
+            tiles.append((self.report.options.publishedName, Text.rate(totals.publishedPerSecond), false))
         }
-        if self.report.options.consumers > 0 { tiles.append(("consumed", Text.rate(totals.consumedPerSecond), false)) }
-        if let confirm = self.report.latency.confirm {
+        if self.report.options.consumers > 0, self.report.options.operation == nil {
+            tiles.append(("consumed", Text.rate(totals.consumedPerSecond), false))
+        }
+        if let confirm = self.report.latency.operation ?? self.report.latency.confirm {
             tiles.append(
-                ("confirm p50 / p99", "\(Text.milliseconds(confirm.p50)) / \(Text.milliseconds(confirm.p99)) ms", false)
+                (
+                    "\(self.report.options.intervalLatencyName) p50 / p99",
+                    "\(Text.milliseconds(confirm.p50)) / \(Text.milliseconds(confirm.p99)) ms", false
+                )
             )
         }
-        tiles.append(("client", Text.decimal(client.cpuMicrosecondsPerMessage, places: 2) + " µs/message", false))
+        tiles.append(
+            (
+                "client", Text.decimal(client.cpuMicrosecondsPerMessage, places: 2) + " µs/\(self.report.options.unit)",
+                false
+            )
+        )
         tiles.append(("lost", Text.count(self.report.lost), self.report.lost > 0))
         let body = tiles.map { name, value, isBad in
             "<div class=\"tile\(isBad ? " bad" : "")\"><span>\(name)</span><strong>\(value)</strong></div>"
@@ -110,14 +84,16 @@ struct HTMLReport: Sendable {
     private func ratePlot() -> Plot {
         var lines: [PlotLine] = []
         if self.report.options.producers > 0 {
-            lines.append(PlotLine(name: "published", color: "c1", points: self.series { $0.published }))
+            lines.append(
+                PlotLine(name: self.report.options.publishedName, color: "c1", points: self.series { $0.published })
+            )
         }
-        if self.report.options.consumers > 0 {
+        if self.report.options.consumers > 0, self.report.options.operation == nil {
             lines.append(PlotLine(name: "consumed", color: "c2", points: self.series { $0.consumed }))
         }
         return Plot(
             title: "Rate",
-            unit: "messages per second",
+            unit: self.report.options.operation == nil ? "messages per second" : "per second",
             lines: lines,
             ticks: self.seconds,
             shadedUntil: self.report.options.warmup,
@@ -126,17 +102,29 @@ struct HTMLReport: Sendable {
     }
 
     private func latencyPlot() -> Plot? {
-        guard self.report.intervals.contains(where: { $0.confirmP99 != nil }) else { return nil }
+        Self.latencyPlot(self.report, ticks: self.seconds)
+    }
+
+    /// Latency over time: of confirms, or end to end where a schedule makes that the one that counts.
+    static func latencyPlot(_ report: Report, ticks: [(x: Double, text: String)]) -> Plot? {
+        let isPaced = report.options.rate != nil && report.intervals.contains { $0.endToEndP99 != nil }
+        let values: [(String, String, KeyPath<Report.Interval, Double?>)] =
+            isPaced
+            ? [("p50", "c1", \.endToEndP50), ("p99", "c2", \.endToEndP99), ("max", "c3", \.endToEndMax)]
+            : [("p50", "c1", \.confirmP50), ("p99", "c2", \.confirmP99), ("max", "c3", \.confirmMax)]
+        guard report.intervals.contains(where: { $0[keyPath: values[1].2] != nil }) else { return nil }
+        let name = report.options.intervalLatencyName
         return Plot(
-            title: "Confirm latency",
+            title: isPaced ? "End to end latency" : name.prefix(1).uppercased() + name.dropFirst() + " latency",
             unit: "milliseconds",
-            lines: [
-                PlotLine(name: "p50", color: "c1", points: self.series { $0.confirmP50.map { $0 / 1000 } }),
-                PlotLine(name: "p99", color: "c2", points: self.series { $0.confirmP99.map { $0 / 1000 } }),
-                PlotLine(name: "max", color: "c3", points: self.series { $0.confirmMax.map { $0 / 1000 } }),
-            ],
-            ticks: self.seconds,
-            shadedUntil: self.report.options.warmup,
+            lines: values.map { name, color, value in
+                let points = report.intervals.compactMap { interval in
+                    interval[keyPath: value].map { (interval.time, $0 / 1000) }
+                }
+                return PlotLine(name: name, color: color, points: points)
+            },
+            ticks: ticks,
+            shadedUntil: report.options.warmup,
             start: 0
         )
     }
@@ -145,14 +133,19 @@ struct HTMLReport: Sendable {
     private func spectrum() -> Plot? {
         let latencies = [
             ("confirm", "c1", self.report.latency.confirm), ("end to end", "c2", self.report.latency.endToEnd),
+            (self.report.options.intervalLatencyName, "c1", self.report.latency.operation),
         ]
         let lines = latencies.compactMap { name, color, latency in
             latency.map { PlotLine(name: name, color: color, points: Self.spectrum($0)) }
         }
         guard !lines.isEmpty else { return nil }
-        let ticks = [(0.0, "0 %"), (1, "90 %"), (2, "99 %"), (3, "99.9 %"), (4, "99.99 %"), (5, "99.999 %")]
-        return Plot(title: "Percentiles", unit: "milliseconds", lines: lines, ticks: ticks.map { ($0.0, $0.1) })
+        return Plot(title: "Percentiles", unit: "milliseconds", lines: lines, ticks: Self.nines)
     }
+
+    /// The ticks of such an axis.
+    static let nines: [(x: Double, text: String)] = [
+        (0, "0 %"), (1, "90 %"), (2, "99 %"), (3, "99.9 %"), (4, "99.99 %"), (5, "99.999 %"),
+    ]
 
     static func spectrum(_ latency: LatencySummary) -> [(x: Double, y: Double)] {
         var points: [(x: Double, y: Double)] = []
@@ -182,17 +175,10 @@ struct HTMLReport: Sendable {
 
     // MARK: - Tables
 
-    private func table(_ head: [String], _ rows: [[String]]) -> String {
-        let cells = { (tag: String, row: [String]) in
-            "<tr>" + row.map { "<\(tag)>\(HTML.escape($0))</\(tag)>" }.joined() + "</tr>"
-        }
-        return
-            "<table><thead>\(cells("th", head))</thead><tbody>\(rows.map { cells("td", $0) }.joined())</tbody></table>"
-    }
-
     private func latencyTable() -> String {
         let kinds = [
             ("confirm", self.report.latency.confirm), ("end to end", self.report.latency.endToEnd),
+            (self.report.options.intervalLatencyName, self.report.latency.operation),
             ("from the send", self.report.latency.endToEndFromSend), ("publish lag", self.report.latency.lag),
         ]
         let rows = kinds.compactMap { name, latency -> [String]? in
@@ -201,7 +187,7 @@ struct HTMLReport: Sendable {
             return [name] + values.map { Text.milliseconds($0) } + [Text.count(latency.count)]
         }
         guard !rows.isEmpty else { return "" }
-        return self.table(["latency, ms", "p50", "p90", "p99", "p99.9", "p99.99", "max", "samples"], rows)
+        return HTML.table(["latency, ms", "p50", "p90", "p99", "p99.9", "p99.99", "max", "samples"], rows)
     }
 
     private func totalsTable() -> String {
@@ -211,13 +197,23 @@ struct HTMLReport: Sendable {
         }
         var rows: [[String]] = []
         if self.report.options.producers > 0 {
-            rows.append(row("published", totals.published, totals.publishedPerSecond, whole.published))
-            rows.append(row("confirmed", totals.confirmed, totals.confirmedPerSecond, whole.confirmed))
+            rows.append(
+                row(self.report.options.publishedName, totals.published, totals.publishedPerSecond, whole.published)
+            )
+            if self.report.options.confirms != nil {
+                rows.append(row("confirmed", totals.confirmed, totals.confirmedPerSecond, whole.confirmed))
+            }
         }
-        if self.report.options.consumers > 0 {
+        if self.report.options.consumers > 0, self.report.options.operation == nil {
             rows.append(row("consumed", totals.consumed, totals.consumedPerSecond, whole.consumed))
         }
-        return self.table(["messages", "in \(Text.decimal(totals.seconds, places: 2)) s", "rate", "whole run"], rows)
+        return HTML.table(
+            [
+                self.report.options.operation == nil ? "messages" : "",
+                "in \(Text.decimal(totals.seconds, places: 2)) s", "rate", "whole run",
+            ],
+            rows
+        )
     }
 
     private func optionsTable() -> String {
@@ -225,7 +221,7 @@ struct HTMLReport: Sendable {
             let options = try? JSONSerialization.jsonObject(with: data) as? [String: Any]
         else { return "" }
         let rows = options.sorted { $0.key < $1.key }.map { [$0.key, "\($0.value)"] }
-        return self.table(["option", "value"], rows)
+        return HTML.table(["option", "value"], rows)
     }
 
     private func notes() -> String {
@@ -237,35 +233,4 @@ struct HTMLReport: Sendable {
         }
         return notes.isEmpty ? "" : "<ul class=\"notes\">\(notes.joined())</ul>"
     }
-
-    private static let style = """
-
-        :root { --ink: #1b1f24; --soft: #5b6570; --paper: #fff; --card: #f5f6f8; --line: #dde1e6;
-          --c1: #0a66c2; --c2: #c2570a; --c3: #8250df; --bad: #c01b24; }
-        @media (prefers-color-scheme: dark) { :root { --ink: #e6e9ed; --soft: #9aa4af; --paper: #14171a;
-          --card: #1e2227; --line: #333a42; --c1: #5aa9f5; --c2: #f0954a; --c3: #b392f0; --bad: #ff7b80; } }
-        * { box-sizing: border-box; }
-        body { margin: 0 auto; max-width: 1080px; padding: 24px; color: var(--ink); background: var(--paper);
-          font: 14px/1.45 system-ui, sans-serif; font-variant-numeric: tabular-nums; }
-        h1 { font-size: 22px; margin: 0 0 4px; } header p { margin: 2px 0; white-space: pre-wrap; } .note { color: var(--soft); }
-        .tiles { display: flex; flex-wrap: wrap; gap: 10px; margin: 16px 0; }
-        .tile { background: var(--card); border-radius: 8px; padding: 10px 16px; flex: 1 1 150px; }
-        .tile span { display: block; color: var(--soft); } .tile strong { font-size: 18px; white-space: nowrap; }
-        .bad, .bad strong { color: var(--bad); }
-        .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(440px, 1fr)); gap: 16px; }
-        figure { margin: 0; } figcaption i { color: var(--soft); font-style: normal; }
-        svg { width: 100%; height: auto; display: block; }
-        .grid { stroke: var(--line); } .tick { fill: var(--soft); font-size: 12px; } .shade { fill: var(--card); }
-        .line { fill: none; stroke-width: 2; stroke-linejoin: round; }
-        .line.c1 { stroke: var(--c1); } .line.c2 { stroke: var(--c2); } .line.c3 { stroke: var(--c3); }
-        .key::before { content: ""; display: inline-block; width: 14px; height: 3px; margin: 0 4px 4px 10px;
-          background: var(--c1); } .key.c2::before { background: var(--c2); } .key.c3::before { background: var(--c3); }
-        .tables { display: flex; align-items: flex-start; flex-wrap: wrap; gap: 24px; margin: 16px 0; }
-        table { border-collapse: collapse; } th, td { text-align: right; padding: 3px 10px; white-space: nowrap;
-          border-bottom: 1px solid var(--line); } th:first-child, td:first-child { text-align: left; padding-left: 0; }
-        th { color: var(--soft); font-weight: 500; } .notes { padding-left: 18px; }
-        @media print { body { padding: 0; font-size: 11px; } .plots { grid-template-columns: 1fr 1fr; }
-          details { display: none; } .tile { padding: 6px 10px; border: 1px solid var(--line); } }
-
-        """
 }

@@ -65,11 +65,15 @@ struct LatencyRun: Sendable {
             var options = self.options
             options.rate = rate
             options.isOpenLoop = true
+            options.isRateSearched = part == nil ? nil : true
             self.session.screen.showLive("  \(Text.rate(rate)) …")
             let detail: LoadRun.Detail = index == 0 && part == nil ? .header : .nothing
             let result = try await self.session.load(options, detail: detail, suffix: "-\(index)").run()
             if index == 0 { self.session.screen.show(["", self.text.columns()]) }
             self.session.screen.show(self.text.row(result, part: part))
+            if let recovery = RunText(style: self.session.screen.style).recovery(result) {
+                self.session.screen.show(recovery)
+            }
             if result.ended == .failed { self.session.screen.show(self.text.failed(result)) }
             report.steps.append(.init(ofCapacity: part, report: result))
             for threshold in self.thresholds {
@@ -113,7 +117,7 @@ struct LatencyText: Sendable {
     func columns() -> String {
         var text = "  " + Text.left("rate", 13) + Text.right("of max", 9)
         for name in ["p50", "p90", "p99", "p99.9", "p99.99"] { text += Text.right(name, 9) }
-        text += Text.right("max", 12) + Text.right("max lag", 12) + "   achieved   lost dup order"
+        text += Text.right("max", 12) + Text.right("max lag", 12) + "   achieved   lost dup  bad order"
         return self.style.dim(text)
     }
 
@@ -129,6 +133,7 @@ struct LatencyText: Sendable {
         let achieved = report.totals.publishedPerSecond / max(report.options.rate ?? 1, 1e-9)
         text += Text.right(Text.decimal(achieved * 100, places: 1) + " %", 11)
         text += Text.right("\(report.lost)", 7) + Text.right("\(report.verify.duplicated)", 4)
+        text += Text.right(report.options.verify ? "\(report.verify.corrupted)" : "–", 5)
         text += report.verify.reordered == 0 ? "    ok" : "    \(report.verify.reordered)"
         return report.isSound ? text : self.style.red(text)
     }
@@ -142,7 +147,12 @@ struct LatencyText: Sendable {
         var lines = [""]
         lines += report.failures.map { self.style.red("  FAIL  \($0)") }
         lines += Array(Set(report.steps.flatMap(\.report.warnings))).sorted().map { "  ! \($0)" }
-        lines.append(file.map { "  saved  \($0)" } ?? "  next:  --json FILE keeps the result")
+        let next = file.map { "amqp-bench report \($0) · amqp-bench compare \($0) OTHER.json" } ?? ""
+        let isFile = file?.hasSuffix(".json") == true
+        lines.append(
+            file.map { "  saved  \($0)" + (isFile ? "    next:  \(next)" : "") }
+                ?? "  next:  --json FILE keeps the result"
+        )
         return lines
     }
 }

@@ -10,6 +10,8 @@ final class Ledger: Sendable {
     /// How many streams there are.
     let streamCount: Int
     private let streams: Mutex<[SequenceCheck]>
+    /// Numbers of whose publish nobody knows how it ended.
+    private let forgotten = Mutex<[(stream: Int, numbers: Range<UInt64>)]>([])
 
     init(run: UInt32, streams: Int) {
         self.run = run
@@ -26,6 +28,28 @@ final class Ledger: Sendable {
 
     /// Different messages that have arrived.
     var received: UInt64 { self.streams.withLock { $0.reduce(0) { $0 + $1.received } } }
+
+    /// Different messages of each stream that have arrived.
+    var receivedByStream: [UInt64] { self.streams.withLock { $0.map(\.received) } }
+
+    /// Takes numbers out of what must arrive: the connection was lost before the broker's word on them came.
+    func forget(_ stream: Int, _ numbers: Range<UInt64>) {
+        guard !numbers.isEmpty else { return }
+        self.forgotten.withLock { $0.append((stream, numbers)) }
+    }
+
+    /// How many numbers were taken out, and how many of those arrived all the same.
+    var forgottenCounts: (all: UInt64, arrived: UInt64) {
+        let forgotten = self.forgotten.withLock { $0 }
+        return self.streams.withLock { streams in
+            var sum: (all: UInt64, arrived: UInt64) = (0, 0)
+            for entry in forgotten {
+                sum.all += UInt64(entry.numbers.count)
+                sum.arrived += streams[entry.stream].received(in: entry.numbers)
+            }
+            return sum
+        }
+    }
 
     /// Arrivals of a message that had arrived before.
     var duplicated: UInt64 { self.streams.withLock { $0.reduce(0) { $0 + $1.duplicated } } }

@@ -1,24 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091
+import EpollNetworking
 
 // Load: the connections, channels, producers and consumers of one run, connected and ready, and what they count.
 // It says nothing of time: the pacer sets `stop`, and LoadRun waits for the ends.
 
 /// Everything that makes and takes messages in one run.
 struct Load: Sendable {
-    var connections: [AMQPConnection] = []
+    var links: [Link] = []
     var producers: [Producer] = []
-    var consumers: [(consumer: Consumer, deliveries: AMQPDeliveries)] = []
+    var consumers: [Consumer] = []
     var meters = RunMeters()
     let ledger: Ledger
+    let bodies: BodyPlan
     /// Ends the producers.
     let stop = StopFlag()
     private let options: RunOptions
+    /// Which instance of the tool this is.
+    private let instance: Int
 
     /// An empty load whose messages carry a mark.
-    init(options: RunOptions, mark: UInt32) {
+    init(options: RunOptions, mark: UInt32, instance: Int = 0) {
         self.options = options
-        self.ledger = Ledger(run: mark, streams: max(1, options.publishers * Producer.streams))
+        self.instance = instance
+        self.bodies = BodyPlan(options, seed: mark)
+        let streams = options.publishers * Producer.streams * (options.instances ?? 1)
+        self.ledger = Ledger(run: mark, streams: max(1, streams))
     }
 
     /// Connects consumers, which are subscribed when this returns, and then producers.
@@ -26,85 +33,95 @@ struct Load: Sendable {
     /// - Parameters:
     ///   - queues: The queues, over which both are spread in turn.
     ///   - connect: Makes a connection of a name.
-    /// - Throws: `AMQPError` or ``BenchFailure``; what was connected before stays in `connections`.
-    mutating func prepare(queues: [String], connect: (String) async throws -> AMQPConnection) async throws {
+    /// - Throws: `AMQPError` or ``BenchFailure``; what was connected before stays in `links`.
+    mutating func prepare(
+        queues: [String],
+        connect: @escaping @Sendable (String) async throws -> AMQPConnection
+    ) async throws {
         if let count = self.options.connections {
-            for number in 0..<count { self.connections.append(try await connect("connection \(number)")) }
+            for number in 0..<count { try await self.addLink("connection \(number)", connect) }
         }
         let taken = Budget(self.options.producers == 0 ? self.options.count : nil)
         for number in 0..<self.options.consumers {
-            let connection = try await self.connection(for: number, "consumer \(number)", connect)
+            let link = try await self.link(for: number, "consumer \(number)", connect)
             for channel in 0..<self.options.channels {
                 let queue = queues[(number * self.options.channels + channel) % queues.count]
-                try await self.addConsumer(queue: queue, budget: taken, on: connection)
+                try await self.addConsumer(queue: queue, budget: taken, on: link)
             }
         }
         let given = Budget(self.options.count)
         for number in 0..<self.options.producers {
-            let place = self.options.consumers + number
-            let connection = try await self.connection(for: place, "producer \(number)", connect)
+            let link = try await self.link(for: self.options.consumers + number, "producer \(number)", connect)
             for channel in 0..<self.options.channels {
                 let publisher = number * self.options.channels + channel
-                let queue = queues[publisher % queues.count]
-                try await self.addProducer(publisher, queue: queue, budget: given, on: connection)
+                let queue = queues.isEmpty ? "" : queues[publisher % queues.count]
+                try await self.addProducer(publisher, queue: queue, budget: given, on: link)
             }
         }
     }
 
-    /// A new connection, or one of those that all share.
-    private mutating func connection(
-        for number: Int,
+    @discardableResult
+    private mutating func addLink(
         _ name: String,
-        _ connect: (String) async throws -> AMQPConnection
-    ) async throws -> AMQPConnection {
-        if let count = self.options.connections { return self.connections[number % count] }
-        let connection = try await connect(name)
-        self.connections.append(connection)
-        return connection
+        _ connect: @escaping @Sendable (String) async throws -> AMQPConnection
+    ) async throws -> Link {
+        let link = Link(try await connect(name)) { try await connect(name) }
+        self.links.append(link)
+        return link
     }
 
-    private mutating func addConsumer(queue: String, budget: Budget, on connection: AMQPConnection) async throws {
-        let channel = try await connection.openChannel()
-        if let prefetch = self.options.prefetch, !self.options.autoAck {
-            try await channel.setPrefetch(count: UInt16(prefetch))
-        }
-        let deliveries = try await channel.deliveries(
-            from: queue,
-            acknowledgement: self.options.autoAck ? .automatic : .manual
-        )
+    /// A new connection, or one of those that all share.
+    private mutating func link(
+        for number: Int,
+        _ name: String,
+        _ connect: @escaping @Sendable (String) async throws -> AMQPConnection
+    ) async throws -> Link {
+        if let count = self.options.connections { return self.links[number % count] }
+        return try await self.addLink(name, connect)
+    }
+
+    private mutating func addConsumer(queue: String, budget: Budget, on link: Link) async throws {
+        let own = self.options.publishers * Producer.streams
         let consumer = Consumer(
-            channel: channel,
+            subscription: try await Subscription(queue: queue, options: self.options, on: link),
             options: self.options,
             ledger: self.ledger,
+            ownStreams: UInt32(self.instance * own)..<UInt32((self.instance + 1) * own),
             budget: budget,
             consumed: Counter(),
             redelivered: Counter(),
             foreign: Counter(),
+            recovered: StopFlag(),
             latency: Self.share(of: &self.meters.endToEndLatency, number: self.consumers.count),
             sentLatency: Self.share(of: &self.meters.sentLatency, number: self.consumers.count)
         )
         self.meters.consumed.append(consumer.consumed)
         self.meters.redelivered.append(consumer.redelivered)
         self.meters.foreign.append(consumer.foreign)
-        self.consumers.append((consumer, deliveries))
+        self.consumers.append(consumer)
     }
 
-    private mutating func addProducer(
-        _ number: Int,
-        queue: String,
-        budget: Budget,
-        on connection: AMQPConnection
-    ) async throws {
-        let channel = try await connection.openChannel()
-        if let window = self.options.confirms { try await channel.enableConfirms(window: window) }
+    private mutating func addProducer(_ number: Int, queue: String, budget: Budget, on link: Link) async throws {
+        let exchange = self.options.exchange ?? ""
+        let routingKey = self.options.routingKey ?? queue
         let producer = Producer(
-            channel: channel,
-            destination: .queue(queue),
+            lane: try await Lane(on: link, window: self.options.confirms) { [options = self.options] connection in
+                try await QueueUnderTest.restore(queue, options, on: connection)
+            },
+            destination: exchange.isEmpty ? .queue(routingKey) : .exchange(exchange, routingKey: routingKey),
             options: self.options,
+            properties: BasicProperties(
+                headers: self.options.headers.map { FieldTable(typing: $0) },
+                deliveryMode: self.options.persistent ? 2 : nil
+            ),
+            bodies: self.bodies,
             run: self.ledger.run,
-            number: number,
+            number: self.instance * self.options.publishers + number,
+            of: self.options.publishers * (self.options.instances ?? 1),
+            ledger: self.ledger,
             budget: budget,
             stop: self.stop,
+            clock: EventLoopGroup.shared.next(),
             published: (0..<Producer.streams).map { _ in Counter() },
             latency: self.meters.confirmLatency,
             lag: Self.share(of: &self.meters.lag, number: number)
@@ -122,29 +139,26 @@ struct Load: Sendable {
 
     /// Asks the broker to send no more; the consumers end behind what it has sent.
     func cancelConsumers() {
-        for (consumer, deliveries) in self.consumers {
-            // A failure shows in the consumer itself.
-            Task { try? await consumer.channel.cancel(deliveries) }
-        }
+        for consumer in self.consumers { Task { await consumer.subscription.cancel() } }
     }
 
     /// All counters as they are now.
-    func snapshot(broker: SessionUsage?) -> Snapshot {
-        Snapshot(meters: self.meters, publishing: self.producers.map(\.channel), broker: broker)
+    func snapshot(broker: BrokerUsage?) -> Snapshot {
+        Snapshot(meters: self.meters, publishing: self.producers.map(\.lane), broker: broker)
     }
 
     /// True while the broker blocks publishers.
-    var isBlocked: Bool { self.connections.contains { $0.blockedReason != nil } }
+    var isBlocked: Bool { self.links.contains { $0.connection.blockedReason != nil } }
 
     /// Closes all connections in order, at the latest after a time.
     func close(timeout: Duration) async {
         await withTaskGroup { group in
-            for connection in self.connections { group.addTask { try? await connection.close(timeout: timeout) } }
+            for link in self.links { group.addTask { await link.close(timeout: timeout) } }
         }
     }
 
     /// Closes all sockets at once.
     func abort() {
-        for connection in self.connections { connection.abort() }
+        for link in self.links { link.abort() }
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// MessageHeader: the first 32 octets of every body the tool publishes. They tell the messages of this run from others
+// MessageHeader: the first 40 octets of every body the tool publishes. They tell the messages of this run from others
 // in the same queue, and number them, so that the consumers can say what was lost, doubled or out of order.
 // A body of 16 to 31 octets has no times, a shorter one no header.
 //
@@ -9,7 +9,8 @@
 //        12   run
 //        16   when it was due, nanoseconds of the monotonic clock; 0 where it was not taken
 //        24   when it was published, likewise
-//        32   the rest of the body: zeros
+//        32   with --verify a checksum of all the other octets
+//        40   the rest of the body: zeros, random octets with --verify
 
 /// What the tool writes at the start of a body, in network order.
 struct MessageHeader: Hashable {
@@ -17,6 +18,8 @@ struct MessageHeader: Hashable {
     static let size = 16
     /// Octets of a header with the times.
     static let sizeWithTimes = 32
+    /// Octets of a header with times and checksum.
+    static let sizeWithChecksum = 40
 
     var sequence: UInt64
     /// Who published it: streams are numbered from 0 through all producers and their probes.
@@ -46,8 +49,12 @@ struct MessageHeader: Hashable {
     }
 
     /// Writes the header over the first octets of a body; a body too short for it stays as it is.
-    func write(to body: inout [UInt8]) {
-        let count = body.count
+    ///
+    /// - Parameters:
+    ///   - body: The octets.
+    ///   - size: How many of them are the body; all by default.
+    func write(to body: inout [UInt8], size: Int? = nil) {
+        let count = size ?? body.count
         guard count >= Self.size else { return }
         body.withUnsafeMutableBytes { octets in
             octets.storeBytes(of: self.sequence.bigEndian, toByteOffset: 0, as: UInt64.self)

@@ -76,7 +76,7 @@ struct Pacer: Sendable {
             let now = self.snapshot()
             if isOver { self.stop.set() }
             result.wasBlocked = result.wasBlocked || self.isBlocked()
-            let confirm = self.takeLatencies(into: &result)
+            let (confirm, endToEnd) = self.takeLatencies(into: &result)
             // What is left of an interval that was cut short says little.
             if now.seconds(since: last) >= self.options.interval / 2 {
                 let interval = Report.Interval(
@@ -84,7 +84,8 @@ struct Pacer: Sendable {
                     to: now,
                     begin: begin,
                     isWarmup: isWarmup,
-                    confirm: LatencySummary(confirm)
+                    confirm: LatencySummary(confirm),
+                    endToEnd: LatencySummary(endToEnd)
                 )
                 result.intervals.append(interval)
                 if !self.isQuiet { self.screen.show(self.text.row(interval, self.options)) }
@@ -113,15 +114,18 @@ struct Pacer: Sendable {
         return min(elapsed - due, self.options.interval / 2)
     }
 
-    /// Takes over what was recorded since the last tick, and gives the confirm latencies of this tick alone.
-    private func takeLatencies(into result: inout Measurement) -> Histogram<UInt64> {
-        var confirm = LatencyMeter.emptyHistogram
+    /// Takes over what was recorded since the last tick, and gives what belongs to this tick alone.
+    private func takeLatencies(
+        into result: inout Measurement
+    ) -> (confirm: Histogram<UInt64>, endToEnd: Histogram<UInt64>) {
+        var (confirm, endToEnd) = (LatencyMeter.emptyHistogram, LatencyMeter.emptyHistogram)
         self.meters.confirmLatency.drain(into: &confirm)
-        result.confirm.add(confirm)
-        for meter in self.meters.endToEndLatency { meter.drain(into: &result.endToEnd) }
+        for meter in self.meters.endToEndLatency { meter.drain(into: &endToEnd) }
+        if confirm.totalCount > 0 { result.confirm.add(confirm) }
+        if endToEnd.totalCount > 0 { result.endToEnd.add(endToEnd) }
         for meter in self.meters.sentLatency { meter.drain(into: &result.sent) }
         for meter in self.meters.lag { meter.drain(into: &result.lag) }
-        return confirm
+        return (confirm, endToEnd)
     }
 
     private func showProgress(_ elapsed: Double) {

@@ -25,7 +25,7 @@ struct Plot: Sendable {
     var start: Double?
 
     private static let (width, height) = (720.0, 240.0)
-    private static let (left, right, top, bottom) = (64.0, 16.0, 16.0, 32.0)
+    private static let (left, right, top, bottom) = (84.0, 20.0, 16.0, 36.0)
 
     /// The SVG element, or a sentence when there is nothing to draw.
     var svg: String {
@@ -63,8 +63,15 @@ struct Plot: Sendable {
         for line in self.lines {
             let path = line.points.filter { $0.x.isFinite && $0.y.isFinite }
                 .map { "\(Self.number(x($0.x))),\(Self.number(y($0.y)))" }
-            guard path.count > 1 else { continue }
-            svg += "<polyline class=\"line \(line.color)\" points=\"\(path.joined(separator: " "))\"/>\n"
+            if path.count > 1 {
+                svg += "<polyline class=\"line \(line.color)\" points=\"\(path.joined(separator: " "))\"/>\n"
+            }
+            // Few points are shown as such; one alone would not be seen at all.
+            guard path.count <= 12 else { continue }
+            for point in line.points where point.x.isFinite && point.y.isFinite {
+                svg += "<circle class=\"dot \(line.color)\" cx=\"\(Self.number(x(point.x)))\" "
+                svg += "cy=\"\(Self.number(y(point.y)))\" r=\"3.5\"/>\n"
+            }
         }
         return svg + "</svg>"
     }
@@ -97,12 +104,4 @@ struct Plot: Sendable {
     }
 
     private static func number(_ value: Double) -> String { Text.decimal(value, places: 1) }
-}
-
-/// Text in HTML.
-enum HTML {
-    static func escape(_ text: String) -> String {
-        text.replacing("&", with: "&amp;").replacing("<", with: "&lt;").replacing(">", with: "&gt;")
-            .replacing("\"", with: "&quot;")
-    }
 }

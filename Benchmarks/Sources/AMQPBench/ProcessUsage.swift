@@ -82,6 +82,12 @@ struct SessionUsage: Sendable {
     }
 }
 
+/// Processor time of a broker that was started here.
+struct BrokerUsage: Sendable {
+    /// User and system time, microseconds; nil when it does not run.
+    var cpuMicroseconds: @Sendable () -> UInt64?
+}
+
 /// What a result must say about the machine it was measured on.
 struct MachineFacts: Codable, Hashable, Sendable {
     var model: String

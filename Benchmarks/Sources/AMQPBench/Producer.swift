@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091
+import EpollNetworking
 import Synchronization
 
 // Producer: publishes on one channel, as fast as the window allows or on a schedule, as any user of the client would.
@@ -20,15 +21,22 @@ struct Producer: Sendable {
     /// The shortest sleep, nanoseconds: a schedule closer than this is kept by publishing several at a time.
     private static let shortestSleep: UInt64 = 100_000
 
-    let channel: AMQPChannel
+    let lane: Lane
     let destination: AMQPDestination
     let options: RunOptions
+    let properties: BasicProperties
+    let bodies: BodyPlan
     /// The mark of the run.
     let run: UInt32
-    /// Which producer this is, from 0.
+    /// Which producer this is of all that publish together, from 0.
     let number: Int
+    /// How many producers publish together, those of other instances included.
+    let of: Int
+    let ledger: Ledger
     let budget: Budget
     let stop: StopFlag
+    /// Whose timers keep the schedule: those of a loop cost a tenth of the task scheduler's.
+    let clock: EventLoop
     /// By stream.
     let published: [Counter]
     let latency: LatencyMeter
@@ -36,30 +44,52 @@ struct Producer: Sendable {
 
     /// Publishes until the budget is spent or the flag is set, and waits for the broker's word on all of it.
     ///
+    /// Where the broker is killed on order, it goes on when the broker is back.
+    ///
     /// - Parameter start: When a schedule begins.
     /// - Throws: `AMQPError`.
     func publish(from start: UInt64) async throws {
-        if let rate = self.options.rate {
-            let schedule = Schedule(
-                rate: rate,
-                share: self.number,
-                of: self.options.publishers,
-                start: start,
-                isOpenLoop: self.options.isOpenLoop
-            )
-            try await self.publish(on: schedule, rate: rate)
+        var schedule = self.schedule(from: start)
+        while true {
+            let channel = self.lane.channel
+            do {
+                try await self.publishAll(on: channel, &schedule)
+                return
+            } catch let error as AMQPError where error.isLoss && self.options.resumes {
+                // Whether the last of them got through, nobody knows.
+                let unknown = channel.confirmCounts.unknown + channel.confirmCounts.unconfirmed
+                for stream in 0..<Self.streams {
+                    let end = self.published[stream].current
+                    let count = min(end, stream == 0 ? unknown : 1)
+                    self.ledger.forget(self.number * Self.streams + stream, end - count..<end)
+                }
+                try await self.lane.renew()
+            }
+        }
+    }
+
+    private func schedule(from start: UInt64) -> Schedule? {
+        guard let rate = self.options.rate else { return nil }
+        let profile = self.options.rateProfile ?? RateProfile(parts: [.init(rate: rate, seconds: 1)])
+        let isOpenLoop = self.options.isOpenLoop
+        return Schedule(profile: profile, share: self.number, of: self.of, start: start, isOpenLoop: isOpenLoop)
+    }
+
+    private func publishAll(on channel: AMQPChannel, _ schedule: inout Schedule?) async throws {
+        if schedule != nil {
+            try await self.publish(on: channel, schedule: &schedule)
         } else {
             try await withThrowingTaskGroup { group in
-                group.addTask { try await self.publishLoad() }
+                group.addTask { try await self.publishLoad(on: channel) }
                 if self.options.confirms != nil {
-                    for index in 1...Self.probes { group.addTask { try await self.probe(stream: index) } }
+                    for index in 1...Self.probes { group.addTask { try await self.probe(stream: index, on: channel) } }
                 }
                 try await group.waitForAll()
             }
         }
         guard self.options.confirms != nil else { return }
         do {
-            try await self.channel.waitForConfirms()
+            try await channel.waitForConfirms()
         } catch {
             guard error.isRefusal else { throw error }
         }
@@ -67,10 +97,10 @@ struct Producer: Sendable {
 
     // MARK: - As fast as the window allows
 
-    private func publishLoad() async throws(AMQPError) {
+    private func publishLoad(on channel: AMQPChannel) async throws(AMQPError) {
         let properties = self.properties
         let published = self.published[0]
-        var body = self.emptyBody
+        var body = self.bodies.octets
         var header = self.header(stream: 0)
         var left = 0
         while !self.stop.isSet {
@@ -79,9 +109,9 @@ struct Producer: Sendable {
                 guard left > 0 else { return }
             }
             header.due = header.sequence % Self.timedEvery == 0 ? MonotonicClock.now : 0
-            header.write(to: &body)
-            try await self.channel.publish(
-                body.span.bytes,
+            let size = self.bodies.write(header, to: &body)
+            try await channel.publish(
+                body.span.bytes.extracting(first: size),
                 to: self.destination,
                 mandatory: self.options.mandatory,
                 properties: properties
@@ -92,32 +122,39 @@ struct Producer: Sendable {
         }
     }
 
-    private func probe(stream: Int) async throws {
-        let interval = Duration.seconds(Self.probes * self.options.publishers) / Self.probesPerSecond
+    private func probe(stream: Int, on channel: AMQPChannel) async throws {
+        let interval = Duration.seconds(Self.probes * self.of) / Self.probesPerSecond
         var header = self.header(stream: stream)
         var next = ContinuousClock.now + interval * stream / Self.probes
         while true {
-            try await Self.sleep(until: next, unless: self.stop)
+            try await self.sleep(until: next)
             guard !self.stop.isSet, self.budget.take(upTo: 1) == 1 else { return }
             header.due = MonotonicClock.now
-            try await self.publishAndConfirm(header, stream: stream)
+            try await self.publishAndConfirm(header, stream: stream, on: channel)
             header.sequence += 1
             next = max(next + interval, ContinuousClock.now)
         }
     }
 
-    private func publishAndConfirm(_ header: MessageHeader, stream: Int) async throws(AMQPError) {
-        var body = self.emptyBody
-        header.write(to: &body)
+    private func publishAndConfirm(
+        _ header: MessageHeader,
+        stream: Int,
+        on channel: AMQPChannel
+    ) async throws(AMQPError) {
+        var body = self.bodies.octets
+        let size = self.bodies.write(header, to: &body)
+        body.removeLast(body.count - size)
         let start = MonotonicClock.now
         do {
-            try await self.channel.publishAndConfirm(
+            try await channel.publishAndConfirm(
                 AMQPMessage(AMQPBody(body), properties: self.properties),
                 to: self.destination,
                 mandatory: self.options.mandatory
             )
             self.latency.record(MonotonicClock.now - start)
         } catch {
+            // What may have been written has its number.
+            if !error.isSafeToRetry && !error.isRefusal { self.published[stream].add() }
             guard error.isRefusal else { throw error }
         }
         self.published[stream].add()
@@ -125,42 +162,46 @@ struct Producer: Sendable {
 
     // MARK: - On a schedule
 
-    private func publish(on schedule: Schedule, rate: Double) async throws {
+    private func publish(on channel: AMQPChannel, schedule given: inout Schedule?) async throws {
+        guard var schedule = given else { return }
+        // Goes on from here when the channel is lost.
+        defer { given = schedule }
         // One probe at a time: they are a stream whose order is checked too.
         let isProbing = Flag()
+        let rate = self.options.rate ?? 1
         let probeEvery = self.options.confirms == nil ? .max : UInt64(max(1, rate / Double(Self.probesPerSecond)))
+        let properties = self.properties
+        var body = self.bodies.octets
+        var header = self.header(stream: 0)
+        var probe = self.header(stream: 1)
         try await withThrowingDiscardingTaskGroup { group in
-            let properties = self.properties
-            var schedule = schedule
-            var body = self.emptyBody
-            var header = self.header(stream: 0)
-            var probe = self.header(stream: 1)
             while !self.stop.isSet {
                 let due = schedule.due
                 var now = MonotonicClock.now
                 if due > now {
                     let pause = max(due - now, Self.shortestSleep)
-                    try await Self.sleep(until: .now + .nanoseconds(Int64(pause)), unless: self.stop)
+                    try await self.sleep(until: .now + .nanoseconds(Int64(pause)))
                     now = MonotonicClock.now
                     if self.stop.isSet { break }
                 }
                 guard self.budget.take(upTo: 1) == 1 else { break }
                 schedule.advance(now: now)
                 self.lag.record(now - min(now, due))
-                let number = header.sequence + probe.sequence
+                // Of many producers not all probe at the same time.
+                let number = header.sequence + probe.sequence + UInt64(self.number)
                 if number % probeEvery == 0, isProbing.take() {
                     (probe.due, probe.sent) = (due, now)
                     group.addTask { [probe] in
                         defer { isProbing.giveBack() }
-                        try await self.publishAndConfirm(probe, stream: 1)
+                        try await self.publishAndConfirm(probe, stream: 1, on: channel)
                     }
                     probe.sequence += 1
                 } else {
-                    let isTimed = self.options.isOpenLoop || header.sequence % Self.timedEvery == 0
+                    let isTimed = self.options.isOpenLoop || number % Self.timedEvery == 0
                     (header.due, header.sent) = isTimed ? (due, now) : (0, 0)
-                    header.write(to: &body)
-                    try await self.channel.publish(
-                        body.span.bytes,
+                    let size = self.bodies.write(header, to: &body)
+                    try await channel.publish(
+                        body.span.bytes.extracting(first: size),
                         to: self.destination,
                         mandatory: self.options.mandatory,
                         properties: properties
@@ -173,25 +214,24 @@ struct Producer: Sendable {
     }
 
     /// Sleeps in pieces, so that a run with a slow schedule can be ended.
-    private static func sleep(until end: ContinuousClock.Instant, unless stop: StopFlag) async throws {
+    private func sleep(until end: ContinuousClock.Instant) async throws {
         let piece = Duration.seconds(1)
-        while !stop.isSet {
+        while !self.stop.isSet {
             let now = ContinuousClock.now
             guard end > now else { return }
-            try await Task.sleep(until: min(end, now + piece), tolerance: .zero, clock: .continuous)
+            try await self.clock.sleep(for: min(end - now, piece))
         }
     }
 
     // MARK: - What is published
 
-    private var emptyBody: [UInt8] { [UInt8](repeating: 0, count: self.options.size ?? 0) }
-
+    /// The next header of a stream.
     private func header(stream: Int) -> MessageHeader {
-        MessageHeader(sequence: 0, stream: UInt32(self.number * Self.streams + stream), run: self.run)
-    }
-
-    private var properties: BasicProperties {
-        self.options.persistent ? BasicProperties(deliveryMode: 2) : BasicProperties()
+        MessageHeader(
+            sequence: self.published[stream].current,
+            stream: UInt32(self.number * Self.streams + stream),
+            run: self.run
+        )
     }
 }
 

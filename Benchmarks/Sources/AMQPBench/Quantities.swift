@@ -23,6 +23,30 @@ struct Size: ExpressibleByArgument, Codable, Hashable, Sendable {
     var defaultValueDescription: String { String(self.octets) }
 }
 
+/// Sizes of bodies: `256`, or `64:4k` for sizes spread evenly between two.
+struct SizeRange: ExpressibleByArgument, Hashable, Sendable {
+    var low: Int
+    var high: Int
+
+    init(_ octets: Int) { self.init(low: octets, high: octets) }
+
+    init(low: Int, high: Int) {
+        self.low = low
+        self.high = high
+    }
+
+    init?(argument: String) {
+        let parts = argument.split(separator: ":", omittingEmptySubsequences: false).map(String.init)
+        let sizes = parts.compactMap { Size(argument: $0)?.octets }
+        guard sizes.count == parts.count, 1...2 ~= sizes.count, let low = sizes.first, let high = sizes.last,
+            low <= high
+        else { return nil }
+        self.init(low: low, high: high)
+    }
+
+    var defaultValueDescription: String { self.low == self.high ? String(self.low) : "\(self.low):\(self.high)" }
+}
+
 /// A length of time: `500ms`, `10s`, `10`, `2m`, `1h`; a bare number is seconds.
 struct Seconds: ExpressibleByArgument, Codable, Hashable, Sendable {
     var seconds: Double

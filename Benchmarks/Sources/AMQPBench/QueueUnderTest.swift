@@ -1,32 +1,64 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091
 
-// QueueUnderTest: the queues of a run: one that was named and stays, or some that are made and deleted at the end.
+// QueueUnderTest: the queues and the exchange of a run: those that were named stay, those that are made here are deleted
+// at the end.
 
 /// The queue or queues of a run.
 struct QueueUnderTest: Sendable {
     var names: [String]
     /// True when the tool made them for this run and deletes them.
     var isGenerated: Bool
+    /// The exchange, when it was made for this run.
+    var exchange: String?
 
     /// Makes the queue, or finds the one that was named.
     ///
     /// - Throws: ``BenchFailure`` or ``AMQPError``.
     static func prepare(_ options: RunOptions, id: String, on connection: AMQPConnection) async throws -> QueueUnderTest
     {
-        guard let name = options.queue else {
+        if options.predeclared == true {
+            return QueueUnderTest(names: options.queue.map { [$0] } ?? [], isGenerated: false)
+        }
+        var queues: QueueUnderTest
+        if let name = options.queue {
+            try await Self.find(name, options, on: connection)
+            queues = QueueUnderTest(names: [name], isGenerated: false)
+        } else {
             let names = (0..<options.queues).map { "amqp-bench-\(id)" + (options.queues == 1 ? "" : "-\($0)") }
             try await connection.withChannel { channel in
                 for name in names { try await Self.declare(name, options, on: channel) }
             }
-            return QueueUnderTest(names: names, isGenerated: true)
+            queues = QueueUnderTest(names: names, isGenerated: true)
         }
-        // The channel of a question that is answered with 404 is closed.
-        if let channel = try? await connection.openChannel() {
-            let found = try? await channel.inspectQueue(name)
-            try? await channel.close()
-            if found != nil { return QueueUnderTest(names: [name], isGenerated: false) }
+        if try await Self.bind(queues.names[0], options, on: connection) { queues.exchange = options.exchange }
+        return queues
+    }
+
+    /// Binds a queue to the exchange of the run, if it has one; true when the exchange was made for that.
+    private static func bind(_ queue: String, _ options: RunOptions, on connection: AMQPConnection) async throws -> Bool
+    {
+        guard let exchange = options.exchange, !exchange.isEmpty else { return false }
+        let isThere = try await connection.exchangeExists(exchange)
+        try await connection.withChannel { channel in
+            if !isThere { try await channel.declareExchange(exchange, type: .direct, durable: options.persistent) }
+            try await channel.bindQueue(queue, to: exchange, routingKey: options.routingKey ?? queue)
         }
+        return !isThere
+    }
+
+    /// Makes a queue of the run once more if it went with its broker.
+    ///
+    /// - Throws: `AMQPError`.
+    static func restore(_ queue: String, _ options: RunOptions, on connection: AMQPConnection) async throws {
+        if try await !connection.queueExists(queue) {
+            try await connection.withChannel { channel in try await Self.declare(queue, options, on: channel) }
+        }
+        _ = try await Self.bind(queue, options, on: connection)
+    }
+
+    private static func find(_ name: String, _ options: RunOptions, on connection: AMQPConnection) async throws {
+        if try await connection.queueExists(name) { return }
         guard options.producers > 0 else {
             throw BenchFailure(
                 description: "there is no queue \(name) to consume. "
@@ -34,17 +66,17 @@ struct QueueUnderTest: Sendable {
                 status: ExitStatus.failed
             )
         }
-        try await connection.withChannel { channel in try await channel.declareQueue(name, durable: true) }
-        return QueueUnderTest(names: [name], isGenerated: false)
+        var options = options
+        // It stays, and so must be there after a restart of the broker.
+        options.persistent = true
+        try await connection.withChannel { [options] channel in try await Self.declare(name, options, on: channel) }
     }
 
     private static func declare(_ name: String, _ options: RunOptions, on channel: AMQPChannel) async throws {
         let isClassic = options.queueType == .classic
-        try await channel.declareQueue(
-            name,
-            durable: options.persistent || !isClassic,
-            arguments: isClassic ? [:] : ["x-queue-type": .string(options.queueType.rawValue)]
-        )
+        var arguments = FieldTable(typing: options.queueArguments ?? [:])
+        if !isClassic { arguments.append(.string(options.queueType.rawValue), named: "x-queue-type") }
+        try await channel.declareQueue(name, durable: options.persistent || !isClassic, arguments: arguments)
     }
 
     /// Messages that nobody holds.
@@ -56,11 +88,13 @@ struct QueueUnderTest: Sendable {
         }
     }
 
-    /// Deletes the queue if it was made for the run; false when that failed.
+    /// Deletes what was made for the run; false when that failed.
     func delete(on connection: AMQPConnection, timeout: Duration) async -> Bool {
-        guard self.isGenerated else { return true }
+        guard self.isGenerated || self.exchange != nil else { return true }
         do {
             let channel = try await connection.openChannel(timeout: timeout)
+            if let exchange { try await channel.deleteExchange(exchange, timeout: timeout) }
+            guard self.isGenerated else { return true }
             for name in self.names { try await channel.deleteQueue(name, timeout: timeout) }
             return true
         } catch {

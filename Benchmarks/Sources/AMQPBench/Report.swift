@@ -32,6 +32,8 @@ struct Report: Codable, Sendable {
     /// Messages that were confirmed (without confirms: published) and did not arrive.
     var lost: UInt64 = 0
     var verify = Verification()
+    /// Where there was a fault.
+    var recovery: Recovery?
     /// One for each interval, the warm-up included.
     var intervals: [Interval] = []
     var warnings: [String] = []
@@ -118,6 +120,8 @@ struct Report: Codable, Sendable {
         var endToEndFromSend: LatencySummary?
         /// How late the publishes of a schedule were called.
         var lag: LatencySummary?
+        /// Of every operation of `rpc` (call to reply) and `churn` (open to closed).
+        var operation: LatencySummary?
     }
 
     /// What the sequence numbers in the messages say.
@@ -127,8 +131,43 @@ struct Report: Codable, Sendable {
         var duplicated: UInt64 = 0
         /// Came behind one published after them on the same channel, and were not marked redelivered.
         var reordered: UInt64 = 0
+        /// Arrived with a wrong checksum; known with `--verify` only.
+        var corrupted: UInt64 = 0
         /// Messages in the queue that another run left there.
         var foreign: UInt64 = 0
+        /// Different messages of the run that arrived intact.
+        var arrived: UInt64 = 0
+        /// Each publisher and each consumer, with `--verify`.
+        var publishers: [Publisher]?
+        var consumers: [Consumer]?
+
+        /// What one publisher published and what of it arrived.
+        struct Publisher: Codable, Hashable, Sendable {
+            var publisher: Int
+            var published: UInt64
+            var arrived: UInt64
+        }
+
+        /// What one consumer got.
+        struct Consumer: Codable, Hashable, Sendable {
+            var consumer: Int
+            var consumed: UInt64
+            var redelivered: UInt64
+            var reordered: UInt64
+            var corrupted: UInt64
+        }
+    }
+
+    /// How a fault was got over; seconds.
+    struct Recovery: Codable, Hashable, Sendable {
+        /// Into the measured time.
+        var at: Double
+        /// From the fault until the broker was there again: thawed, or restarted and listening.
+        var brokerBack: Double?
+        /// From the fault to the first confirm after it.
+        var confirmed: Double?
+        /// From the fault to the first delivery after it.
+        var consumed: Double?
     }
 
     /// Rates between two ticks.
@@ -146,12 +185,17 @@ struct Report: Codable, Sendable {
         var confirmP50: Double?
         var confirmP99: Double?
         var confirmMax: Double?
+        var endToEndP50: Double?
+        var endToEndP99: Double?
+        var endToEndMax: Double?
     }
 }
 
 extension Report {
-    /// True when nothing was lost, doubled or out of order.
-    var isSound: Bool { self.lost == 0 && self.verify.duplicated == 0 && self.verify.reordered == 0 }
+    /// True when nothing was lost, doubled, out of order or corrupted.
+    var isSound: Bool {
+        self.lost == 0 && self.verify.duplicated == 0 && self.verify.reordered == 0 && self.verify.corrupted == 0
+    }
 
     /// The status the tool exits with.
     func status(signal: Int32?) -> Int32 {

@@ -22,17 +22,29 @@ struct RunText: Sendable {
     }
 
     private func shape(_ options: RunOptions) -> String {
+        if options.operation != nil { return self.operationShape(options) }
         func number(_ count: Int, _ noun: String) -> String { "\(count) \(noun)\(count == 1 ? "" : "s")" }
-        let queue = options.queue.map { "queue \($0)" } ?? number(options.queues, "\(options.queueType) queue")
+        var queue = options.queue.map { "queue \($0)" } ?? number(options.queues, "\(options.queueType) queue")
+        if let exchange = options.exchange { queue = "exchange \(exchange) → " + queue }
+        if options.predeclared == true, options.queue == nil { queue = "exchange \(options.exchange ?? "")" }
         var stations: [String] = []
         if options.producers > 0 { stations.append(number(options.producers, "producer")) }
         stations.append(queue)
         if options.consumers > 0 { stations.append(number(options.consumers, "consumer")) }
         var parts = [stations.joined(separator: " → ")]
-        if let size = options.size { parts.append("\(Text.count(UInt64(size))) B") }
+        if let size = options.size {
+            let top = options.sizeMax.map { " to \(Text.count(UInt64($0)))" } ?? ""
+            parts.append("\(Text.count(UInt64(size)))\(top) B" + (options.bodyFile == nil ? "" : " of a file"))
+        }
         if options.channels > 1 { parts.append("\(options.channels) channels each") }
         if let connections = options.connections { parts.append(number(connections, "connection") + " in all") }
-        if let rate = options.rate { parts.append(Text.rate(rate)) }
+        if let instances = options.instances { parts.append("\(instances) instances") }
+        if let profile = options.rateProfile {
+            let rates = profile.parts.map { "\(Text.rate($0.rate)) for \(Text.decimal($0.seconds, places: 0)) s" }
+            parts.append(rates.joined(separator: ", "))
+        } else if let rate = options.rate {
+            parts.append(Text.rate(rate))
+        }
         if options.persistent { parts.append("persistent") }
         if options.producers > 0 { parts.append(options.confirms.map { "confirms ≤ \($0)" } ?? "no confirms") }
         if options.consumers > 0 {
@@ -40,6 +52,7 @@ struct RunText: Sendable {
                 options.ackEvery.map { "prefetch \(options.prefetch ?? 0), ack every \($0)" } ?? "automatic acks"
             )
         }
+        if options.verify { parts.append("verified") }
         return parts.joined(separator: "   ")
     }
 
@@ -47,6 +60,7 @@ struct RunText: Sendable {
 
     /// The heads of the columns that this run has.
     func columns(_ options: RunOptions) -> String {
+        if let operation = options.operation { return self.operationColumns(operation.plural) }
         var text = "   time"
         if options.producers > 0 { text += Text.right("published", 13) + Text.right("confirmed", 13) }
         if options.consumers > 0 { text += Text.right("consumed", 13) }
@@ -58,6 +72,7 @@ struct RunText: Sendable {
 
     /// One interval.
     func row(_ interval: Report.Interval, _ options: RunOptions) -> String {
+        if options.operation != nil { return self.operationRow(interval, options) }
         let places = options.interval.truncatingRemainder(dividingBy: 1) == 0 ? 0 : 1
         var text = Text.right(Text.decimal(interval.time, places: places) + " s", 7)
         if options.producers > 0 {
@@ -103,8 +118,9 @@ struct RunText: Sendable {
             )
         case .failed: lines.append(self.style.red("  FAILED     \(report.failure ?? "")"))
         }
-        lines += self.counts(report)
+        lines += report.options.operation.map { self.operationCounts(report, $0.plural) } ?? self.counts(report)
         lines += self.cost(report)
+        if let recovery = self.recovery(report) { lines.append(recovery) }
         lines += self.latency(report)
         return lines
     }
@@ -138,7 +154,7 @@ struct RunText: Sendable {
             line("consumed", totals.consumed, totals.consumedPerSecond, octets, rest)
         }
         lines.append(self.soundness(report))
-        return lines
+        return lines + self.culprits(report)
     }
 
     private func soundness(_ report: Report) -> String {
@@ -150,9 +166,42 @@ struct RunText: Sendable {
         if report.options.consumers > 0 {
             text += "   duplicated \(Text.count(verify.duplicated))   reordered \(Text.count(verify.reordered))"
         }
+        if report.options.verify { text += "   corrupted \(Text.count(verify.corrupted))" }
         if verify.foreign > 0 { text += "   of other runs \(Text.count(verify.foreign))" }
         if report.wholeRun.unknown > 0 { text += "   outcome unknown \(Text.count(report.wholeRun.unknown))" }
         return report.isSound ? text : self.style.red(text)
+    }
+
+    /// How a fault was got over; nil where there was none.
+    func recovery(_ report: Report) -> String? {
+        guard let recovery = report.recovery, let fault = report.options.fault else { return nil }
+        let seconds = { (value: Double?) in value.map { "\(Text.decimal($0, places: 3)) s" } ?? "never" }
+        var text = "  fault      \(fault.kind) at \(Text.decimal(recovery.at, places: 1)) s"
+        text += "   broker back after \(seconds(recovery.brokerBack))"
+        if report.options.producers > 0, report.options.confirms != nil {
+            text += "   first confirm after \(seconds(recovery.confirmed))"
+        }
+        if report.options.consumers > 0 { text += "   first delivery after \(seconds(recovery.consumed))" }
+        return text
+    }
+
+    /// Publishers and consumers that did not get or give all, a few of them.
+    private func culprits(_ report: Report) -> [String] {
+        guard !report.isSound else { return [] }
+        var lines: [String] = []
+        for publisher in report.verify.publishers ?? [] where publisher.arrived < publisher.published {
+            lines.append(
+                "    publisher \(publisher.publisher)   published \(Text.count(publisher.published))   "
+                    + "arrived \(Text.count(publisher.arrived))"
+            )
+        }
+        for consumer in report.verify.consumers ?? [] where consumer.reordered + consumer.corrupted > 0 {
+            lines.append(
+                "    consumer \(consumer.consumer)   consumed \(Text.count(consumer.consumed))   "
+                    + "reordered \(Text.count(consumer.reordered))   corrupted \(Text.count(consumer.corrupted))"
+            )
+        }
+        return lines.count > 6 ? Array(lines.prefix(5)) + ["    … and \(lines.count - 5) more in the JSON"] : lines
     }
 
     private func cost(_ report: Report) -> [String] {
@@ -160,7 +209,7 @@ struct RunText: Sendable {
         let client = report.client
         var text =
             "  client     \(Text.percent(client.cpuPercent)) of one core   "
-            + "\(Text.decimal(client.cpuMicrosecondsPerMessage, places: 2)) µs/message   "
+            + "\(Text.decimal(client.cpuMicrosecondsPerMessage, places: 2)) µs/\(report.options.unit)   "
             + "peak memory \(Text.decimal(Double(client.maxResidentOctets) / 1_048_576, places: 1)) MiB"
         if let broker = report.broker.cpuPercent { text += "      broker \(Text.percent(broker))" }
         return [text]
@@ -170,9 +219,10 @@ struct RunText: Sendable {
         let rows = [
             ("confirm", report.latency.confirm), ("end to end", report.latency.endToEnd),
             ("publish lag", report.latency.lag),
+            (report.options.intervalLatencyName, report.latency.operation),
         ]
         guard rows.contains(where: { $0.1 != nil }) else { return [] }
-        let isPaced = report.options.rate != nil
+        let isPaced = report.options.rate != nil || report.options.operation != nil
         var head = "  " + Text.left(isPaced ? "" : "at saturation", 16)
         for name in ["p50", "p90", "p99", "p99.9", "max"] { head += Text.right(name, 13) }
         var lines = ["", self.style.dim(head)]
@@ -206,8 +256,12 @@ struct RunText: Sendable {
                 + Text.right(text(sorted[0]), 15) + " …" + Text.right(text(sorted[sorted.count - 1]), 13) + deviation
         }
         var lines = ["", self.style.dim("  " + Text.left("\(runs.count) runs", 16) + Text.right("median", 13))]
-        if report.options.producers > 0 { lines.append(line("published", runs.map(\.publishedPerSecond), Text.rate)) }
-        if report.options.consumers > 0 { lines.append(line("consumed", runs.map(\.consumedPerSecond), Text.rate)) }
+        if report.options.producers > 0 {
+            lines.append(line(report.options.publishedName, runs.map(\.publishedPerSecond), Text.rate))
+        }
+        if report.options.consumers > 0, report.options.operation == nil {
+            lines.append(line("consumed", runs.map(\.consumedPerSecond), Text.rate))
+        }
         lines.append(
             line("client", runs.map(\.cpuMicrosecondsPerMessage)) { Text.decimal($0, places: 2) + " µs" }
         )

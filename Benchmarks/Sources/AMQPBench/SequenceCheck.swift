@@ -33,6 +33,15 @@ struct SequenceCheck: Sendable {
         }
     }
 
+    /// How many of some numbers were seen.
+    func received(in numbers: Range<UInt64>) -> UInt64 {
+        numbers.reduce(0) { sum, number in
+            guard number >= self.base else { return sum + 1 }
+            let index = self.start + Int((number - self.base) >> 6)
+            return index < self.words.count && self.words[index] >> (number & 63) & 1 == 1 ? sum + 1 : sum
+        }
+    }
+
     /// Notes the numbers that are bits of a mask, counted from a multiple of 64.
     private mutating func insert(_ mask: UInt64, at first: UInt64) {
         let count = UInt64(mask.nonzeroBitCount)

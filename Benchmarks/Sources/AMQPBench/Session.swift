@@ -29,14 +29,16 @@ struct Session: Sendable {
             try Self.checkWritable(file)
         }
         FileLimit.raise()
+        // Read at the first connection.
+        if let threads = common.threads { setenv("EPOLL_LOOPS", String(threads), 1) }
         let interruption = Interruption()
         interruption.install()
         let status: Int32
         do {
             status = try await interruption.cancellable {
                 try await BrokerUnderTest.with(
-                    uri: common.uri,
-                    kind: common.broker,
+                    uris: common.uris,
+                    choice: common.broker,
                     interruption: interruption,
                     say: { Screen.write(Data(($0 + "\n").utf8), to: STDERR_FILENO) },
                     { broker in

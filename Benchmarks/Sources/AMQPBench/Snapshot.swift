@@ -15,12 +15,12 @@ struct Snapshot: Sendable {
     var brokerCPU: UInt64?
 
     /// All counters as they are now.
-    init(meters: RunMeters, publishing: [AMQPChannel], broker: SessionUsage?) {
+    init(meters: RunMeters, publishing: [Lane], broker: BrokerUsage?) {
         self.time = MonotonicClock.now
         self.client = .now
-        self.brokerCPU = broker?.cpuMicroseconds
-        for channel in publishing {
-            let confirms = channel.confirmCounts
+        self.brokerCPU = broker?.cpuMicroseconds()
+        for lane in publishing {
+            let confirms = lane.confirmCounts
             self.counts.confirmed += confirms.confirmed
             self.counts.nacked += confirms.nacked
             self.counts.returned += confirms.returned
@@ -42,7 +42,8 @@ struct Snapshot: Sendable {
 
     /// Percent of one core since an earlier one; nil for a broker that was not started here.
     func brokerPercent(since earlier: Snapshot) -> Double? {
-        guard let now = self.brokerCPU, let before = earlier.brokerCPU else { return nil }
+        // Less than before: it was killed and started again in between.
+        guard let now = self.brokerCPU, let before = earlier.brokerCPU, now >= before else { return nil }
         return Self.percent(before, now, self.seconds(since: earlier))
     }
 
@@ -53,7 +54,14 @@ struct Snapshot: Sendable {
 
 extension Report.Interval {
     /// The interval between two moments.
-    init(from start: Snapshot, to end: Snapshot, begin: Snapshot, isWarmup: Bool, confirm: LatencySummary?) {
+    init(
+        from start: Snapshot,
+        to end: Snapshot,
+        begin: Snapshot,
+        isWarmup: Bool,
+        confirm: LatencySummary?,
+        endToEnd: LatencySummary?
+    ) {
         let seconds = max(end.seconds(since: start), 1e-9)
         func rate(_ value: KeyPath<Report.Counts, UInt64>) -> Double {
             Double(end.counts[keyPath: value] - start.counts[keyPath: value]) / seconds
@@ -69,12 +77,15 @@ extension Report.Interval {
         self.confirmP50 = confirm?.p50
         self.confirmP99 = confirm?.p99
         self.confirmMax = confirm?.max
+        self.endToEndP50 = endToEnd?.p50
+        self.endToEndP99 = endToEnd?.p99
+        self.endToEndMax = endToEnd?.max
     }
 }
 
 extension Report.Totals {
     /// What happened between two moments.
-    init(from start: Snapshot, to end: Snapshot, size: Int, intervals: [Report.Interval]) {
+    init(from start: Snapshot, to end: Snapshot, size: Double, intervals: [Report.Interval]) {
         func difference(_ value: KeyPath<Report.Counts, UInt64>) -> UInt64 {
             end.counts[keyPath: value] - start.counts[keyPath: value]
         }
@@ -90,8 +101,8 @@ extension Report.Totals {
         self.publishedPerSecond = rate(self.published)
         self.confirmedPerSecond = rate(self.confirmed)
         self.consumedPerSecond = rate(self.consumed)
-        self.publishedOctetsPerSecond = self.publishedPerSecond * Double(size)
-        self.consumedOctetsPerSecond = self.consumedPerSecond * Double(size)
+        self.publishedOctetsPerSecond = self.publishedPerSecond * size
+        self.consumedOctetsPerSecond = self.consumedPerSecond * size
         let (published, consumed) = (end.counts.published, end.counts.consumed)
         self.inQueue = published > consumed ? published - consumed : 0
         let rates = intervals.filter { !$0.isWarmup }.map { published > 0 ? $0.published : $0.consumed }

@@ -29,6 +29,19 @@ struct EnvironmentOptionsTests {
         #expect(EnvironmentOptions.merge([], ["AMQP_BENCH_PERSISTENT": value]) == (isSet ? ["--persistent"] : []))
     }
 
+    @Test("A flag with an opposite is set or unset, and the command line wins")
+    func opposites() {
+        #expect(EnvironmentOptions.merge([], ["AMQP_BENCH_VERIFY": "yes"]) == ["--verify"])
+        #expect(EnvironmentOptions.merge(["latency"], ["AMQP_BENCH_VERIFY": "0"]) == ["latency", "--no-verify"])
+        #expect(EnvironmentOptions.merge(["--no-verify"], ["AMQP_BENCH_VERIFY": "1"]) == ["--no-verify"])
+    }
+
+    @Test("A sweep has the options of what it sweeps")
+    func sweep() {
+        let merged = EnvironmentOptions.merge(["sweep", "--over", "size=1,2"], ["AMQP_BENCH_PRODUCERS": "3"])
+        #expect(merged == ["sweep", "--producers=3", "--over", "size=1,2"])
+    }
+
     @Test("What a command does not have is left out")
     func unknown() {
         let environment = [

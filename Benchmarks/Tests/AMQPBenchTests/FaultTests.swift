@@ -22,20 +22,48 @@ struct FaultTests {
     @Test("The broker is frozen and thawed, in this order")
     func order() async throws {
         let told = Told()
-        try await Fault(pause: 0.01, start: 0).inject(after: 0, until: StopFlag()) { told.add($0) }
+        let recovery = try await Fault(pause: 0.01, start: 0)
+            .inject(after: 0, until: StopFlag(), watch: RecoveryWatch()) { told.add($0) }
+        #expect(recovery?.brokerBack != nil)
         #expect(told.commands == ["freeze", "thaw"])
     }
 
     @Test("A run that ends before the fault leaves the broker alone; one that ends in it thaws it")
     func ends() async throws {
         let (told, stop) = (Told(), StopFlag())
-        try await Fault(pause: 3600, start: 0).inject(after: 0, until: stop) {
+        _ = try await Fault(pause: 3600, start: 0).inject(after: 0, until: stop, watch: RecoveryWatch()) {
             told.add($0)
             stop.set()
         }
         #expect(told.commands == ["freeze", "thaw"])
-        try await Fault(pause: 3600, start: 3600).inject(after: 0, until: stop) { told.add($0) }
+        let none = try await Fault(pause: 3600, start: 3600)
+            .inject(after: 0, until: stop, watch: RecoveryWatch()) { told.add($0) }
+        #expect(none == nil)
         #expect(told.commands == ["freeze", "thaw"])
+    }
+
+    @Test("A kill has a time only, and the broker is killed and started again")
+    func kill() async throws {
+        #expect(Fault(argument: "kill@5s") == Fault(killAt: 5))
+        #expect(Fault(argument: "kill:2s@5s") == nil)
+        let told = Told()
+        _ = try await Fault(killAt: 0).inject(after: 0, until: StopFlag(), watch: RecoveryWatch()) { told.add($0) }
+        #expect(told.commands == ["kill", "restart"])
+    }
+
+    @Test("Recovery is the first confirm and the first delivery after the fault")
+    func recovery() async throws {
+        let polls = Told()
+        var watch = RecoveryWatch(hasConfirms: true, hasConsumers: true)
+        watch.hasResumed = {
+            polls.add("")
+            return (confirmed: polls.commands.count > 1, consumed: polls.commands.count > 3)
+        }
+        let found = try await Fault(killAt: 0).inject(after: 0, until: StopFlag(), watch: watch) { _ in }
+        let recovery = try #require(found)
+        let (confirmed, consumed) = (try #require(recovery.confirmed), try #require(recovery.consumed))
+        #expect(confirmed <= consumed)
+        #expect(polls.commands.count >= 4)
     }
 
     /// What a broker was told.

@@ -11,7 +11,16 @@ struct OptionsTests {
         ["--producers", "0"], ["--producers", "1001"], ["--confirms", "0"], ["--confirms", "4194305"],
         ["--size", "17m"], ["--size", "big"], ["--consumers", "0"], ["--ack-every", "0"],
         ["--ack-every", "513"], ["--prefetch", "65536"], ["--broker", "none"], ["--id", "a b"], ["--id", ""],
-        ["--no-such-option"],
+        ["--no-such-option"], ["--size", "4k:64"], ["--broker", "docker:"], ["--verify", "--size", "39"],
+        ["--fault", "kill@5s", "--uri", "amqp://localhost"], ["--fault", "kill@5s", "--queue-type", "stream"],
+        ["--rate", "5", "--rate-profile", "1k:1s"], ["--rate-profile", "1k"], ["--predeclared"], ["--header", "x"],
+        ["--predeclared", "--queue", "q", "--queue-arg", "x-max-length=1"], ["--exchange", "e", "--queues", "2"],
+        ["--predeclared", "--exchange", "e"], ["--threads", "0"], ["--threads", "65"], ["--instances", "2"],
+        ["--instances", "2", "--id", "a"], ["--exit-when", "empty"], ["--body", "/no/such/file"],
+        ["latency", "--size", "31"], ["rpc", "--size", "39"], ["rpc", "--fault", "kill@1s"],
+        ["churn", "--what", "host"],
+        ["sweep"], ["sweep", "--over", "size"], ["sweep", "--over", "size=1,"], ["sweep", "--over", "colour=red"],
+        ["sweep", "--over", "size=big"], ["sweep", "--over", "uri=amqp://a"],
     ]
 
     @Test("What cannot be measured is refused as wrong usage", arguments: refused)
@@ -25,7 +34,14 @@ struct OptionsTests {
         ["--size", "16m"], ["--size", "0"], ["--ack-every", "512"], ["--ack-every", "600", "--prefetch", "0"],
         ["--ack-every", "600", "--auto-ack"], ["--interval", "100ms"], ["-H", "amqp://localhost", "-z", "3s"],
         ["-C", "10", "-x", "2", "-y", "2", "-s", "1k", "-c", "10", "-q", "10", "-A", "10", "-a", "-u", "orders"],
-        ["publish", "--no-confirms"], ["consume", "--size", "1k"],
+        ["publish", "--no-confirms"], ["consume", "--size", "1k"], ["--size", "64:4k"], ["--verify", "--size", "40"],
+        ["--broker", "docker:3.13-management"], ["--fault", "kill@5s", "--queue-type", "quorum"], ["--threads", "64"],
+        ["--rate-profile", "1k:10s,5k:10s"], ["-p", "--queue", "q"], ["publish", "-p", "--exchange", "e"],
+        ["-H", "amqp://a", "-H", "amqp://b"], ["--instances", "2", "--id", "a", "--uri", "amqp://a"],
+        ["--header", "a=1", "--header", "b=c", "--queue-arg", "x-max-length=1000"], ["consume", "--exit-when", "idle"],
+        ["latency", "--size", "32"], ["rpc", "-c", "16", "-x", "2", "-y", "2"], ["churn", "--what", "channel"],
+        ["sweep", "--over", "size=64,1k", "--time", "1s", "--confirms", "10"],
+        ["sweep", "--over", "in-flight=1,16", "--command", "rpc"],
     ]
 
     @Test("The limits themselves are accepted, and the short letters", arguments: accepted)
@@ -36,12 +52,7 @@ struct OptionsTests {
     @Test("Without a command both is run, with the defaults of the help")
     func defaults() throws {
         let command = try #require(try AMQPBench.parseAsRoot([]) as? Both)
-        let options = RunOptions(
-            command: "both",
-            common: command.common,
-            publish: command.publishing,
-            consume: command.consuming
-        )
+        let options = try command.options()
         #expect(options.time == 10)
         #expect(options.warmup == 2)
         #expect(options.count == nil)
@@ -55,15 +66,54 @@ struct OptionsTests {
     @Test("A count takes the place of time and warm-up")
     func count() throws {
         let command = try #require(try AMQPBench.parseAsRoot(["--count", "5"]) as? Both)
-        let options = RunOptions(
-            command: "both",
-            common: command.common,
-            publish: command.publishing,
-            consume: command.consuming
-        )
+        let options = try command.options()
         #expect(options.count == 5)
         #expect(options.time == nil)
         #expect(options.warmup == 0)
+    }
+
+    @Test("Messages of latency are verified where they have room, unless that is not wanted")
+    func verify() throws {
+        func options(_ arguments: [String]) throws -> RunOptions {
+            try #require(try AMQPBench.parseAsRoot(["latency"] + arguments) as? Latency).options()
+        }
+        #expect(try options([]).verify)
+        #expect(try !options(["--no-verify"]).verify)
+        #expect(try !options(["--size", "32"]).verify)
+        #expect(try !#require(try AMQPBench.parseAsRoot([]) as? Both).options().verify)
+    }
+
+    @Test("A broker that is killed gets messages it must keep")
+    func kill() throws {
+        let options = try #require(try AMQPBench.parseAsRoot(["--fault", "kill@1s"]) as? Both).options()
+        #expect(options.resumes && options.persistent)
+    }
+
+    @Test("A profile of rates takes the place of the time")
+    func profile() throws {
+        let arguments = ["--rate-profile", "1k:10s,4k:20s", "--warmup", "2s"]
+        let options = try #require(try AMQPBench.parseAsRoot(arguments) as? Both).options()
+        #expect(options.rate == 3000)
+        #expect(options.time == 28)
+        #expect(options.warmup == 2)
+    }
+
+    @Test("A sweep is one run of the command for each value")
+    func sweep() throws {
+        let arguments = ["sweep", "--over", "size=64,1k", "--producers", "3", "--id", "x"]
+        let steps = try #require(try AMQPBench.parseAsRoot(arguments) as? Sweep).steps()
+        #expect(steps.map(\.value) == ["64", "1k"])
+        #expect(steps.map(\.options.size) == [64, 1024])
+        #expect(steps.allSatisfy { $0.options.producers == 3 && $0.common.id == "x" })
+    }
+
+    @Test("What is explained is what was asked for")
+    func explanation() throws {
+        let command = try #require(try AMQPBench.parseAsRoot(["--rate", "5k", "--auto-ack"]) as? Both)
+        let text = Explanation(try command.options(), command.common).lines.joined(separator: "\n")
+        for part in ["nothing is sent", "--rate 5 000/s", "--auto-ack", "--confirms 1024", "--broker embedded"] {
+            #expect(text.contains(part), "\(part)")
+        }
     }
 
     @Test("The help of the tool fits on a screen")

@@ -186,6 +186,7 @@ final class ConnectionLink: Sendable {
             case .announce(let isRecovery):
                 guard let present = connection.take() else { return nil }
                 hasBeenUp = true
+                if isRecovery { present.driver.observation.metrics?.recovered() }
                 let error = await self.use(present, isRecovery ? .recovered(address) : .connected(address))
                 guard let error else { return nil }
                 self.failed(.disconnected(error), error)

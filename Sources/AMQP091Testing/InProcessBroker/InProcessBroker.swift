@@ -245,7 +245,7 @@ public final class InProcessBroker: Sendable {
     ///
     /// - Parameter configuration: The client's options but its addresses; those of ``configuration`` by default.
     /// - Returns: An open connection; the caller closes it.
-    /// - Throws: ``AMQPError`` as `AMQPConnection.connect`.
+    /// - Throws: `AMQPError` as `AMQPConnection.connect`.
     public func connect(_ configuration: AMQPClientConfiguration? = nil) async throws -> AMQPConnection {
         let (ours, theirs) = try StreamSocket.pair()
         _ = await Self.run(on: self.loop) { [core = self.core] in

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+import ArgumentParser
+
+// ConsumeOptions: what the commands that consume can be told.
+
+/// What ends a run of `consume` before its time.
+enum ExitWhen: String, ExpressibleByArgument, CaseIterable, Codable, Sendable {
+    /// The broker says that no message is left, and nothing comes any more.
+    case empty
+    /// Nothing has come for a second.
+    case idle
+}
+
+/// What the commands that consume share.
+struct ConsumeOptions: ParsableArguments {
+    @Option(name: [.customShort("y"), .long], help: "Consumers, each with a connection of its own.")
+    var consumers = 1
+
+    @Option(name: [.customShort("q"), .long], help: "Deliveries the broker sends ahead of acknowledgement.")
+    var prefetch: UInt16 = 512
+
+    @Option(name: [.customShort("A"), .long], help: "Acknowledge each time this many have arrived.")
+    var ackEvery = 64
+
+    @Option(name: [.customShort("L"), .long], help: "Work on each message for this long: 1ms.")
+    var consumerWork: Seconds?
+
+    @Option(help: "End when the queue is empty, or idle: nothing has come for a second.")
+    var exitWhen: ExitWhen?
+
+    @Flag(name: .shortAndLong, help: "Let the broker take messages as acknowledged when it has sent them.")
+    var autoAck = false
+
+    func validate() throws {
+        guard 1...1000 ~= self.consumers else { throw ValidationError("--consumers takes 1 to 1000.") }
+        guard self.ackEvery >= 1 else { throw ValidationError("--ack-every takes at least 1.") }
+        guard self.autoAck || self.prefetch == 0 || self.ackEvery <= Int(self.prefetch) else {
+            throw ValidationError("--ack-every must not be larger than --prefetch: the broker would wait for ever.")
+        }
+    }
+}

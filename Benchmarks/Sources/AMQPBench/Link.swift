@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+import AMQP091
+import Synchronization
+
+// Link: a connection of a run, and Lane: a channel on it. Where the broker is killed on order, both are made again after
+// they were lost; what the channels before counted stays in the sums.
+
+/// A connection that can be made again.
+final class Link: Sendable {
+    /// How long a broker may be away.
+    private static let patience = Duration.seconds(60)
+
+    private struct State {
+        var current: AMQPConnection
+        var renewal: Task<AMQPConnection, any Error>?
+        var isEnded = false
+    }
+
+    private let state: Mutex<State>
+    private let connect: @Sendable () async throws -> AMQPConnection
+
+    /// A connection that is open.
+    ///
+    /// - Parameters:
+    ///   - connection: The connection.
+    ///   - connect: Makes another like it.
+    init(_ connection: AMQPConnection, connect: @escaping @Sendable () async throws -> AMQPConnection) {
+        self.state = Mutex(State(current: connection))
+        self.connect = connect
+    }
+
+    /// The connection as it is now, open or not.
+    var connection: AMQPConnection { self.state.withLock { $0.current } }
+
+    /// The connection that takes the place of a lost one; all that ask for it get the same.
+    ///
+    /// - Parameter lost: The one that is of no more use.
+    /// - Returns: An open connection.
+    /// - Throws: The last error, when the broker stays away, or `CancellationError`.
+    func renewed(after lost: AMQPConnection) async throws -> AMQPConnection {
+        let task = self.state.withLock { state -> Task<AMQPConnection, any Error> in
+            if state.current !== lost { return Task { [current = state.current] in current } }
+            if let renewal = state.renewal { return renewal }
+            let renewal = Task { try await self.renew() }
+            state.renewal = renewal
+            return renewal
+        }
+        return try await task.value
+    }
+
+    private func renew() async throws -> AMQPConnection {
+        let deadline = ContinuousClock.now + Self.patience
+        while true {
+            do {
+                let connection = try await self.connect()
+                let isLate = self.state.withLock { state in
+                    state.current = connection
+                    state.renewal = nil
+                    return state.isEnded
+                }
+                if isLate {
+                    connection.abort()
+                    throw CancellationError()
+                }
+                return connection
+            } catch {
+                let isEnded = self.state.withLock { state in
+                    if ContinuousClock.now > deadline || state.isEnded { state.renewal = nil }
+                    return state.isEnded
+                }
+                guard !isEnded, ContinuousClock.now < deadline else { throw error }
+                try await Task.sleep(for: .milliseconds(20))
+            }
+        }
+    }
+
+    /// Ends it for good, in order and at the latest after a time.
+    func close(timeout: Duration) async {
+        self.state.withLock { $0.isEnded = true }
+        try? await self.connection.close(timeout: timeout)
+    }
+
+    /// Closes the socket at once.
+    func abort() {
+        self.state.withLock { $0.isEnded = true }
+        self.connection.abort()
+    }
+}
+
+/// A channel of a producer, with those it had before.
+final class Lane: Sendable {
+    private struct State {
+        var connection: AMQPConnection
+        var channels: [AMQPChannel]
+    }
+
+    let link: Link
+    private let window: Int?
+    private let restore: @Sendable (AMQPConnection) async throws -> Void
+    private let state: Mutex<State>
+
+    /// A new channel, with confirms where there is a window.
+    ///
+    /// - Parameters:
+    ///   - link: The connection.
+    ///   - window: Publishes unconfirmed at most; nil for no confirms.
+    ///   - restore: Makes sure that what is published to is there, on a connection that was made again.
+    /// - Throws: What opening the channel throws.
+    init(
+        on link: Link,
+        window: Int?,
+        restore: @escaping @Sendable (AMQPConnection) async throws -> Void
+    ) async throws {
+        self.link = link
+        self.window = window
+        self.restore = restore
+        let connection = link.connection
+        self.state = Mutex(State(connection: connection, channels: [try await Self.open(on: connection, window)]))
+    }
+
+    private static func open(on connection: AMQPConnection, _ window: Int?) async throws -> AMQPChannel {
+        let channel = try await connection.openChannel()
+        if let window { try await channel.enableConfirms(window: window) }
+        return channel
+    }
+
+    /// The channel as it is now.
+    var channel: AMQPChannel { self.state.withLock { $0.channels[$0.channels.count - 1] } }
+
+    /// True once a channel was lost and another has had a publish confirmed.
+    var hasRecovered: Bool {
+        let (count, channel) = self.state.withLock { ($0.channels.count, $0.channels[$0.channels.count - 1]) }
+        return count > 1 && channel.confirmCounts.confirmed > 0
+    }
+
+    /// Opens a channel in place of one that was lost.
+    ///
+    /// - Throws: `AMQPError`, when the broker stays away.
+    func renew() async throws {
+        while true {
+            let lost = self.state.withLock { $0.connection }
+            let connection = try await self.link.renewed(after: lost)
+            do {
+                try await self.restore(connection)
+                let channel = try await Self.open(on: connection, self.window)
+                self.state.withLock {
+                    $0.connection = connection
+                    $0.channels.append(channel)
+                }
+                return
+            } catch let error as AMQPError where error.isLoss {
+                // Lost again while it was opened.
+                self.state.withLock { $0.connection = connection }
+            }
+        }
+    }
+
+    /// How the publishes of all its channels have ended.
+    var confirmCounts: AMQPConfirmCounts {
+        self.state.withLock { $0.channels }.reduce(into: AMQPConfirmCounts()) { sum, channel in
+            let counts = channel.confirmCounts
+            sum.confirmed += counts.confirmed
+            sum.nacked += counts.nacked
+            sum.returned += counts.returned
+            sum.unknown += counts.unknown
+            sum.unconfirmed += counts.unconfirmed
+        }
+    }
+}
+
+extension AMQPError {
+    /// True for what a new connection mends; false for what the broker refused.
+    var isLoss: Bool {
+        if self.replyCode != nil, self.scope != .connection { return false }
+        return self.scope == .connection
+            || [.connectFailed, .connectionClosed, .channelClosed].contains(self.code)
+    }
+}

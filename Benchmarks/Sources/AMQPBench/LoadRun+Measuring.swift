@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+import AMQP091
+
+// LoadRun+Measuring: the tasks of a run, from the first message until what was confirmed has arrived.
+
+extension LoadRun {
+    /// How long nothing may arrive before what is missing counts as lost.
+    private static let patience = Duration.seconds(5)
+    /// How long nothing may arrive before the queue counts as idle, or as empty among several instances.
+    private static let silence = Duration.seconds(1)
+
+    private enum Ended: Sendable {
+        case producer((any Error)?)
+        case consumer(Int, Result<ConsumerFindings, any Error>)
+        case pacer(Measurement)
+        case drained
+        case fault(Result<Report.Recovery?, any Error>)
+    }
+
+    /// How the tasks of a run ended.
+    struct Outcome {
+        var measurement: Measurement?
+        /// By consumer.
+        var findings: [Int: ConsumerFindings] = [:]
+        var recovery: Report.Recovery?
+        /// The first error of a producer or consumer.
+        var failure: (any Error)?
+    }
+
+    /// Runs all tasks to their ends.
+    ///
+    /// - Parameters:
+    ///   - load: The tasks.
+    ///   - queue: The queues; a run without producers finds its messages in those that were made for it.
+    ///   - others: The other instances.
+    /// - Returns: How they ended.
+    func perform(_ load: Load, queue: QueueUnderTest, others: Rendezvous?) async -> Outcome {
+        var outcome = Outcome()
+        let finished = StopFlag()
+        let pacer = Pacer(
+            options: self.options,
+            meters: load.meters,
+            interruption: self.interruption,
+            stop: load.stop,
+            finished: finished,
+            snapshot: { [usage = self.broker.usage] in load.snapshot(broker: usage) },
+            isBlocked: { load.isBlocked },
+            screen: self.screen,
+            text: self.text,
+            isQuiet: self.detail == .header || self.detail == .nothing
+        )
+        let begin = pacer.snapshot()
+        var producersLeft = load.producers.count
+        var consumersLeft = load.consumers.count
+        self.interruption.endsCleanly(true)
+        defer { self.interruption.endsCleanly(false) }
+        await withTaskGroup(of: Ended.self) { group in
+            for (index, consumer) in load.consumers.enumerated() {
+                group.addTask { .consumer(index, await Self.outcome { try await consumer.consume() }) }
+            }
+            for producer in load.producers {
+                group.addTask { .producer(await Self.outcome { try await producer.publish(from: begin.time) }.failure) }
+            }
+            group.addTask { .pacer(await pacer.measure(from: begin)) }
+            if let fault = self.options.fault, let control = self.broker.control {
+                group.addTask { [options = self.options] in
+                    let watch = RecoveryWatch(load, options)
+                    return .fault(
+                        await Self.outcome {
+                            try await fault.inject(
+                                after: options.warmup,
+                                until: load.stop,
+                                watch: watch,
+                                control: control
+                            )
+                        }
+                    )
+                }
+            }
+            if load.producers.isEmpty { self.addEnd(ofConsuming: load, queue, to: &group) }
+
+            for await ended in group {
+                switch ended {
+                case .producer(let error):
+                    producersLeft -= 1
+                    outcome.failure = outcome.failure ?? error
+                    if producersLeft == 0 {
+                        let hasFailed = outcome.failure != nil
+                        group.addTask {
+                            await self.drain(load, hasFailed: hasFailed, others: others)
+                            return .drained
+                        }
+                    }
+                case .fault(.success(let recovery)):
+                    outcome.recovery = recovery
+                case .fault(.failure(let error)):
+                    outcome.failure = outcome.failure ?? error
+                case .drained:
+                    finished.set()
+                    load.cancelConsumers()
+                case .consumer(let index, .success(let found)):
+                    outcome.findings[index] = found
+                    consumersLeft -= 1
+                    if consumersLeft == 0 { finished.set() }
+                case .consumer(_, .failure(let error)):
+                    consumersLeft -= 1
+                    outcome.failure = outcome.failure ?? error
+                case .pacer(let measurement):
+                    outcome.measurement = measurement
+                    if load.producers.isEmpty { load.cancelConsumers() }
+                }
+                if outcome.failure != nil {
+                    load.stop.set()
+                    finished.set()
+                    if load.producers.isEmpty { load.cancelConsumers() }
+                }
+            }
+        }
+        return outcome
+    }
+
+    private static func outcome<Value>(
+        _ operation: () async throws -> Value
+    ) async -> Result<Value, any Error> {
+        do { return .success(try await operation()) } catch { return .failure(error) }
+    }
+
+    // MARK: - The end of a run
+
+    /// What ends a run without producers before its time.
+    private func addEnd(ofConsuming load: Load, _ queue: QueueUnderTest, to group: inout TaskGroup<Ended>) {
+        if let exit = self.options.exitWhen {
+            group.addTask { [stop = load.stop] in
+                await self.waitUntil(exit, load, queue, unless: stop)
+                return .drained
+            }
+        } else if queue.isGenerated, let count = self.options.count {
+            group.addTask {
+                await self.drain(UInt64(count), load)
+                return .drained
+            }
+        }
+    }
+
+    /// Waits until all that the broker took has arrived.
+    private func drain(_ load: Load, hasFailed: Bool, others: Rendezvous?) async {
+        guard let others else {
+            let counts = load.snapshot(broker: nil).counts
+            let isRouted = self.options.predeclared != true || self.options.exchange == nil
+            if isRouted, !self.options.resumes {
+                await self.drain(hasFailed ? 0 : Arrived.expected(counts, self.options), load)
+            } else if !hasFailed {
+                // How many come is not known.
+                await self.waitForSilence(load, Self.silence * 2)
+            }
+            return
+        }
+        // Until all have published, more may come.
+        try? await others.meet("published")
+        if !hasFailed { await self.waitForSilence(load, Self.silence) }
+    }
+
+    /// Waits until all that is expected has arrived, or nothing arrives any more.
+    private func drain(_ expected: UInt64, _ load: Load) async {
+        guard self.options.consumers > 0 else { return }
+        var before: UInt64 = 0
+        var deadline = ContinuousClock.now + Self.patience
+        while ContinuousClock.now < deadline, !Task.isCancelled,
+            !(self.options.producers == 0 && self.interruption.signal != nil)
+        {
+            let arrived = load.meters.consumed.sum - load.meters.foreign.sum
+            if arrived >= expected { return }
+            if arrived > before { deadline = ContinuousClock.now + Self.patience }
+            before = arrived
+            try? await Task.sleep(for: .milliseconds(5))
+        }
+    }
+
+    /// Waits until nothing has come for a time.
+    private func waitForSilence(_ load: Load, _ silence: Duration, unless stop: StopFlag? = nil) async {
+        guard self.options.consumers > 0 else { return }
+        var before = load.meters.consumed.sum
+        var deadline = ContinuousClock.now + silence
+        while ContinuousClock.now < deadline, !Task.isCancelled, stop?.isSet != true {
+            try? await Task.sleep(for: .milliseconds(5))
+            let arrived = load.meters.consumed.sum
+            if arrived != before { deadline = ContinuousClock.now + silence }
+            before = arrived
+        }
+    }
+
+    /// Waits for what `--exit-when` names.
+    private func waitUntil(_ exit: ExitWhen, _ load: Load, _ queue: QueueUnderTest, unless stop: StopFlag) async {
+        if exit == .idle { return await self.waitForSilence(load, Self.silence, unless: stop) }
+        guard let connection = try? await self.connect("watch") else { return }
+        defer { connection.abort() }
+        while !stop.isSet, !Task.isCancelled {
+            if let count = try? await queue.messageCount(on: connection), count == 0 {
+                // What was sent already is still on its way.
+                await self.waitForSilence(load, .milliseconds(200), unless: stop)
+                if (try? await queue.messageCount(on: connection)) == 0 { return }
+            }
+            try? await Task.sleep(for: .milliseconds(50))
+        }
+    }
+}
+
+extension Result {
+    fileprivate var failure: Failure? {
+        if case .failure(let error) = self { error } else { nil }
+    }
+}

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+import ArgumentParser
+
+// OperationCommands: the commands that do one thing again and again and wait for its end each time: rpc and churn.
+
+/// What `churn` opens and closes.
+enum ChurnKind: String, ExpressibleByArgument, CaseIterable, Codable, Sendable {
+    case connection, channel, queue
+}
+
+/// Requests and replies.
+struct RPC: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "rpc",
+        abstract: "Call and wait for the reply, again and again.",
+        discussion: """
+            A closed loop: each client calls when its reply is there, so a stall of the broker is seen by one call of each. For
+            what a stall costs, see latency.
+            """
+    )
+    @OptionGroup(title: "Run") var common: CommonOptions
+
+    @Option(name: [.customShort("x"), .long], help: "Clients, each with a connection of its own.")
+    var producers = 1
+
+    @Option(name: [.customShort("y"), .long], help: "Servers, each with a connection of its own.")
+    var consumers = 1
+
+    @Option(name: .shortAndLong, help: "Octets of a request, and of its reply: 256, 1k.")
+    var size = Size(octets: 256)
+
+    @Option(name: [.customShort("c"), .long], help: "Calls of one client at a time.")
+    var inFlight = 1
+
+    @Option(name: [.customShort("L"), .long], help: "A server works on each call for this long: 1ms.")
+    var consumerWork: Seconds?
+
+    func validate() throws {
+        guard 1...1000 ~= self.producers, 1...1000 ~= self.consumers, 1...10_000 ~= self.inFlight else {
+            throw ValidationError("--producers and --consumers take 1 to 1000, --in-flight 1 to 10000.")
+        }
+        guard MessageHeader.sizeWithChecksum...(16 << 20) ~= self.size.octets else {
+            throw ValidationError("--size takes \(MessageHeader.sizeWithChecksum) to 16m here: the reply is checked.")
+        }
+        try Self.refuseWhatNeedsALoad(self.common)
+    }
+
+    /// Options of the other commands that mean nothing here.
+    static func refuseWhatNeedsALoad(_ common: CommonOptions) throws {
+        guard common.fault == nil, common.instances == 1, common.queue == nil, common.queues == 1, !common.predeclared
+        else {
+            throw ValidationError("--fault, --instances, --queue, --queues and --predeclared are not for this command.")
+        }
+    }
+
+    /// What the run is told.
+    func options() -> RunOptions {
+        var options = RunOptions(command: "rpc", common: self.common, publish: nil, consume: nil)
+        options.producers = self.producers
+        options.consumers = self.consumers
+        options.size = self.size.octets
+        options.inFlight = self.inFlight
+        options.consumerWork = self.consumerWork?.seconds
+        options.verify = true
+        return options
+    }
+
+    func run() async throws {
+        try await Execution(common: self.common, options: self.options(), measure: OperationRun.measure).run()
+    }
+}
+
+/// Connections, channels or queues that come and go.
+struct Churn: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Open and close connections, channels or queues, again and again."
+    )
+    @OptionGroup(title: "Run") var common: CommonOptions
+
+    @Option(help: "What is opened and closed: connection, channel or queue.")
+    var what = ChurnKind.connection
+
+    @Option(name: [.customShort("x"), .long], help: "Workers; each opens when what it opened before is closed.")
+    var producers = 1
+
+    func validate() throws {
+        guard 1...1000 ~= self.producers else { throw ValidationError("--producers takes 1 to 1000.") }
+        try RPC.refuseWhatNeedsALoad(self.common)
+    }
+
+    /// What the run is told.
+    func options() -> RunOptions {
+        var options = RunOptions(command: "churn", common: self.common, publish: nil, consume: nil)
+        options.producers = self.producers
+        options.churn = self.what
+        return options
+    }
+
+    func run() async throws {
+        try await Execution(common: self.common, options: self.options(), measure: OperationRun.measure).run()
+    }
+}

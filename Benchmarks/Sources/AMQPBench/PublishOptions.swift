@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+import ArgumentParser
+
+// PublishOptions: what the commands that publish can be told.
+
+/// What the commands that publish share.
+struct PublishOptions: ParsableArguments {
+    @Option(name: [.customShort("x"), .long], help: "Producers, each with a connection of its own.")
+    var producers = 1
+
+    @Option(name: .shortAndLong, help: "Octets of a body: 256, 1k, 1m; 64:4k for sizes spread evenly between two.")
+    var size: SizeRange = .init(256)
+
+    @Option(help: "Publish the octets of this file as they are, unnumbered without --verify.")
+    var body: String?
+
+    @Option(name: .shortAndLong, help: "Messages per second of all producers together: 500, 50k. (default: no limit)")
+    var rate: Rate?
+
+    @Option(help: "Rates one after the other, as 1k:10s,5k:10s; takes the place of --rate and --time.")
+    var rateProfile: RateProfile?
+
+    @Option(name: [.customShort("c"), .long], help: "Publishes unconfirmed at which a producer waits.")
+    var confirms = 1024
+
+    @Flag(help: "Publish without confirms: nothing tells then whether the broker took a message.")
+    var noConfirms = false
+
+    @Flag(help: "Mark messages persistent, and make the queue durable.")
+    var persistent = false
+
+    @Flag(help: "Have messages returned that no queue takes.")
+    var mandatory = false
+
+    @Option(name: .customLong("header"), help: "KEY=VALUE, a header of each message; repeatable.")
+    var headers: [Label] = []
+
+    @Option(help: "Publish to this exchange; it is made (direct), and the queue is bound to it, where it is missing.")
+    var exchange: String?
+
+    @Option(help: "The routing key of each message. (default: the name of its queue)")
+    var routingKey: String?
+
+    func validate() throws {
+        guard 1...1000 ~= self.producers else { throw ValidationError("--producers takes 1 to 1000.") }
+        guard 1...(1 << 22) ~= self.confirms else { throw ValidationError("--confirms takes 1 to \(1 << 22).") }
+        guard self.size.high <= 16 << 20 else {
+            throw ValidationError("--size takes at most 16m, the largest body the client accepts by default.")
+        }
+        guard self.rate == nil || self.rateProfile == nil else {
+            throw ValidationError("--rate and --rate-profile cannot go together.")
+        }
+        for text in [self.exchange, self.routingKey].compactMap({ $0 }) where text.utf8.count > 255 {
+            throw ValidationError("--exchange and --routing-key take at most 255 octets.")
+        }
+        if let body { _ = try BodyFile.read(body) }
+    }
+}

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// RunOptions: everything a run was told, defaults included, as the results keep it. Pure.
+
+/// Everything a run was told, defaults included.
+struct RunOptions: Codable, Hashable, Sendable {
+    var command: String
+    var producers = 0
+    var consumers = 0
+    var queue: String?
+    var queues = 1
+    var queueType = QueueType.classic
+    /// Arguments of the queues that are made.
+    var queueArguments: [String: String]?
+    /// True when nothing is declared.
+    var predeclared: Bool?
+    /// Nil for the default exchange.
+    var exchange: String?
+    /// Nil for the name of the queue.
+    var routingKey: String?
+    /// Nil for one each.
+    var connections: Int?
+    var channels = 1
+    /// Nil for the default.
+    var threads: Int?
+    /// How many instances of the tool make this run together.
+    var instances: Int?
+    var time: Double?
+    var count: Int?
+    var warmup: Double
+    var interval: Double
+    /// Octets of a body; of the smallest, where they differ.
+    var size: Int?
+    /// Octets of the largest body, where they differ.
+    var sizeMax: Int?
+    /// The file whose octets are published.
+    var bodyFile: String?
+    /// Messages per second; nil for as fast as the windows allow.
+    var rate: Double?
+    /// True for a part of a capacity that was looked for.
+    var isRateSearched: Bool?
+    /// Rates one after the other; `rate` is then their mean.
+    var rateProfile: RateProfile?
+    /// Whether a producer that fell behind its schedule catches up, and every message carries its times.
+    var isOpenLoop = false
+    /// Nil without confirms.
+    var confirms: Int?
+    var persistent = false
+    var mandatory = false
+    /// Headers of each message.
+    var headers: [String: String]?
+    var prefetch: Int?
+    var ackEvery: Int?
+    var autoAck = false
+    /// Seconds a consumer works on each message.
+    var consumerWork: Double?
+    var exitWhen: ExitWhen?
+    /// Whether messages carry a checksum.
+    var verify = false
+    /// Calls of one client at a time, in `rpc`.
+    var inFlight: Int?
+    /// What is opened and closed, in `churn`.
+    var churn: ChurnKind?
+    var fault: Fault?
+    var labels: [String: String] = [:]
+}
+
+extension RunOptions {
+    /// Tasks of this instance that publish, each on a channel of its own.
+    var publishers: Int { self.producers * self.channels }
+
+    /// Whether connections that are lost are made again.
+    var resumes: Bool { self.fault?.kind == .kill }
+
+    /// What sizes bodies have.
+    var sizes: SizeRange { SizeRange(low: self.size ?? 0, high: self.sizeMax ?? self.size ?? 0) }
+
+    /// False when the bodies have no number: too short, or a file's.
+    var isNumbered: Bool {
+        (self.size ?? MessageHeader.size) >= MessageHeader.size && (self.bodyFile == nil || self.verify)
+    }
+
+    init(command: String, common: CommonOptions, publish: PublishOptions?, consume: ConsumeOptions?) {
+        self.init(command: command, warmup: 0, interval: 0)
+        self.queue = common.queue
+        self.queues = common.queues
+        self.queueType = common.queueType
+        self.queueArguments = Label.dictionary(common.queueArg)
+        self.predeclared = common.predeclared ? true : nil
+        self.connections = common.connections
+        self.channels = common.channels
+        self.threads = common.threads
+        self.instances = common.instances > 1 ? common.instances : nil
+        self.fault = common.fault
+        self.labels = Label.dictionary(common.labels) ?? [:]
+        self.count = common.count
+        self.time = common.count == nil ? common.time.seconds : nil
+        self.warmup = common.count == nil ? common.warmup?.seconds ?? 2 : 0
+        self.interval = common.interval.seconds
+        self.verify = common.verify ?? false
+        if let publish { self.take(publish, warmup: common.warmup) }
+        if let consume {
+            self.consumers = consume.consumers
+            self.prefetch = Int(consume.prefetch)
+            self.ackEvery = consume.autoAck ? nil : consume.ackEvery
+            self.autoAck = consume.autoAck
+            self.consumerWork = consume.consumerWork?.seconds
+            self.exitWhen = consume.exitWhen
+        }
+        // What a broker that is killed may forget says nothing.
+        if self.resumes { self.persistent = true }
+    }
+
+    private mutating func take(_ publish: PublishOptions, warmup: Seconds?) {
+        self.producers = publish.producers
+        let fileSize = publish.body.flatMap { try? BodyFile.read($0).count }
+        self.size = fileSize ?? publish.size.low
+        if fileSize == nil, publish.size.high > publish.size.low { self.sizeMax = publish.size.high }
+        self.bodyFile = publish.body
+        self.confirms = publish.noConfirms ? nil : publish.confirms
+        self.rate = publish.rate?.perSecond
+        if let profile = publish.rateProfile {
+            self.rateProfile = profile
+            self.rate = profile.mean
+            // Its first rate is measured too.
+            self.warmup = warmup?.seconds ?? 0
+            if self.count == nil { self.time = profile.seconds - min(self.warmup, profile.seconds / 2) }
+        }
+        self.persistent = publish.persistent
+        self.mandatory = publish.mandatory
+        self.headers = Label.dictionary(publish.headers)
+        self.exchange = publish.exchange
+        self.routingKey = publish.routingKey
+    }
+
+    /// Why these options cannot go together; nil when they can.
+    var contradiction: String? {
+        if self.verify, (self.size ?? MessageHeader.sizeWithChecksum) < MessageHeader.sizeWithChecksum {
+            return
+                "--verify needs bodies of at least \(MessageHeader.sizeWithChecksum) octets, where the checksum has room."
+        }
+        if self.exchange != nil, self.queues > 1 { return "--exchange goes with one queue." }
+        if self.predeclared == true {
+            if self.exchange == nil, self.queue == nil { return "--predeclared needs --queue or --exchange." }
+            if self.consumers > 0, self.queue == nil { return "--predeclared needs --queue where there are consumers." }
+        }
+        if self.exitWhen != nil, self.producers > 0 { return "--exit-when is for consume." }
+        return nil
+    }
+}
+
+extension Label {
+    /// The last value of each key; nil for none.
+    static func dictionary(_ labels: [Label]) -> [String: String]? {
+        labels.isEmpty ? nil : Dictionary(labels.map { ($0.key, $0.value) }) { $1 }
+    }
+}

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+// A worker as a daemon: consumes the queue `orders`, 16 at a time. On SIGTERM it takes no more, finishes and settles what
+// it has begun, and exits.
+
+import AMQP091
+import Configuration
+import Logging
+import ServiceLifecycle
+import UnixSignals
+
+struct OrderWorker: Service {
+    let client: AMQPClient
+    let logger: Logger
+
+    func run() async throws {
+        try await self.client.consume("orders", prefetch: 64) { deliveries in
+            try await deliveries.process(maxConcurrency: 16, requeue: .once) { delivery in
+                self.logger.info("order", metadata: ["amqp.routing_key": "\(delivery.routingKey)"])
+            }
+        }
+    }
+}
+
+let logger = Logger(label: "orders")
+// AMQP_URI, or AMQP_HOST, AMQP_USERNAME, AMQP_PASSWORD and so on.
+let config = ConfigReader(provider: EnvironmentVariablesProvider())
+let client = AMQPClient(
+    try AMQPClientConfiguration(config: config.scoped(to: "amqp")),
+    topology: AMQPTopology { topology in
+        topology.queue("orders", as: .quorum(deliveryLimit: 5))
+    },
+    logger: logger
+)
+// Services are stopped in the reverse order: first the worker, then the client it uses.
+let group = ServiceGroup(
+    services: [client, OrderWorker(client: client, logger: logger)],
+    gracefulShutdownSignals: [.sigterm, .sigint],
+    logger: logger
+)
+try await group.run()

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+// An HTTP service with Hummingbird: POST /orders publishes the order and answers when the broker has it; a worker in the
+// same process consumes. On SIGTERM the server takes no more requests, the worker finishes, and the client goes last.
+
+import AMQP091
+import AMQP091Foundation
+import Hummingbird
+import Logging
+import ServiceLifecycle
+
+struct Order: Codable, Sendable {
+    var id: Int
+}
+
+struct OrderWorker: Service {
+    let client: AMQPClient
+    let logger: Logger
+
+    func run() async throws {
+        try await self.client.consume("orders", prefetch: 64) { deliveries in
+            try await deliveries.process(maxConcurrency: 16, requeue: .once) { delivery in
+                let order: Order = try delivery.decode()
+                self.logger.info("order", metadata: ["id": "\(order.id)"])
+            }
+        }
+    }
+}
+
+let logger = Logger(label: "orders")
+let uri = Environment().get("AMQP_URI") ?? "amqp://guest:guest@localhost"
+let client = AMQPClient(
+    try AMQPClientConfiguration(uri: uri),
+    topology: AMQPTopology { topology in
+        topology.queue("orders", as: .quorum(deliveryLimit: 5))
+    },
+    logger: logger
+)
+// One publisher for all requests; it goes on with the next connection when one is lost.
+let publisher = try client.openPublisher()
+
+let router = Router()
+router.post("orders") { request, context -> HTTPResponse.Status in
+    let order = try await request.decode(as: Order.self, context: context)
+    do {
+        try await publisher.publish(AMQPMessage(json: order), to: .queue("orders"), mandatory: true)
+    } catch let error as AMQPError {
+        context.logger.error("not published", metadata: ["error": "\(error)"])
+        throw HTTPError(.serviceUnavailable)
+    }
+    return .accepted
+}
+
+var app = Application(
+    router: router,
+    configuration: .init(address: .hostname("127.0.0.1", port: 8080)),
+    logger: logger
+)
+app.addServices(client, OrderWorker(client: client, logger: logger))
+try await app.runService()

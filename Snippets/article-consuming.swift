@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// The code of the article "Consuming": handlers, loops of one's own, and what becomes of a message.
+
+import AMQP091
+
+func resize(_ url: String) async throws {}
+
+func work(_ connection: AMQPConnection) async throws {
+    try await connection.withChannel { channel in
+        try await channel.declareQueue("resize", as: .quorum(deliveryLimit: 5))
+        try await channel.setPrefetch(count: 32)
+
+        // snippet.handlers
+        // Up to eight at a time; acknowledged when the handler returns, refused when it throws.
+        try await channel.consume("resize") { deliveries in
+            try await deliveries.process(maxConcurrency: 8, requeue: .once) { delivery in
+                try await resize(delivery.body.string)
+            }
+        }
+        // snippet.end
+    }
+
+    try await connection.withChannel { channel in
+        // snippet.loop
+        // One after the other, settled by hand.
+        try await channel.consume("resize") { deliveries in
+            for try await delivery in deliveries {
+                do {
+                    try await resize(delivery.body.string)
+                    try delivery.ack()
+                } catch {
+                    try delivery.nack(requeue: !delivery.redelivered)
+                }
+            }
+        }
+        // snippet.end
+
+        // snippet.once
+        // Settling twice does not compile; what is dropped goes back to the queue.
+        try await channel.consume("resize") { deliveries in
+            try await deliveries.forEach { delivery in
+                try await resize(delivery.body.string)
+                try delivery.ack()
+            }
+        }
+        // snippet.end
+
+        // One message now, if there is one.
+        if let delivery = try await channel.get("resize") { try delivery.ack() }
+    }
+}

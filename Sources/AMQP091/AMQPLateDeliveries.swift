@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+public import AMQP091Wire
+import EpollNetworking
+
+// Deliveries the broker is about to lose patience with, as events: the warning that is logged too. How they are found is
+// in ConnectionDriver+SettlementWatch.
+
+/// A delivery that is not settled though four fifths of the broker's time for it have passed.
+///
+/// At the end of that time the broker closes the channel (406), and every delivery of the channel comes again.
+public struct AMQPLateDelivery: Hashable, Sendable {
+    /// The channel it came on.
+    public let channel: ChannelNumber
+    /// Its number on the channel.
+    public let deliveryTag: DeliveryTag
+    /// How long it has been the oldest that is not settled; up to a twentieth of the limit too low.
+    public let age: Duration
+    /// The configuration's `acknowledgementTimeout`.
+    public let limit: Duration
+}
+
+/// Deliveries that are about to exceed the broker's time for settling them, each told once.
+///
+/// An observer that falls behind sees the newest 64. It ends with the connection.
+public struct AMQPLateDeliveries: AsyncSequence, Sendable {
+    /// What it yields.
+    public typealias Element = AMQPLateDelivery
+    /// It throws nothing.
+    public typealias Failure = Never
+
+    typealias Observer = AsyncStream<AMQPLateDelivery>.Continuation
+
+    fileprivate let driver: ConnectionDriver
+
+    /// An iterator of its own: every one sees all that comes after it was made.
+    public func makeAsyncIterator() -> AsyncIterator {
+        let (stream, observer) = AsyncStream.makeStream(
+            of: AMQPLateDelivery.self,
+            bufferingPolicy: .bufferingNewest(64)
+        )
+        let driver = self.driver
+        let number = driver.state.withLock { state -> UInt64? in
+            guard state.failure == nil else { return nil }
+            let number = state.nextObserver
+            state.nextObserver += 1
+            state.lateObservers[number] = observer
+            return number
+        }
+        if let number {
+            observer.onTermination = { _ in driver.state.withLock { $0.lateObservers[number] = nil } }
+        } else {
+            observer.finish()
+        }
+        return AsyncIterator(base: stream.makeAsyncIterator())
+    }
+
+    /// Walks the deliveries.
+    public struct AsyncIterator: AsyncIteratorProtocol {
+        fileprivate var base: AsyncStream<AMQPLateDelivery>.AsyncIterator
+
+        /// The next one; nil at the end of the connection or when the task is cancelled.
+        public mutating func next(isolation actor: isolated (any Actor)?) async -> AMQPLateDelivery? {
+            await self.base.next(isolation: actor)
+        }
+    }
+}
+
+extension AMQPConnection {
+    /// Deliveries that are about to exceed the broker's time for settling them.
+    ///
+    /// They are looked for when the configuration has an `acknowledgementTimeout`.
+    public var lateDeliveries: AMQPLateDeliveries { AMQPLateDeliveries(driver: self.driver) }
+}

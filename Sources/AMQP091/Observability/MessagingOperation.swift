@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// MessagingOperation: what the OpenTelemetry conventions for messaging call the things a client does (1.44, RabbitMQ),
+// and what they call the ways in which these fail.
+
+/// What a client does with messages, in OpenTelemetry's words.
+enum MessagingOperation: Hashable, Sendable {
+    case publish, process, receive, ack, nack, reject
+
+    /// `messaging.operation.name`.
+    var name: String {
+        switch self {
+        case .publish: "publish"
+        case .process: "process"
+        case .receive: "receive"
+        case .ack: "ack"
+        case .nack: "nack"
+        case .reject: "reject"
+        }
+    }
+
+    /// `messaging.operation.type`.
+    var type: String {
+        switch self {
+        case .publish: "send"
+        case .process: "process"
+        case .receive: "receive"
+        case .ack, .nack, .reject: "settle"
+        }
+    }
+}
+
+extension AMQPError {
+    /// `error.type`: one of a few words.
+    var kind: String {
+        switch self.code {
+        case .nacked: "nacked"
+        case .returned: "returned"
+        case .timedOut: "timeout"
+        case .cancelled: "cancelled"
+        default:
+            // "ACCESS_REFUSED" as the conventions write it; otherwise the code's own words.
+            Self.dashed(self.replyCode?.name ?? self.code.description)
+        }
+    }
+
+    private static func dashed(_ words: String) -> String {
+        String(words.lowercased().map { $0 == "_" || $0 == " " ? "-" : $0 })
+    }
+}
