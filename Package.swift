@@ -152,6 +152,18 @@ let package = Package(
             dependencies: ["AMQP091", "AMQP091Testing", logging, lifecycle, metrics, tracing, configuration] + testKits,
             swiftSettings: settings
         ),
+        // What scripts/fuzz fuzzes, in the package Fuzzing; here to replay its corpus.
+        .target(
+            name: "AMQP091FuzzTargets",
+            dependencies: ["AMQP091Testing", "AMQP091", "AMQP091Protocol", "AMQP091Wire", "EpollNetworking"],
+            path: "Fuzzing/Sources/Targets",
+            swiftSettings: settings
+        ),
+        .testTarget(
+            name: "FuzzingTests",
+            dependencies: ["AMQP091FuzzTargets", "EpollNetworking"],
+            swiftSettings: settings
+        ),
         .target(
             name: "AMQP091Conformance",
             dependencies: ["AMQP091Testing", "AMQP091", "AMQP091Wire"],

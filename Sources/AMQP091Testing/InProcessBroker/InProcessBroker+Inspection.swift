@@ -147,6 +147,15 @@ extension InProcessBroker {
         throw TimedOut(description: "queue '\(queue)' is not as expected after \(timeout): \(text)")
     }
 
+    /// Waits until every connection has ended.
+    ///
+    /// - Parameter timeout: How long at most.
+    /// - Throws: ``TimedOut``; `CancellationError`.
+    package func waitUntilNobodyIsConnected(timeout: Duration = .seconds(10)) async throws {
+        guard try await !self.wait(timeout: timeout, { $0.connections.isEmpty }) else { return }
+        throw TimedOut(description: "after \(timeout) there are \(await self.connections())")
+    }
+
     private func wait(timeout: Duration, _ condition: @escaping @Sendable (BrokerCore) -> Bool) async throws -> Bool {
         let core = self.core
         let loop = self.loop

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 public import AMQP091
-import EpollNetworking
+package import EpollNetworking
 import Glibc
 import SystemPackage
 
@@ -248,10 +248,15 @@ public final class InProcessBroker: Sendable {
     /// - Throws: `AMQPError` as `AMQPConnection.connect`.
     public func connect(_ configuration: AMQPClientConfiguration? = nil) async throws -> AMQPConnection {
         let (ours, theirs) = try StreamSocket.pair()
-        _ = await Self.run(on: self.loop) { [core = self.core] in
-            BrokerConnection(core: core, link: BrokerLink(ours)).start()
-        }
+        await self.serve(ours)
         return try await AMQPConnection.connect(over: theirs, configuration ?? self.configuration)
+    }
+
+    /// Serves whoever is at the other end of a socket, which belongs to the broker from here on.
+    package func serve(_ socket: StreamSocket) async {
+        _ = await Self.run(on: self.loop) { [core = self.core] in
+            BrokerConnection(core: core, link: BrokerLink(socket)).start()
+        }
     }
 
     private static func encoded(_ text: String) -> String {
