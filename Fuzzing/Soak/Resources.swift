@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+import Glibc
+import Synchronization
+
+// Resources: what this process holds, from /proc; and the tasks the soak has started and that have not ended.
+
+struct Resources: CustomStringConvertible, Sendable {
+    var kibibytes: Int
+    var descriptors: Int
+    var threads: Int
+    var tasks: Int
+
+    static func now() -> Resources {
+        let pages = Self.text("/proc/self/statm").split(separator: " ").dropFirst().first.flatMap { Int($0) } ?? 0
+        return Resources(
+            kibibytes: pages * Int(sysconf(Int32(_SC_PAGESIZE))) / 1024,
+            // The folder that is being listed is one of them.
+            descriptors: Self.count("/proc/self/fd") - 1,
+            threads: Self.count("/proc/self/task"),
+            tasks: Tasks.live
+        )
+    }
+
+    var description: String {
+        "\(self.kibibytes) KiB resident, \(self.descriptors) descriptors, \(self.threads) threads, \(self.tasks) tasks"
+    }
+
+    private static func text(_ path: String) -> String {
+        guard let file = fopen(path, "r") else { return "" }
+        defer { fclose(file) }
+        var buffer = [UInt8](repeating: 0, count: 256)
+        return String(decoding: buffer.prefix(fread(&buffer, 1, buffer.count, file)), as: UTF8.self)
+    }
+
+    private static func count(_ path: String) -> Int {
+        guard let directory = opendir(path) else { return 0 }
+        defer { closedir(directory) }
+        var count = -2  // . and ..
+        while readdir(directory) != nil { count += 1 }
+        return count
+    }
+}
+
+/// Tasks of the soak that run.
+enum Tasks {
+    private static let count = Atomic<Int>(0)
+    static var live: Int { self.count.load(ordering: .relaxed) }
+
+    static func counting(_ body: () async -> Void) async {
+        self.count.add(1, ordering: .relaxed)
+        await body()
+        self.count.subtract(1, ordering: .relaxed)
+    }
+}
+
+/// The same "random" run for the same seed (SplitMix64).
+struct SeededGenerator: RandomNumberGenerator {
+    private var state: UInt64
+
+    init(_ seed: UInt64, _ worker: Int) { self.state = seed &* 0x9E37_79B9_7F4A_7C15 &+ UInt64(worker) }
+
+    mutating func next() -> UInt64 {
+        self.state &+= 0x9E37_79B9_7F4A_7C15
+        var mixed = self.state
+        mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
+        mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
+        return mixed ^ (mixed >> 31)
+    }
+
+    mutating func below(_ bound: Int) -> Int { Int.random(in: 0..<max(1, bound), using: &self) }
+}
+
+func pause(milliseconds: Int) async { try? await Task.sleep(for: .milliseconds(milliseconds)) }
