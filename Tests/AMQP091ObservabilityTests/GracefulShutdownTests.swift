@@ -120,7 +120,7 @@
             }
         }
 
-        @Test("So does a process with a client that gets SIGTERM, and it exits in order")
+        @Test("F26: so does a process with a client that gets SIGTERM, and it exits in order")
         func terminated() async throws {
             try await Self.withLoad { broker in
                 let uri = broker.uri

@@ -166,7 +166,7 @@ struct ConnectionStateMachineTests {
         #expect(startOk.response.isEmpty)
     }
 
-    @Test("A peer without PLAIN, of another version, or with a question is left", arguments: [false, true])
+    @Test("C27: a peer without PLAIN, of another version, or with a question is left", arguments: [false, true])
     func failures(second: Bool) throws {
         var machine = try Self.machine()
         let mechanisms = second ? "PLAINTEXT" : "EXTERNAL"

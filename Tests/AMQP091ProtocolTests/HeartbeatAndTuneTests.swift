@@ -28,7 +28,7 @@ struct TuneNegotiationTests {
         Row(name: "we want no heartbeat", ours: (0, 0, 0), theirs: (1, 4096, 60), result: (1, 4096, 0)),
     ]
 
-    @Test("Each number is the smaller one, and 0 leaves it to the other side", arguments: rows)
+    @Test("C24, C25: each number is the smaller one, and 0 leaves it to the other side", arguments: rows)
     func negotiates(_ row: Row) throws {
         let ours = try TuneNegotiation(channelMaximum: row.ours.0, frameMaximum: row.ours.1, heartbeat: row.ours.2)
         let negotiated = try ours.negotiate(
@@ -64,7 +64,7 @@ struct TuneNegotiationTests {
 struct HeartbeatScheduleTests {
     static let second: MonotonicNanoseconds = 1_000_000_000
 
-    @Test("A heartbeat is due after half an interval without a write")
+    @Test("F21: a heartbeat is due after half an interval without a write")
     func sends() {
         var schedule = HeartbeatSchedule(seconds: 10, now: 0)
         #expect(schedule.deadline == 5 * Self.second)

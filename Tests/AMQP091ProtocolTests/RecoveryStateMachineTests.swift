@@ -71,7 +71,7 @@ struct RecoveryStateMachineTests {
         #expect(self.attempt(machine.lost(now: 12 * Self.second, using: &self.random)) == 1)
     }
 
-    @Test("Endpoints that failed are tried last, those that never did in their order")
+    @Test("F7: endpoints that failed are tried last, those that never did in their order")
     mutating func memory() {
         var machine = self.machine(3)
         #expect(machine.start(using: &self.random) == .connect([0, 1, 2]))
@@ -181,7 +181,7 @@ struct RecoveryStateMachineTests {
         _ = huge.delay(attempt: 9, using: &self.random)
     }
 
-    @Test("The delays spread over the whole time")
+    @Test("F32: the delays spread over the whole time")
     mutating func jitter() {
         let delays = (0..<1000).map { _ in Self.backoff.delay(attempt: 5, using: &self.random) }
         #expect(delays.allSatisfy { $0 <= 1000 })

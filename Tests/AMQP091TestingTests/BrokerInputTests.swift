@@ -39,35 +39,35 @@ struct BrokerInputTests {
     static let declare: [UInt8] = [0, 50, 0, 10, 0, 0, 1, 113, 0]
 
     static let rows: [Row] = [
-        Row("a wrong frame end", frame(1, 1, [0, 20, 0, 20, 1], end: 0), .frameError),
-        Row("an unknown frame type", frame(7, 1, [1, 2, 3, 4]), .frameError),
-        Row("a frame above the limit", [3, 0, 1, 0, 2, 0, 0], .frameError),
-        Row("a frame of 4 GiB", [3, 0, 1, 0xFF, 0xFF, 0xFF, 0xFF], .frameError),
-        Row("a method of one octet", frame(1, 1, [0]), .frameError),
-        Row("a header of thirteen octets", frame(2, 1, [UInt8](repeating: 0, count: 13)), .frameError),
-        Row("a heartbeat with a payload", frame(8, 0, [1]), .frameError),
-        Row("a second protocol header", Frame.protocolHeader, .frameError),
-        Row("an unknown class", frame(1, 1, [0, 99, 0, 1]), .commandInvalid),
-        Row("an unknown method", frame(1, 1, [0, 50, 0, 99]), .commandInvalid),
-        Row("a method cut short", frame(1, 1, [0, 60, 0, 10, 0]), .frameError),
-        Row("octets behind a method", frame(1, 1, [0, 60, 0, 10, 0, 0, 0, 0, 0, 1, 0, 9, 9]), .frameError),
-        Row("a table longer than its frame", frame(1, 1, declare + [0, 0, 0, 9, 97, 98, 99]), .frameError),
-        Row("an unknown field type", frame(1, 1, declare + [0, 0, 0, 3, 1, 97, 63]), .frameError),
-        Row("a table of 4 GiB", frame(1, 1, declare + [0xFF, 0xFF, 0xFF, 0xFF]), .frameError),
-        Row("a body without a method", frame(3, 1, [1]), .unexpectedFrame),
-        Row("a header without a method", header(two), .unexpectedFrame),
-        Row("a content on a channel that is not open", frame(3, 9, [1]), .channelError),
-        Row("a method inside a content", publish + octets(.basicQos(.init(prefetchCount: 1))), .unexpectedFrame),
-        Row("a body in place of a header", publish + frame(3, 1, [1]), .unexpectedFrame),
-        Row("two headers", publish + header(two) + header(two), .unexpectedFrame),
-        Row("a header of another class", publish + header(two, classID: 50), .unexpectedFrame),
-        Row("a body that is too long", publish + header(two) + frame(3, 1, [1, 2, 3]), .unexpectedFrame),
+        Row("S1: a wrong frame end", frame(1, 1, [0, 20, 0, 20, 1], end: 0), .frameError),
+        Row("S5: an unknown frame type", frame(7, 1, [1, 2, 3, 4]), .frameError),
+        Row("S2: a frame above the limit", [3, 0, 1, 0, 2, 0, 0], .frameError),
+        Row("S3: a frame of 4 GiB", [3, 0, 1, 0xFF, 0xFF, 0xFF, 0xFF], .frameError),
+        Row("S4: a method of one octet", frame(1, 1, [0]), .frameError),
+        Row("S4: a header of thirteen octets", frame(2, 1, [UInt8](repeating: 0, count: 13)), .frameError),
+        Row("S9: a heartbeat with a payload", frame(8, 0, [1]), .frameError),
+        Row("S6: a second protocol header", Frame.protocolHeader, .frameError),
+        Row("S22: an unknown class", frame(1, 1, [0, 99, 0, 1]), .commandInvalid),
+        Row("S22: an unknown method", frame(1, 1, [0, 50, 0, 99]), .commandInvalid),
+        Row("S17: a method cut short", frame(1, 1, [0, 60, 0, 10, 0]), .frameError),
+        Row("S17: octets behind a method", frame(1, 1, [0, 60, 0, 10, 0, 0, 0, 0, 0, 1, 0, 9, 9]), .frameError),
+        Row("S16: a table longer than its frame", frame(1, 1, declare + [0, 0, 0, 9, 97, 98, 99]), .frameError),
+        Row("S18: an unknown field type", frame(1, 1, declare + [0, 0, 0, 3, 1, 97, 63]), .frameError),
+        Row("S16: a table of 4 GiB", frame(1, 1, declare + [0xFF, 0xFF, 0xFF, 0xFF]), .frameError),
+        Row("S10: a body without a method", frame(3, 1, [1]), .unexpectedFrame),
+        Row("S10: a header without a method", header(two), .unexpectedFrame),
+        Row("S7: a content on a channel that is not open", frame(3, 9, [1]), .channelError),
+        Row("S10: a method inside a content", publish + octets(.basicQos(.init(prefetchCount: 1))), .unexpectedFrame),
+        Row("S10: a body in place of a header", publish + frame(3, 1, [1]), .unexpectedFrame),
+        Row("S10: two headers", publish + header(two) + header(two), .unexpectedFrame),
+        Row("S11: a header of another class", publish + header(two, classID: 50), .unexpectedFrame),
+        Row("S12: a body that is too long", publish + header(two) + frame(3, 1, [1, 2, 3]), .unexpectedFrame),
         Row(
-            "properties that are cut short",
+            "S17: properties that are cut short",
             publish + header(two, flags: [0x80, 0], [9]) + frame(3, 1, [1, 2]),
             .syntaxError
         ),
-        Row("octets behind properties", publish + header(two, [1]) + frame(3, 1, [1, 2]), .syntaxError),
+        Row("S17: octets behind properties", publish + header(two, [1]) + frame(3, 1, [1, 2]), .syntaxError),
     ]
 
     /// The broker forgets a connection when its own end has seen the client's.
@@ -103,7 +103,7 @@ struct BrokerInputTests {
         }
     }
 
-    @Test("A body above the limit closes its channel before it is sent")
+    @Test("S13: a body above the limit closes its channel before it is sent")
     func tooLarge() async throws {
         try await InProcessBroker.withBroker { broker in
             let client = try await ScriptedClient.connect(broker.configuration)
@@ -116,7 +116,7 @@ struct BrokerInputTests {
         }
     }
 
-    @Test("Another protocol is answered with ours, and the link ends")
+    @Test("S6: another protocol is answered with ours, and the link ends")
     func otherProtocol() async throws {
         try await InProcessBroker.withBroker { broker in
             for hello in ["GET / HTTP/1.1\r\n\r\n", "AMQP\u{1}\u{1}\u{0}\u{A}", "\u{16}\u{3}\u{1}xxxxxxx"] {
@@ -130,7 +130,7 @@ struct BrokerInputTests {
     }
 
     @Test(
-        "Limits a client may not choose are refused",
+        "S23: limits a client may not choose are refused",
         arguments: [(100, 2047), (262_144, 2047), (0, 2047), (131_072, 0)]
     )
     func tune(_ frameMax: UInt32, _ channelMax: UInt16) async throws {
@@ -150,7 +150,7 @@ struct BrokerInputTests {
         }
     }
 
-    @Test("A client that says nothing, or stops in the middle of its login, is dropped in time")
+    @Test("S27: a client that says nothing, or stops in the middle of its login, is dropped in time")
     func handshakeTimeout() async throws {
         var options = InProcessBroker.Options()
         options.handshakeTimeout = .milliseconds(1000)
@@ -164,7 +164,7 @@ struct BrokerInputTests {
         }
     }
 
-    @Test("A client that does not take its answers is not read, and gets them all when it does")
+    @Test("S29: a client that does not take its answers is not read, and gets them all when it does")
     func answersNotTaken() async throws {
         try await InProcessBroker.withBroker { broker in
             let client = try await ScriptedClient.connect(broker.configuration)
@@ -186,7 +186,7 @@ struct BrokerInputTests {
         }
     }
 
-    @Test("A consumer that does not read holds back its deliveries only")
+    @Test("S29: a consumer that does not read holds back its deliveries only")
     func deliveriesNotTaken() async throws {
         try await InProcessBroker.withBroker { broker in
             let connection = try await broker.connect()
@@ -250,7 +250,7 @@ struct BrokerInputTests {
         return octets
     }
 
-    @Test("A session cut anywhere, or with any octet changed, leaves the broker as it was")
+    @Test("S28: a session cut anywhere, or with any octet changed, leaves the broker as it was")
     func damaged() async throws {
         var options = InProcessBroker.Options()
         // A damaged length makes the broker wait for more.

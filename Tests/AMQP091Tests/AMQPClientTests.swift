@@ -60,7 +60,7 @@ struct AMQPClientTests {
         }
     }
 
-    @Test("A consumer goes on in the same sequence when the link drops; what it held is stale")
+    @Test("F1: a consumer goes on in the same sequence when the link drops; what it held is stale")
     func consumerRecovers() async throws {
         try await InProcessBroker.withBroker { broker in
             try await AMQPClient.withClient(Self.quick(broker), topology: Self.orders) { client in
@@ -90,7 +90,7 @@ struct AMQPClientTests {
         }
     }
 
-    @Test("A queue of the topology that was deleted is declared again, and its consumer goes on")
+    @Test("F10: a queue of the topology that was deleted is declared again, and its consumer goes on")
     func queueRecreated() async throws {
         try await InProcessBroker.withBroker { broker in
             try await AMQPClient.withClient(Self.quick(broker), topology: Self.orders) { client in

@@ -40,7 +40,7 @@ struct AMQPURITests {
         Row("amqp://u:p%40%3A%2F@h", "u", "p@:/", "h", 5672, "/"),
     ]
 
-    @Test("A URI is read into its parts", arguments: rows)
+    @Test("U17: a URI is read into its parts", arguments: rows)
     func parts(_ row: Row) throws {
         let uri = try AMQPURI(row.text)
         #expect(uri.username == row.user)
@@ -123,13 +123,13 @@ struct AMQPURITests {
         }
     #endif
 
-    @Test("What cannot be used is refused before anything is connected", arguments: refused)
+    @Test("U17: what cannot be used is refused before anything is connected", arguments: refused)
     func refuses(_ text: String) {
         let error = #expect(throws: AMQPError.self) { try AMQPClientConfiguration(uri: text) }
         #expect(error?.code == .invalidConfiguration)
     }
 
-    @Test("No text shows the password")
+    @Test("U18: no text shows the password")
     func hidesPassword() throws {
         let uri = try AMQPURI("amqp://me:s3cret@host")
         #expect(!"\(uri)".contains("s3cret"))

@@ -68,7 +68,7 @@ struct ChannelDialogueTests {
         }
     }
 
-    @Test("A reply that comes after its deadline is not taken for the next one's")
+    @Test("F8: a reply that comes after its deadline is not taken for the next one's")
     func lateReply() async throws {
         try await ScriptedBroker.withChannel { broker, _, channel in
             let error = await #expect(throws: AMQPError.self) {
@@ -85,7 +85,7 @@ struct ChannelDialogueTests {
         }
     }
 
-    @Test("A cancelled request leaves the channel usable and its reply is swallowed")
+    @Test("F30: a cancelled request leaves the channel usable and its reply is swallowed")
     func cancelledRequest() async throws {
         try await ScriptedBroker.withChannel { broker, _, channel in
             let waiting = Task { try await channel.declareQueue("slow") }
@@ -167,7 +167,7 @@ struct ChannelDialogueTests {
         }
     }
 
-    @Test("A channel closed from both sides at once ends well on both")
+    @Test("F31: a channel closed from both sides at once ends well on both")
     func closedByBoth() async throws {
         try await ScriptedBroker.withChannel { broker, connection, channel in
             async let closing: Void = channel.close()
@@ -197,7 +197,7 @@ struct ChannelDialogueTests {
         }
     }
 
-    @Test("The broker's connection.close is answered and ends every call with its words")
+    @Test("F2: the broker's connection.close is answered and ends every call with its words")
     func connectionClosedByBroker() async throws {
         try await ScriptedBroker.withChannel { broker, connection, channel in
             let queue = Task { try await channel.declareQueue("orders") }

@@ -115,7 +115,7 @@ struct ConsumeDialogueTests {
         }
     }
 
-    @Test("Settling twice sends nothing the second time")
+    @Test("U5: settling twice sends nothing the second time")
     func settledTwice() async throws {
         try await Self.withConsumer { broker, channel, deliveries, tag in
             try broker.deliver("m", tag: 1, consumer: tag)
@@ -133,7 +133,7 @@ struct ConsumeDialogueTests {
         }
     }
 
-    @Test("A cancel by the broker ends the consumer with a reason and leaves the channel usable")
+    @Test("F10: a cancel by the broker ends the consumer with a reason and leaves the channel usable")
     func cancelledByBroker() async throws {
         try await Self.withConsumer { broker, channel, deliveries, tag in
             try broker.deliver("last", tag: 1, consumer: tag)
@@ -164,7 +164,7 @@ struct ConsumeDialogueTests {
         }
     }
 
-    @Test("A task cancelled while it waits for a delivery is woken")
+    @Test("F30: a task cancelled while it waits for a delivery is woken")
     func cancelledWait() async throws {
         try await Self.withConsumer { _, _, deliveries, _ in
             let waiting = Task {
@@ -180,7 +180,7 @@ struct ConsumeDialogueTests {
         }
     }
 
-    @Test("A delivery for a consumer nobody knows goes back to its queue")
+    @Test("C30: a delivery for a consumer nobody knows goes back to its queue")
     func unknownConsumer() async throws {
         try await ScriptedBroker.withChannel { broker, _, _ in
             try broker.deliver("stray", tag: 1, consumer: "nobody")

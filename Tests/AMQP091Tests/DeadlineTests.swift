@@ -71,7 +71,7 @@ struct DeadlineTests {
         }
     }
 
-    @Test("A request whose task is cancelled ends at once, and its late reply is swallowed", arguments: rows)
+    @Test("F30: a request whose task is cancelled ends at once, and its late reply is swallowed", arguments: rows)
     func cancelled(_ row: Row) async throws {
         try await ScriptedBroker.withChannel { broker, _, channel in
             let call = Task { try await row.call(channel, .seconds(60)) }

@@ -54,7 +54,7 @@ struct LoginDialogueTests {
         }
     }
 
-    @Test("A wrong password is told by 403 before tune")
+    @Test("F11: a wrong password is told by 403 before tune")
     func wrongPassword() async throws {
         let text = "ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN."
         let error = try await Self.error { broker in
@@ -106,7 +106,7 @@ struct LoginDialogueTests {
         #expect(error?.replyText == "NOT_ALLOWED - vhost stock not found")
     }
 
-    @Test("A broker without PLAIN, and one of another version, are refused")
+    @Test("C6, C27: a broker without PLAIN, and one of another version, are refused")
     func refusals() async throws {
         var start = ScriptedBroker.start
         start.mechanisms = Array("EXTERNAL".utf8)
@@ -135,7 +135,7 @@ struct LoginDialogueTests {
         #expect(web?.replyText.contains("does not speak AMQP") == true)
     }
 
-    @Test("A frame limit below the specification's is refused")
+    @Test("C23: a frame limit below the specification's is refused")
     func tinyFrames() async throws {
         let error = try await Self.error { broker in
             try await broker.expectProtocolHeader()
@@ -147,7 +147,7 @@ struct LoginDialogueTests {
         #expect(error?.code == .connectFailed)
     }
 
-    @Test("A broker that says nothing is given up at the deadline")
+    @Test("F4: a broker that says nothing is given up at the deadline")
     func silence() async throws {
         var configuration = AMQPClientConfiguration()
         configuration.connectTimeout = .milliseconds(50)
@@ -164,7 +164,7 @@ struct LoginDialogueTests {
         .connectionTune(.init(channelMax: 2047, frameMax: 131_072, heartbeat: 60)),
     ]
 
-    @Test("connection.close is answered and told in every step of the login", arguments: 0...2)
+    @Test("C31: connection.close is answered and told in every step of the login", arguments: 0...2)
     func closeInStep(_ count: Int) async throws {
         let error = try await Self.error { broker in
             try await broker.expectProtocolHeader()
@@ -185,7 +185,7 @@ struct LoginDialogueTests {
         #expect(error?.code == .connectionClosed)
     }
 
-    @Test("A login cancelled in any step leaves no link behind", arguments: 0...2)
+    @Test("F30: a login cancelled in any step leaves no link behind", arguments: 0...2)
     func cancelInStep(_ count: Int) async throws {
         try await ScriptedBroker.withBroker { broker in
             let connecting = Task { try await broker.connect() }
@@ -201,7 +201,7 @@ struct LoginDialogueTests {
         }
     }
 
-    @Test("A login in single octets works")
+    @Test("F19: a login in single octets works")
     func singleOctets() async throws {
         try await ScriptedBroker.withBroker { broker in
             broker.splitWrites(every: 1)

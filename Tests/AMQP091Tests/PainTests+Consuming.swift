@@ -33,7 +33,7 @@ extension PainTests {
         }
     }
 
-    @Test("Pain 4: a consumer that is slow leaves messages at the broker, without prefetch and without acknowledgement")
+    @Test("F12: Pain 4: a consumer that is slow leaves messages at the broker, without prefetch and without acknowledgement")
     func bounded() async throws {
         try await Self.withBroker {
             $0.consumerBufferSize = 64 << 10
@@ -58,7 +58,7 @@ extension PainTests {
         }
     }
 
-    @Test("Pain 5: a delivery of a lost connection settles nothing on the new one")
+    @Test("U6: Pain 5: a delivery of a lost connection settles nothing on the new one")
     func staleTags() async throws {
         try await Self.withBroker { broker, _, channel in
             try await channel.declareQueue("q")
@@ -129,7 +129,7 @@ extension PainTests {
         }
     }
 
-    @Test("Pain 16: a delivery is acknowledged once, and a second time costs no channel")
+    @Test("U5: Pain 16: a delivery is acknowledged once, and a second time costs no channel")
     func doubleAck() async throws {
         try await Self.withBroker { broker, _, channel in
             try await channel.declareQueue("q")

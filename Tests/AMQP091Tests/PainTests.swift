@@ -28,7 +28,7 @@ struct PainTests {
         while !(await condition()) { await Task.yield() }
     }
 
-    @Test("Pain 2: a publish neither hangs nor lies when the broker stands still and the link dies")
+    @Test("F4: Pain 2: a publish neither hangs nor lies when the broker stands still and the link dies")
     func publishWhenTheLinkDies() async throws {
         try await Self.withBroker { broker, connection, channel in
             try await channel.declareQueue("q")
@@ -167,7 +167,7 @@ struct PainTests {
         }
     }
 
-    @Test("Pain 15: under an alarm publishers wait and say why, others go on, and closing is bounded")
+    @Test("F9: Pain 15: under an alarm publishers wait and say why, others go on, and closing is bounded")
     func blocked() async throws {
         try await Self.withBroker { broker, publishing, channel in
             let consuming = try await AMQPConnection.connect(broker.configuration)

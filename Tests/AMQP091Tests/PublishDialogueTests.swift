@@ -65,7 +65,7 @@ struct PublishDialogueTests {
         }
     }
 
-    @Test("An ack with multiple settles all before it; stale and duplicate acks are ignored")
+    @Test("C29: an ack with multiple settles all before it; stale and duplicate acks are ignored")
     func multiple() async throws {
         try await Self.withConfirms { broker, connection, channel in
             for _ in 0..<10 { try await channel.publish("m", to: .queue("q")) }
@@ -80,7 +80,7 @@ struct PublishDialogueTests {
         }
     }
 
-    @Test("An ack for a publish that was never made closes the connection")
+    @Test("C29: an ack for a publish that was never made closes the connection")
     func futureAck() async throws {
         try await Self.withConfirms { broker, connection, channel in
             try await channel.publish("m", to: .queue("q"))
@@ -92,7 +92,7 @@ struct PublishDialogueTests {
         }
     }
 
-    @Test("A nack is told as such")
+    @Test("F5: a nack is told as such")
     func nacked() async throws {
         try await Self.withConfirms { broker, _, channel in
             let publishing = Task { try await channel.publishAndConfirm("m", to: .queue("q")) }
@@ -124,7 +124,7 @@ struct PublishDialogueTests {
         }
     }
 
-    @Test("A channel closed while a publish is unconfirmed leaves its outcome unknown")
+    @Test("U15: a channel closed while a publish is unconfirmed leaves its outcome unknown")
     func channelClosed() async throws {
         try await Self.withConfirms { broker, _, channel in
             let publishing = Task { try await channel.publishAndConfirm("m", to: .exchange("nowhere")) }
@@ -153,7 +153,7 @@ struct PublishDialogueTests {
         }
     }
 
-    @Test("A confirm that does not come leaves the outcome unknown, and the channel usable")
+    @Test("F6: a confirm that does not come leaves the outcome unknown, and the channel usable")
     func confirmDeadline() async throws {
         try await Self.withConfirms { broker, _, channel in
             let error = await #expect(throws: AMQPError.self) {
@@ -205,7 +205,7 @@ struct PublishDialogueTests {
         }
     }
 
-    @Test("A blocked connection holds publishes back, with the broker's reason, until it is unblocked")
+    @Test("F9: a blocked connection holds publishes back, with the broker's reason, until it is unblocked")
     func blocked() async throws {
         try await Self.withConfirms { broker, connection, channel in
             try broker.send(.connectionBlocked(.init(reason: "low on memory")))
@@ -247,7 +247,7 @@ struct PublishDialogueTests {
         }
     }
 
-    @Test("A broker that does not read holds publishers back instead of filling memory")
+    @Test("F29: a broker that does not read holds publishers back instead of filling memory")
     func brokerDoesNotRead() async throws {
         var configuration = AMQPClientConfiguration()
         configuration.writeBufferSize = 64 << 10

@@ -74,7 +74,7 @@ extension TrapTests {
         }
     }
 
-    @Test("Duplicate consumer tag: it is refused locally, the broker would close the connection")
+    @Test("U12: Duplicate consumer tag: it is refused locally, the broker would close the connection")
     func consumerTag() async throws {
         try await ScriptedBroker.withChannel { broker, _, channel in
             let deliveries = try await Self.consume(broker, channel)
@@ -110,7 +110,7 @@ extension TrapTests {
         }
     }
 
-    @Test("Acknowledgement timeout: it is an error of its own, and is warned of before it strikes")
+    @Test("F13: Acknowledgement timeout: it is an error of its own, and is warned of before it strikes")
     func acknowledgementTimeout() async throws {
         let warnings = Warnings()
         let configuration = {
@@ -194,7 +194,7 @@ extension TrapTests {
         }
     }
 
-    @Test("Tag 0: all outstanding are settled by the highest tag, and a second time by nothing")
+    @Test("U7: Tag 0: all outstanding are settled by the highest tag, and a second time by nothing")
     func tagZero() async throws {
         try await ScriptedBroker.withChannel { broker, _, channel in
             let deliveries = try await Self.consume(broker, channel)
@@ -214,7 +214,7 @@ extension TrapTests {
         }
     }
 
-    @Test("Prefetch: its size is always 0, and it counts per consumer")
+    @Test("U8: Prefetch: its size is always 0, and it counts per consumer")
     func prefetch() async throws {
         try await ScriptedBroker.withChannel { broker, _, channel in
             async let setting: Void = channel.setPrefetch(count: 65_535)

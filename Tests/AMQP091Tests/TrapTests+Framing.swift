@@ -16,7 +16,7 @@ extension TrapTests {
         )
     }
 
-    @Test("Frame-max: it counts the eight octets around a payload, and a body is cut exactly there")
+    @Test("U11: Frame-max: it counts the eight octets around a payload, and a body is cut exactly there")
     func frameMax() async throws {
         var configuration = AMQPClientConfiguration()
         configuration.frameMax = 8192
@@ -36,7 +36,7 @@ extension TrapTests {
         }
     }
 
-    @Test("Empty body frame: one in the middle of a body is passed over")
+    @Test("C14: Empty body frame: one in the middle of a body is passed over")
     func emptyBodyFrame() async throws {
         try await ScriptedBroker.withChannel { broker, _, channel in
             let deliveries = try await Self.consume(broker, channel)
@@ -70,7 +70,7 @@ extension TrapTests {
         }
     }
 
-    @Test("Large headers: properties that do not fit one frame are refused locally, those that just fit pass")
+    @Test("U10: Large headers: properties that do not fit one frame are refused locally, those that just fit pass")
     func largeHeaders() async throws {
         var configuration = AMQPClientConfiguration()
         configuration.frameMax = 8192
@@ -116,7 +116,7 @@ extension TrapTests {
         }
     }
 
-    @Test("Before tune: a frame is limited there too, on its header alone", arguments: [false, true])
+    @Test("C2: Before tune: a frame is limited there too, on its header alone", arguments: [false, true])
     func beforeTune(_ hasStarted: Bool) async throws {
         let error = try await LoginDialogueTests.error { broker in
             try await broker.expectProtocolHeader()
@@ -149,7 +149,7 @@ extension TrapTests {
         }
     }
 
-    @Test("Decimals: the digits are kept as four octets and read signed or unsigned")
+    @Test("C19: Decimals: the digits are kept as four octets and read signed or unsigned")
     func decimals() {
         let decimal = FieldDecimal(scale: 2, digits: 0xFFFF_FFFE)
         #expect(decimal.signedDigits == -2)
@@ -168,7 +168,7 @@ extension TrapTests {
         }
     }
 
-    @Test("Unknown field type: it spoils the properties of its message only")
+    @Test("C18: Unknown field type: it spoils the properties of its message only")
     func unknownField() async throws {
         try await ScriptedBroker.withChannel { broker, _, channel in
             let deliveries = try await Self.consume(broker, channel)

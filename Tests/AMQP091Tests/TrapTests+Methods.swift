@@ -94,7 +94,7 @@ extension TrapTests {
         }
     }
 
-    @Test("Not UTF-8: octets in a header or a short string disturb neither the delivery nor the connection")
+    @Test("C20: Not UTF-8: octets in a header or a short string disturb neither the delivery nor the connection")
     func notText() async throws {
         try await ScriptedBroker.withChannel { broker, _, channel in
             let deliveries = try await Self.consume(broker, channel)
@@ -196,7 +196,7 @@ extension TrapTests {
         BasicProperties(timestamp: 0),
     ]
 
-    @Test("Numbers in properties: any delivery mode, priority and timestamp is kept, both ways", arguments: kept)
+    @Test("C19: Numbers in properties: any delivery mode, priority and timestamp is kept, both ways", arguments: kept)
     func numbersInProperties(_ properties: BasicProperties) async throws {
         try await ScriptedBroker.withChannel { broker, _, channel in
             let deliveries = try await Self.consume(broker, channel)

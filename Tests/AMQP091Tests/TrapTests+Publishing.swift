@@ -105,7 +105,7 @@ extension TrapTests {
         }
     }
 
-    @Test("Immediate: it is not offered, the bit is never set")
+    @Test("U9: Immediate: it is not offered, the bit is never set")
     func immediate() async throws {
         try await ScriptedBroker.withChannel { broker, _, channel in
             for mandatory in [false, true] {
@@ -118,7 +118,7 @@ extension TrapTests {
     }
 
     @Test(
-        "Expiration: what is no decimal number of milliseconds is refused locally",
+        "U13: Expiration: what is no decimal number of milliseconds is refused locally",
         arguments: ["abc", "-1", "1x", " 1", "", "4294967296"]
     )
     func expiration(_ text: String) async throws {

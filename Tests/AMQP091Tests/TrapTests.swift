@@ -40,7 +40,7 @@ struct TrapTests {
         }
     }
 
-    @Test("Reuse of numbers: that of a closed channel is used last, and what still comes for it is dropped")
+    @Test("C7: Reuse of numbers: that of a closed channel is used last, and what still comes for it is dropped")
     func numbers() async throws {
         try await ScriptedBroker.withChannel { broker, connection, channel in
             try broker.closeChannel(.preconditionFailed, "closed")
@@ -71,7 +71,7 @@ struct TrapTests {
         }
     }
 
-    @Test("Forced close: a shutdown of the broker is told by its code, so that it can be told from a refusal")
+    @Test("F2: Forced close: a shutdown of the broker is told by its code, so that it can be told from a refusal")
     func forced() async throws {
         try await ScriptedBroker.withChannel { broker, connection, channel in
             let call = Task { try await channel.declareQueue("q") }
@@ -111,7 +111,7 @@ struct TrapTests {
         }
     }
 
-    @Test("320 at open: a broker that shuts down is told from one that refuses the virtual host")
+    @Test("F2: 320 at open: a broker that shuts down is told from one that refuses the virtual host")
     func forcedAtOpen() async throws {
         let error = try await LoginDialogueTests.error { broker in
             try await broker.expectProtocolHeader()
@@ -143,7 +143,7 @@ struct TrapTests {
         }
     }
 
-    @Test("Unknown broker: one that names no product and no capability is talked to all the same")
+    @Test("C26: Unknown broker: one that names no product and no capability is talked to all the same")
     func unknownBroker() async throws {
         var start = ScriptedBroker.start
         start.serverProperties = [:]
@@ -194,7 +194,7 @@ struct TrapTests {
     }
 
     @Test(
-        "Codes of a close: the broker's close of the connection is told by its code, whatever it is",
+        "F3: Codes of a close: the broker's close of the connection is told by its code, whatever it is",
         arguments: [200, 320, 402, 501, 502, 503, 504, 505, 506, 530, 540, 541, 999] as [UInt16]
     )
     func hardCodes(_ code: UInt16) async throws {

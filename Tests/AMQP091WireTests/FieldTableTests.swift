@@ -74,7 +74,7 @@ struct FieldTableTests {
         #expect(read[""] == .int64(-1))
     }
 
-    @Test("A letter RabbitMQ does not know is refused", arguments: ["U", "Q", "\0"] as [Unicode.Scalar])
+    @Test("C18: a letter RabbitMQ does not know is refused", arguments: ["U", "Q", "\0"] as [Unicode.Scalar])
     func unknown(_ letter: Unicode.Scalar) {
         let octets = Self.table([UInt8(ascii: letter), 0, 0, 0, 0])
         #expect(throws: WireError(.unknownFieldType(UInt8(ascii: letter)))) {
@@ -82,7 +82,7 @@ struct FieldTableTests {
         }
     }
 
-    @Test("A length of 4 GiB is refused before memory is taken", arguments: ["S", "x", "A", "F"] as [Unicode.Scalar])
+    @Test("C16: a length of 4 GiB is refused before memory is taken", arguments: ["S", "x", "A", "F"] as [Unicode.Scalar])
     func hugeLength(_ letter: Unicode.Scalar) {
         let octets = Self.table([UInt8(ascii: letter), 255, 255, 255, 255])
         #expect(throws: WireError(.truncated)) {
@@ -90,7 +90,7 @@ struct FieldTableTests {
         }
     }
 
-    @Test("An inner table cannot read beyond the outer one")
+    @Test("C17: an inner table cannot read beyond the outer one")
     func innerOverrun() {
         let octets: [UInt8] =
             [0, 0, 0, 8, 0, 0x46, 0, 0, 0, 3, 0, 0x74]  // outer of 8: "", table of 3: "", bool whose octet is outside
@@ -106,7 +106,7 @@ struct FieldTableTests {
         return ["": value]
     }
 
-    @Test("Nesting of 32 is written and read, one more is refused both ways", arguments: [false, true])
+    @Test("C15: nesting of 32 is written and read, one more is refused both ways", arguments: [false, true])
     func depth(array: Bool) throws {
         let deepest = Self.nested(32, array: array)
         let written = try octets { (buffer) throws(WireError) in try buffer.appendTable(deepest) }
@@ -121,7 +121,7 @@ struct FieldTableTests {
         }
     }
 
-    @Test("Ten thousand levels are refused, not a stack overflow")
+    @Test("C15: ten thousand levels are refused, not a stack overflow")
     func veryDeep() {
         var octets: [UInt8] = []
         for level in stride(from: 10_000, through: 1, by: -1) {
@@ -156,14 +156,14 @@ struct FieldTableTests {
         }
     }
 
-    @Test("A name that is not UTF-8 is repaired")
+    @Test("C20: a name that is not UTF-8 is repaired")
     func badName() throws {
         let octets: [UInt8] = [0, 0, 0, 4, 2, 0x61, 0xFF, 0x56]
         let read = try decode(octets) { (reader) throws(WireError) in try reader.readTable() }
         #expect(read.names == ["a\u{FFFD}"])
     }
 
-    @Test("Of duplicate names all are kept, the first is read, and setting leaves one")
+    @Test("C21: of duplicate names all are kept, the first is read, and setting leaves one")
     func duplicates() throws {
         let octets: [UInt8] = [0, 0, 0, 9, 1, 0x61, 0x62, 1, 0, 0x56, 1, 0x61, 0x56]
         var read = try decode(octets) { (reader) throws(WireError) in try reader.readTable() }

@@ -121,7 +121,7 @@ extension NetworkTests {
             #expect(await server.arrived().1 == [1, 2, 3, 4, 5])
         }
 
-        @Test("A full send buffer is would-block, and a closed peer an error without a signal")
+        @Test("F25: a full send buffer is would-block, and a closed peer an error without a signal")
         func fullAndBroken() async throws {
             let loop = try EventLoop()
             let (client, server) = try await connectedPair(loop)

@@ -28,10 +28,10 @@ struct BadUseTests {
     }
 
     static let publishes = [
-        Row("publish, exchange", "exchange has 256 octets; the limit is 255") { channel, long in
+        Row("U1: publish, exchange", "exchange has 256 octets; the limit is 255") { channel, long in
             try await channel.publish("x", to: .exchange(long))
         },
-        Row("publish, routing key", "routingKey has 256 octets; the limit is 255") { channel, long in
+        Row("U1: publish, routing key", "routingKey has 256 octets; the limit is 255") { channel, long in
             try await channel.publish("x", to: .queue(long))
         },
         Row("publish and confirm, routing key", "routingKey has 256 octets; the limit is 255") { channel, long in
@@ -40,22 +40,22 @@ struct BadUseTests {
         Row("publish, application id", "appID has 256 octets; the limit is 255") { channel, long in
             try await channel.publish(AMQPMessage("x", properties: .init(appID: long)), to: .queue("q"))
         },
-        Row("publish, header name", "headers: a short string of 256 octets; 255 is the limit") { channel, long in
+        Row("U1: publish, header name", "headers: a short string of 256 octets; 255 is the limit") { channel, long in
             try await channel.publish(AMQPMessage("x", properties: .init(headers: [long: 1])), to: .queue("q"))
         },
-        Row("publish, NaN in a header", "a field value of nan") { channel, _ in
+        Row("U10: publish, NaN in a header", "a field value of nan") { channel, _ in
             let headers: FieldTable = ["x": .double(.nan)]
             try await channel.publish(AMQPMessage("x", properties: .init(headers: headers)), to: .queue("q"))
         },
-        Row("publish, headers nested too deep", "headers: tables nested deeper than 32") { channel, _ in
+        Row("U10: publish, headers nested too deep", "headers: tables nested deeper than 32") { channel, _ in
             let headers = BadUseTests.nested(33)
             try await channel.publish(AMQPMessage("x", properties: .init(headers: headers)), to: .queue("q"))
         },
-        Row("publish, headers larger than a frame", "cannot be split; the negotiated frame-max allows") { channel, _ in
+        Row("U10: publish, headers larger than a frame", "cannot be split; the negotiated frame-max allows") { channel, _ in
             let headers: FieldTable = ["x": .bytes(Array(repeating: 0, count: 200_000))]
             try await channel.publish(AMQPMessage("x", properties: .init(headers: headers)), to: .queue("q"))
         },
-        Row("publish, expiration that is no number", "expiration is not a number of milliseconds") { channel, _ in
+        Row("U13: publish, expiration that is no number", "expiration is not a number of milliseconds") { channel, _ in
             try await channel.publish(AMQPMessage("x", properties: .init(expiration: "abc")), to: .queue("q"))
         },
         Row("publish, expiration beyond the limit", "0 to 4294967295") { channel, _ in
@@ -64,7 +64,7 @@ struct BadUseTests {
     ]
 
     static let others = [
-        Row("declare queue", "queue has 256 octets; the limit is 255") { try await $0.declareQueue($1) },
+        Row("U1: declare queue", "queue has 256 octets; the limit is 255") { try await $0.declareQueue($1) },
         Row("inspect queue", "queue has 256 octets; the limit is 255") { _ = try await $0.inspectQueue($1) },
         Row("delete queue", "queue has 256 octets; the limit is 255") { try await $0.deleteQueue($1) },
         Row("purge queue", "queue has 256 octets; the limit is 255") { try await $0.purgeQueue($1) },
@@ -96,7 +96,7 @@ struct BadUseTests {
         Row("declare queue, arguments larger than a frame", "octets; the negotiated frame-max allows") { channel, _ in
             try await channel.declareQueue("q", arguments: ["x": .bytes(Array(repeating: 0, count: 200_000))])
         },
-        Row("declare queue, arguments nested too deep", "tables nested deeper than 32") { channel, _ in
+        Row("U10: declare queue, arguments nested too deep", "tables nested deeper than 32") { channel, _ in
             try await channel.declareQueue("q", arguments: BadUseTests.nested(33))
         },
         Row("confirm window of 0", "the confirm window is 1 to 4194304 messages") { channel, _ in
@@ -147,7 +147,7 @@ struct BadUseTests {
         }
     }
 
-    @Test("A channel or connection that is closed refuses every call at once, with its cause, and nothing hangs")
+    @Test("U4: a channel or connection that is closed refuses every call at once, with its cause, and nothing hangs")
     func closed() async throws {
         let connection = try await AMQPConnection.connect(AMQPClientConfiguration(uri: #require(TestBroker.uri)))
         let channel = try await connection.openChannel()
@@ -176,7 +176,7 @@ struct BadUseTests {
         try await connection.close()
     }
 
-    @Test("Settling twice, or after the channel is gone, sends nothing")
+    @Test("U5, U6: settling twice, or after the channel is gone, sends nothing")
     func settledTwice() async throws {
         try await TestBroker.withConnection { connection in
             let channel = try await connection.openChannel()
@@ -197,7 +197,7 @@ struct BadUseTests {
         }
     }
 
-    @Test("A user id that is not the login's closes the channel with 406, and the connection goes on")
+    @Test("U13: a user id that is not the login's closes the channel with 406, and the connection goes on")
     func foreignUser() async throws {
         try await TestBroker.withConnection { connection in
             let publisher = try await connection.openPublisher()

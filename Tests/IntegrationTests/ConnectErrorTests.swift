@@ -5,7 +5,7 @@ import Testing
 @Suite("Connect errors", .enabled(if: TestBroker.uri != nil, TestBroker.isMissing), .timeLimit(.minutes(1)))
 struct ConnectErrorTests {
     @Test(
-        "A refused port and a name that does not exist are typed errors, safe to retry",
+        "F27, F28: a refused port and a name that does not exist are typed errors, safe to retry",
         arguments: [
             "amqp://127.0.0.1:1", "amqp://no-such-host.invalid",
         ]

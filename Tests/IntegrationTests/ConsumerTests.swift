@@ -72,7 +72,7 @@ struct ConsumerTests {
     }
 
     @Test(
-        "A message whose handler throws comes again as the policy says",
+        "U20: a message whose handler throws comes again as the policy says",
         arguments: [
             (AMQPRequeuePolicy.always, 3), (.once, 2), (.never, 1),
         ]
@@ -209,7 +209,7 @@ struct ConsumerTests {
         }
     }
 
-    @Test("A consumer tag in use is refused before anything is sent; after its end it can be used again")
+    @Test("U12: a consumer tag in use is refused before anything is sent; after its end it can be used again")
     func tags() async throws {
         try await Self.withMessages(0) { connection, channel, queue in
             let first = try await channel.deliveries(from: queue, consumerTag: "mine")

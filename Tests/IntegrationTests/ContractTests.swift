@@ -27,7 +27,7 @@ struct ContractTests {
     }
 
     @Test(
-        "A thousand tasks publish on one channel and are cancelled at random: each publish has one outcome, and the queue agrees"
+        "F30: a thousand tasks publish on one channel and are cancelled at random: each publish has one outcome, and the queue agrees"
     )
     func cancelledAtRandom() async throws {
         try await TestBroker.withConnection { connection in
@@ -88,7 +88,7 @@ struct ContractTests {
     }
 
     @Test(
-        "Under a memory alarm publishers wait and time out with the reason, consumers go on, and close works; afterwards publishing goes on",
+        "F9: under a memory alarm publishers wait and time out with the reason, consumers go on, and close works; afterwards publishing goes on",
         .enabled(if: TestBroker.script != nil, "AMQP091_TEST_BROKER names no script that can raise an alarm")
     )
     func memoryAlarm() async throws {
@@ -176,7 +176,7 @@ struct ContractTests {
     static let slowMessages =
         ProcessInfo.processInfo.environment["AMQP091_TEST_SLOW_MESSAGES"].flatMap { Int($0) } ?? 200_000
 
-    @Test("A consumer with automatic acknowledgement that sleeps keeps memory bounded, and then gets everything")
+    @Test("F12: a consumer with automatic acknowledgement that sleeps keeps memory bounded, and then gets everything")
     func slowConsumer() async throws {
         let count = Self.slowMessages
         try await TestBroker.withConnection { connection in

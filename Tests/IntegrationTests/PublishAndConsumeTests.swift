@@ -119,7 +119,7 @@ struct PublishAndConsumeTests {
         }
     }
 
-    @Test("An unroutable mandatory publish is reported as returned")
+    @Test("U16: an unroutable mandatory publish is reported as returned")
     func returned() async throws {
         try await TestBroker.withChannel { channel in
             try await channel.enableConfirms()
@@ -156,7 +156,7 @@ struct PublishAndConsumeTests {
 
 @Suite("Errors of a real broker", .enabled(if: TestBroker.uri != nil, TestBroker.isMissing), .timeLimit(.minutes(2)))
 struct BrokerErrorTests {
-    @Test("Declaring a queue again with other arguments throws 406 and leaves the connection usable")
+    @Test("U14: declaring a queue again with other arguments throws 406 and leaves the connection usable")
     func redeclared() async throws {
         let uri = try #require(TestBroker.uri)
         try await AMQPConnection.withConnection(uri) { connection in
@@ -178,7 +178,7 @@ struct BrokerErrorTests {
         }
     }
 
-    @Test("A wrong password is refused with a typed error")
+    @Test("F11: a wrong password is refused with a typed error")
     func wrongPassword() async throws {
         var configuration = try AMQPClientConfiguration(uri: #require(TestBroker.uri))
         configuration.authentication = .plain(username: "guest", password: "not the password")

@@ -155,7 +155,7 @@ struct PublisherTests {
         #expect(error?.replyText.contains("of 2") == true)
     }
 
-    @Test("A publish to an exchange that does not exist leaves every unconfirmed outcome unknown, with the cause")
+    @Test("U15: a publish to an exchange that does not exist leaves every unconfirmed outcome unknown, with the cause")
     func missingExchange() async throws {
         try await TestBroker.withConnection { connection in
             let publisher = try await connection.openPublisher()
