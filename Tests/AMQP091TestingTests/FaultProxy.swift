@@ -14,6 +14,8 @@ final class FaultProxy: Sendable {
         case corrupt(at: Int, mask: UInt8)
         /// One octet per write, both ways.
         case slice
+        /// So many octets at most per millisecond, each way.
+        case throttle(Int)
         /// Says that nothing more comes, but reads on.
         case halfClose
         /// Takes octets and passes none on.
@@ -100,6 +102,11 @@ final class FaultProxy: Sendable {
                 switch fault {
                 case .none, .stall: try await to.write(octets)
                 case .slice: for octet in octets { try await to.write([octet]) }
+                case .throttle(let count):
+                    for start in stride(from: 0, to: octets.count, by: count) {
+                        try await to.write(Array(octets[start..<min(start + count, octets.count)]))
+                        try await Task.sleep(for: .milliseconds(1))
+                    }
                 case .swallow: continue
                 case .halfClose: if !toClient { try await to.write(octets) }
                 case .corrupt(let at, let mask):

@@ -124,6 +124,33 @@ struct LinkFaultTests {
         }
     }
 
+    @Test("F18: over a slow link everything arrives, and the heartbeat, which is shorter than all of it, holds")
+    func slow() async throws {
+        try await Self.withProxy(heartbeat: .seconds(1)) { broker, proxy, configuration in
+            let connection = try await AMQPConnection.connect(configuration)
+            let channel = try await connection.openChannel()
+            try await channel.declareQueue("q")
+            try await channel.enableConfirms()
+            // About two seconds each way.
+            proxy.set(.throttle(200))
+            let body = AMQPMessage(AMQPBody([UInt8](repeating: 7, count: 20_000)))
+            for _ in 0..<20 { try await channel.publish(body, to: .queue("q"), timeout: .seconds(60)) }
+            try await channel.waitForConfirms(timeout: .seconds(60))
+            var count = 0
+            try await channel.consume("q") { deliveries in
+                for try await delivery in deliveries {
+                    #expect(delivery.body.count == 20_000)
+                    try delivery.ack()
+                    count += 1
+                    if count == 20 { break }
+                }
+            }
+            #expect(connection.isOpen)
+            try await connection.close(timeout: .seconds(60))
+            try await broker.waitUntil(queue: "q") { $0?.ready == 0 && $0?.unacknowledged == 0 }
+        }
+    }
+
     @Test("F19: a session in writes of one octet, both ways, is the same session")
     func sliced() async throws {
         try await Self.withProxy { _, proxy, configuration in
