@@ -156,7 +156,7 @@ let package = Package(
         .target(
             name: "AMQP091FuzzTargets",
             dependencies: ["AMQP091Testing", "AMQP091", "AMQP091Protocol", "AMQP091Wire", "EpollNetworking"],
-            path: "Fuzzing/Sources/Targets",
+            path: "Fuzzing/Targets",
             swiftSettings: settings
         ),
         .testTarget(
@@ -183,3 +183,8 @@ let package = Package(
     ],
     swiftLanguageModes: [.v6]
 )
+
+// For the package Fuzzing alone.
+if Context.environment["AMQP091_FUZZING"] == "1" {
+    package.products.append(.library(name: "AMQP091FuzzTargets", targets: ["AMQP091FuzzTargets"]))
+}

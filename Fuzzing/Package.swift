@@ -2,13 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 import PackageDescription
 
-// Fuzz targets and the soak, a package of their own so that nobody who depends on the client ever sees them; built by
-// scripts/fuzz and scripts/soak.
-// The bodies (Sources/Targets) are compiled by the package above too: its unit tests replay the corpus.
-
-/// What the package above is called where it lies: its parts that are `package` are for this one too.
-let above = String(Context.packageDirectory.split(separator: "/").dropLast().last ?? "")
-let packageName = String(above.lowercased().map { $0.isLetter || $0.isNumber ? $0 : "_" })
+// The fuzzer and the soak, a package of their own so that nobody who depends on the client ever sees them; built by
+// scripts/fuzz and scripts/soak. What is fuzzed (Targets) is a target of the package above, whose unit tests replay the
+// corpus; it is a product there only with AMQP091_FUZZING=1 in the environment.
 
 let settings: [SwiftSetting] = [
     .enableUpcomingFeature("ExistentialAny"),
@@ -39,9 +35,10 @@ let package = Package(
     targets: [
         .executableTarget(
             name: "FuzzAMQP091",
-            dependencies: products,
-            path: "Sources",
-            swiftSettings: settings + [.unsafeFlags(["-package-name", packageName, "-parse-as-library"])]
+            dependencies: Context.environment["AMQP091_FUZZING"] == "1"
+                ? [.product(name: "AMQP091FuzzTargets", package: "swift-amqp091")] : [],
+            path: "Entry",
+            swiftSettings: settings + [.unsafeFlags(["-parse-as-library"])]
         ),
         .executableTarget(name: "AMQPSoak", dependencies: products, path: "Soak", swiftSettings: settings),
     ],

@@ -124,8 +124,9 @@ extension BrokerInputTests {
             let client = try await ScriptedClient.connect(broker.configuration)
             try await client.login(broker.configuration)
             let settlements: [Method] = [
-                .basicAck(.init(deliveryTag: DeliveryTag(1))), .basicNack(.init(deliveryTag: DeliveryTag(.max))),
-                .basicReject(.init(deliveryTag: DeliveryTag(0))),
+                .basicAck(.init(deliveryTag: DeliveryTag(1))),
+                .basicNack(.init(deliveryTag: DeliveryTag(.max), requeue: true)),
+                .basicReject(.init(deliveryTag: DeliveryTag(0), requeue: true)),
             ]
             for (index, settlement) in settlements.enumerated() {
                 let channel = UInt16(index + 2)

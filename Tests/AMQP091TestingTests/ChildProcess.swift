@@ -33,6 +33,7 @@ enum ChildProcess {
     // MARK: a network and a name service of one's own
 
     private typealias Call = @convention(c) (CInt) -> CInt
+    private typealias Control = @convention(c) (CInt, UInt, UnsafeMutableRawPointer?) -> CInt
     private typealias Mount =
         @convention(c) (
             UnsafePointer<CChar>?, UnsafePointer<CChar>, UnsafePointer<CChar>?, UInt, UnsafeRawPointer?
@@ -80,7 +81,8 @@ enum ChildProcess {
         request.replaceSubrange(0..<2, with: Array("lo".utf8))
         request[16] = UInt8(truncatingIfNeeded: 0x41)  // IFF_UP | IFF_RUNNING
         let setFlags: UInt = 0x8914
-        guard request.withUnsafeMutableBytes({ ioctl(socket, setFlags, $0.baseAddress) }) == 0 else {
+        let control = try Self.find("ioctl", Control.self)
+        guard request.withUnsafeMutableBytes({ control(socket, setFlags, $0.baseAddress) }) == 0 else {
             throw Failure("the loopback cannot be started")
         }
     }

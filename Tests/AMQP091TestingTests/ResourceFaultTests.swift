@@ -47,7 +47,7 @@ struct ResourceFaultTests {
                         _ = try EventLoop(name: "none")
                         throw ChildProcess.Failure(description: "a loop without a descriptor")
                     } catch let error as SystemError {
-                        try #require(error.errno.rawValue == EMFILE)
+                        try #require("\(error)".contains("Too many open files"), "\(error)")
                     }
                 }
                 let again = try await AMQPConnection.connect(configuration)
@@ -104,7 +104,7 @@ struct ResourceFaultTests {
                     var configuration = broker.configuration
                     configuration.addresses = [.host("broker.example")]
                     // Nobody listens on port 53: the query is refused.
-                    do {
+                    do throws(AMQPError) {
                         _ = try await AMQPConnection.connect(configuration)
                     } catch {
                         try #require(error.code == .connectFailed, "\(error)")
