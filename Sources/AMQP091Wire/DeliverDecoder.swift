@@ -16,7 +16,7 @@ package struct DeliveryRecord: Sendable {
     @usableFromInline package var properties: UInt32
     /// Octets of property flags and values.
     @usableFromInline package var propertiesCount: UInt32
-    /// First octet of the body.
+    /// First octet of the body, within what was read also when the body is empty.
     @usableFromInline package var body: UInt32
     /// Octets of the body.
     @usableFromInline package var bodyCount: UInt32
@@ -126,7 +126,8 @@ package enum DeliverDecoder {
                 argumentsCount: UInt32(methodSize - 4),
                 properties: UInt32(header + 19),
                 propertiesCount: UInt32(headerSize - 12),
-                body: UInt32(bodyFrame + 7),
+                // An empty body has no frame: it lies at the end of its header, which may be the end of what was read.
+                body: UInt32(bodySize == 0 ? bodyFrame : bodyFrame + 7),
                 bodyCount: UInt32(bodySize)
             ),
             channel: channel,

@@ -61,10 +61,10 @@ struct FaultTests {
     @Test("C2: properties of the broker beyond the limit before tune are refused on the size of their frame")
     func hugeStart() async throws {
         try await ScriptedBroker.withBroker { broker in
-            async let connecting = broker.connect()
+            let connecting = Task { try await broker.connect() }
             try await broker.expectProtocolHeader()
             broker.sendRaw([1, 0, 0, 0, 1, 0, 0])
-            let error = await #expect(throws: AMQPError.self) { try await connecting }
+            let error = await #expect(throws: AMQPError.self) { try await connecting.value }
             #expect(error?.replyText.contains("exceeds the limit") == true, "\(error?.description ?? "")")
         }
     }
@@ -74,7 +74,7 @@ struct FaultTests {
         var configuration = AMQPClientConfiguration()
         configuration.connectTimeout = .milliseconds(300)
         try await ScriptedBroker.withBroker { broker in
-            async let connecting = broker.connect(configuration)
+            let connecting = Task { [configuration] in try await broker.connect(configuration) }
             try await broker.expectProtocolHeader()
             let octets = try ScriptedBroker.octets(of: .connectionStart(ScriptedBroker.start), on: 0)
             // Each octet well within any deadline of a read.
@@ -85,7 +85,7 @@ struct FaultTests {
                 }
             }
             defer { trickle.cancel() }
-            let error = await #expect(throws: AMQPError.self) { try await connecting }
+            let error = await #expect(throws: AMQPError.self) { try await connecting.value }
             #expect(error?.code == .timedOut)
         }
     }
@@ -119,10 +119,11 @@ struct FaultTests {
     @Test("C11: a content header with a weight closes the connection")
     func weight() async throws {
         try await Self.consuming { broker, connection, _, deliveries in
-            let header = [0, 60, 0, 1] + TrapTests.header(2).dropFirst(4)
+            let header: [UInt8] = [0, 60, 0, 1] + TrapTests.header(2).dropFirst(4)
             let octets = ViolationTests.octets(TrapTests.deliver(deliveries)) + ViolationTests.frame(2, 1, header)
             broker.sendRaw(octets)
-            #expect(try await broker.expect(Connection.Close.self, on: 0).replyCode == .unexpectedFrame)
+            let close = try await broker.expect(Connection.Close.self, on: 0)
+            #expect(close.replyCode == .unexpectedFrame)
             #expect(!connection.isOpen)
         }
     }

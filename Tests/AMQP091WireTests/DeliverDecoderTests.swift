@@ -41,6 +41,20 @@ struct DeliverDecoderTests {
         #expect(record.propertiesCount == 2)
     }
 
+    @Test("An empty body lies within what was read, also at its end")
+    func emptyBody() {
+        // The header announces nothing, and no body frame follows.
+        var octets = Array(Self.delivery[..<50])
+        octets[46] = 0
+        guard case .delivery(let record, _, let end) = Self.find(octets) else {
+            Issue.record("not found")
+            return
+        }
+        #expect(end == octets.count)
+        #expect(record.bodyCount == 0)
+        #expect(Int(record.body) <= octets.count)
+    }
+
     @Test("No proper beginning of a delivery is taken for one", arguments: 0..<delivery.count)
     func split(_ count: Int) {
         if case .delivery = Self.find(Array(Self.delivery[..<count])) { Issue.record("found in \(count) octets") }

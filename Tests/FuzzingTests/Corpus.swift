@@ -2,6 +2,7 @@
 import AMQP091FuzzTargets
 import EpollNetworking
 import Glibc
+import Testing
 
 // Corpus: the inputs in Fuzzing/Corpus and Fuzzing/Regressions, by target, and a thread of its own for each run: targets
 // wait for tasks, which the global pool could not do without its threads.
