@@ -54,7 +54,7 @@ final class Notes: Sendable {
         self.state.withLock { state in
             if state.broken.count < 100 { state.broken.append(promise) }
         }
-        print("BROKEN: \(promise)")
+        say("BROKEN: \(promise)")
     }
 }
 

@@ -71,3 +71,9 @@ struct SeededGenerator: RandomNumberGenerator {
 }
 
 func pause(milliseconds: Int) async { try? await Task.sleep(for: .milliseconds(milliseconds)) }
+
+/// A line, at once: standard output may be a file that somebody watches.
+func say(_ line: String) {
+    let octets = Array((line + "\n").utf8)
+    _ = octets.withUnsafeBytes { write(1, $0.baseAddress, $0.count) }
+}

@@ -12,17 +12,16 @@ import Glibc
 @main
 enum Soak {
     static func main() async throws {
-        setlinebuf(stdout)
         let arguments = CommandLine.arguments.dropFirst()
         guard let minutes = arguments.first.flatMap({ Double($0) }), minutes > 0,
             let seed = arguments.dropFirst().first.flatMap({ UInt64($0) })
         else {
-            print("AMQPSoak MINUTES SEED [URI]")
+            say("AMQPSoak MINUTES SEED [URI]")
             exit(2)
         }
         let start = Resources.now()
-        print("seed \(seed), \(minutes) minutes, \(arguments.count > 2 ? "broker of the URI" : "in-process broker")")
-        print("start: \(start)")
+        say("seed \(seed), \(minutes) minutes, \(arguments.count > 2 ? "broker of the URI" : "in-process broker")")
+        say("start: \(start)")
         let notes = Notes()
         let grown: String?
         if let uri = arguments.dropFirst(2).first {
@@ -31,7 +30,6 @@ enum Soak {
         } else {
             grown = try await InProcessBroker.withBroker { broker in
                 let grown = try await Self.run(broker.configuration, broker, minutes, seed, notes)
-                do { try await broker.waitUntil(queue: "none") { $0 == nil } } catch { notes.isBroken("\(error)") }
                 let left = await Self.settled { await broker.connections().isEmpty }
                 if !left { notes.isBroken("connections are left: \(await broker.connections())") }
                 return grown
@@ -39,12 +37,12 @@ enum Soak {
         }
         let isBack = await Self.settled { Resources.now().descriptors <= start.descriptors + Self.loops }
         let end = Resources.now()
-        print("end:   \(end)")
+        say("end:   \(end)")
         Self.show(notes.sums)
         if !isBack { notes.isBroken("descriptors: \(start.descriptors) at the start, \(end.descriptors) at the end") }
         if end.tasks != 0 { notes.isBroken("\(end.tasks) tasks are left") }
         if let grown { notes.isBroken(grown) }
-        print(notes.broken.isEmpty ? "Nothing lost, nothing left." : "FAILED: \(notes.broken.count) promises broken")
+        say(notes.broken.isEmpty ? "Nothing lost, nothing left." : "FAILED: \(notes.broken.count) promises broken")
         exit(notes.broken.isEmpty ? 0 : 1)
     }
 
@@ -60,11 +58,11 @@ enum Soak {
     }
 
     private static func show(_ sums: Sums) {
-        print("publishes: " + End.allCases.map { "\(sums.ends[$0] ?? 0) \($0.rawValue)" }.joined(separator: ", "))
-        print("deliveries: \(sums.deliveries), of them \(sums.redeliveries) again")
-        print("calls: \(sums.calls), of them \(sums.failedCalls) failed with an error; visits: \(sums.connects)")
+        say("publishes: " + End.allCases.map { "\(sums.ends[$0] ?? 0) \($0.rawValue)" }.joined(separator: ", "))
+        say("deliveries: \(sums.deliveries), of them \(sums.redeliveries) again")
+        say("calls: \(sums.calls), of them \(sums.failedCalls) failed with an error; visits: \(sums.connects)")
         let faults = sums.faults.sorted { $0.key < $1.key }.map { "\($0.value) \($0.key)" }
-        print("faults: \(sums.faults.values.reduce(0, +)): \(faults.joined(separator: ", "))")
+        say("faults: \(sums.faults.values.reduce(0, +)): \(faults.joined(separator: ", "))")
     }
 
     /// The whole run; says what grew, if something did.
@@ -76,7 +74,7 @@ enum Soak {
         _ notes: Notes
     ) async throws -> String? {
         guard let address = configuration.addresses.first else { return "no address" }
-        return try await StreamListener.withListener(on: .loopback(port: 0)) { listener in
+        return try await StreamListener.withListener(on: .host("127.0.0.1", port: 0)) { listener in
             let proxy = SoakProxy(listener, to: .host(address.host, port: address.port))
             async let served: Void = proxy.serve()
             var configuration = configuration
@@ -103,6 +101,8 @@ enum Soak {
                 for index in 40..<43 { group.addTask { await Tasks.counting { await workers.churn(index) } } }
                 let grown = await Self.rounds(minutes, SeededGenerator(seed, 99), gate, ledgers, weather, notes)
                 gate.stop()
+                // Those who wait for deliveries that do not come any more.
+                group.cancelAll()
                 server.cancel()
                 await server.value
                 return grown
@@ -145,7 +145,7 @@ enum Soak {
             await Self.account(ledgers, notes)
             let now = Resources.now()
             samples.append(now.kibibytes)
-            print("round \(round), \((clock.now - begin).components.seconds) s: \(now)")
+            say("round \(round), \((clock.now - begin).components.seconds) s: \(now)")
             gate.open()
         }
         // The first rounds fill pools and caches; from there on it is to be flat.
@@ -153,7 +153,7 @@ enum Soak {
         let quarter = samples.count / 4
         let early = samples[quarter..<(2 * quarter)].reduce(0, +) / quarter
         let late = samples.suffix(quarter).reduce(0, +) / quarter
-        print("resident memory: \(early) KiB in the second quarter, \(late) KiB in the last")
+        say("resident memory: \(early) KiB in the second quarter, \(late) KiB in the last")
         return late > early + early / 10 + 8192 ? "resident memory grew from \(early) to \(late) KiB" : nil
     }
 

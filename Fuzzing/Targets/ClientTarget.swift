@@ -73,7 +73,7 @@ enum ClientTarget {
                 group.addTask {
                     do {
                         for try await delivery in deliveries {
-                            _ = ("\(delivery.properties)", delivery.routingKey, delivery.exchange)
+                            _ = (try? delivery.properties(), delivery.routingKey, delivery.exchange)
                             _ = delivery.body.string
                             try delivery.ack()
                         }

@@ -90,6 +90,9 @@ public struct AMQPURI: Hashable, Sendable {
             guard let close = authority.firstIndex(of: UInt8(ascii: "]")) else {
                 throw Self.invalid("the IPv6 address has no closing bracket")
             }
+            guard close > authority.startIndex + 1 else {
+                throw Self.invalid("the brackets of an IPv6 address are empty")
+            }
             self.host = String(decoding: authority[(authority.startIndex + 1)..<close], as: UTF8.self)
             let rest = authority[(close + 1)...]
             if !rest.isEmpty {

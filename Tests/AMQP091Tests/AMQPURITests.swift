@@ -74,7 +74,8 @@ struct AMQPURITests {
     static let refused = [
         "host", "http://host", "amqps://host:0", "amqp://host:0", "amqp://host:70000", "amqp://host:abc",
         "amqp://h/%xy",
-        "amqp://h/%2", "amqp://::1", "amqp://[::1", "amqp://[::1]x", "amqp://h/a/b", "amqp://h#f", "amqp://h/%ff",
+        "amqp://h/%2", "amqp://::1", "amqp://[::1", "amqp://[]", "amqp://[]:5672/", "amqp://[::1]x", "amqp://h/a/b",
+        "amqp://h#f", "amqp://h/%ff",
         "amqp+unix://", "amqp+unix://run", "amqp+unix:///vhost", "amqp+unix://%00/",
         "amqp+unix://%2f\(String(repeating: "p", count: 107))",
         "amqp://h?heartbeat=-1", "amqp://h?heartbeat=70000", "amqp://h?colour=red", "amqp://h?auth_mechanism=cram",
