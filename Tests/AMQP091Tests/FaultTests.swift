@@ -209,33 +209,6 @@ struct FaultTests {
         }
     }
 
-    @Test("F32: two hundred connections that are lost at once all come back")
-    func allAtOnce() async throws {
-        try await InProcessBroker.withBroker { broker in
-            let configuration = AMQPClientTests.quick(broker)
-            let clients = (0..<200).map { _ in AMQPClient(configuration) }
-            try await withThrowingTaskGroup(of: Void.self) { group in
-                for client in clients { group.addTask { try await client.run() } }
-                for client in clients { try await client.withChannel { _ = try await $0.declareQueue("q") } }
-                #expect(await broker.connections().count == 200)
-                await broker.dropConnections()
-                for client in clients {
-                    var isBack = false
-                    while !isBack {
-                        do {
-                            try await client.withChannel { _ = try await $0.inspectQueue("q") }
-                            isBack = true
-                        } catch let error as AMQPError where error.scope == .connection {
-                            continue
-                        }
-                    }
-                }
-                for client in clients { client.beginShutdown() }
-                try await group.waitForAll()
-            }
-        }
-    }
-
     // MARK: the user
 
     @Test("U2: a queue without a name gets the broker's, which the caller learns; the next one gets another")

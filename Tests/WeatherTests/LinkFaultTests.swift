@@ -46,6 +46,31 @@ struct LinkFaultTests {
         }
     }
 
+    @Test("F9: an alarm that lasts longer than the kernel waits for a closed window ends no connection")
+    func longAlarm() async throws {
+        try await InProcessBroker.withBroker { broker in
+            var configuration = broker.configuration
+            configuration.heartbeat = .seconds(1)
+            let connection = try await AMQPConnection.connect(configuration)
+            let channel = try await connection.openChannel()
+            try await channel.declareQueue("q")
+            try await channel.enableConfirms()
+            await broker.setAlarm("low on memory")
+            // The broker reads the first and nothing behind it; the second is more than all buffers on the way hold.
+            try await channel.publish("first", to: .queue("q"))
+            let large = AMQPMessage(AMQPBody([UInt8](repeating: 7, count: 15 << 20)))
+            let second = Task { try await channel.publish(large, to: .queue("q"), timeout: .seconds(60)) }
+            // The fault: several times the interval in which silence would end the connection.
+            try await Task.sleep(for: .seconds(6))
+            #expect(connection.isOpen)
+            await broker.setAlarm(nil)
+            try await second.value
+            try await channel.waitForConfirms(timeout: .seconds(60))
+            #expect(await broker.depth(of: "q") == 2)
+            try await connection.close()
+        }
+    }
+
     @Test(
         "F14: a link that ends at any octet, by a reset or in order, is an error of a kind",
         arguments: [true, false]
@@ -124,14 +149,14 @@ struct LinkFaultTests {
         }
     }
 
-    @Test("F18: over a slow link everything arrives, and the heartbeat, which is shorter than all of it, holds")
+    @Test("F18: over a slow link everything arrives, in order")
     func slow() async throws {
-        try await Self.withProxy(heartbeat: .seconds(1)) { broker, proxy, configuration in
+        try await Self.withProxy(heartbeat: .seconds(10)) { broker, proxy, configuration in
             let connection = try await AMQPConnection.connect(configuration)
             let channel = try await connection.openChannel()
             try await channel.declareQueue("q")
             try await channel.enableConfirms()
-            // About two seconds each way.
+            // Two thousand pieces each way, each a millisecond after the last.
             proxy.set(.throttle(200))
             let body = AMQPMessage(AMQPBody([UInt8](repeating: 7, count: 20_000)))
             for _ in 0..<20 { try await channel.publish(body, to: .queue("q"), timeout: .seconds(60)) }
@@ -262,6 +287,35 @@ struct LinkFaultTests {
             #expect(connection.isOpen)
             proxy.set(.none)
             try await broker.waitUntil(depthOf: "q", is: published)
+        }
+    }
+
+    @Test("F32: two hundred connections that are lost at once all come back")
+    func allAtOnce() async throws {
+        try await InProcessBroker.withBroker { broker in
+            var configuration = broker.configuration
+            configuration.recovery.initialDelay = .milliseconds(1)
+            configuration.recovery.maximumDelay = .milliseconds(200)
+            let clients = (0..<200).map { _ in AMQPClient(configuration) }
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                for client in clients { group.addTask { try await client.run() } }
+                for client in clients { try await client.withChannel { _ = try await $0.declareQueue("q") } }
+                #expect(await broker.connections().count == 200)
+                await broker.dropConnections()
+                for client in clients {
+                    var isBack = false
+                    while !isBack {
+                        do {
+                            try await client.withChannel { _ = try await $0.inspectQueue("q") }
+                            isBack = true
+                        } catch let error as AMQPError where error.scope == .connection {
+                            continue
+                        }
+                    }
+                }
+                for client in clients { client.beginShutdown() }
+                try await group.waitForAll()
+            }
         }
     }
 }

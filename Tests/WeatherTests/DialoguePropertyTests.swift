@@ -6,26 +6,10 @@ import Testing
 
 // DialoguePropertyTests: dialogues made by a seed, legal and illegal steps mixed, against a model that counts. First octets
 // of a client without a library to the in-process broker, then the client to the same broker. After each step both sides
-// agree; at the end the queue holds exactly what the model says. The client's machines by themselves: FuzzingTests.
+// agree; at the end the queue holds exactly what the model says. The client's machines by themselves: ReplayTests.
 
 @Suite("Dialogues by a seed", .timeLimit(.minutes(5)))
 struct DialoguePropertyTests {
-    struct Generator: RandomNumberGenerator {
-        private var state: UInt64
-
-        init(_ seed: UInt64) { self.state = seed &* 0x9E37_79B9_7F4A_7C15 }
-
-        mutating func next() -> UInt64 {
-            self.state &+= 0x9E37_79B9_7F4A_7C15
-            var mixed = self.state
-            mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
-            mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
-            return mixed ^ (mixed >> 31)
-        }
-
-        mutating func below(_ bound: Int) -> Int { Int.random(in: 0..<max(1, bound), using: &self) }
-    }
-
     // MARK: octets to the broker
 
     /// What must be true of one channel.
@@ -91,7 +75,7 @@ struct DialoguePropertyTests {
             side.unsettled.insert(tag)
         }
 
-        mutating func step(_ generator: inout Generator) async throws {
+        mutating func step(_ generator: inout SeededGenerator) async throws {
             let number = UInt16(1 + generator.below(3))
             guard var side = self.sides[number], side.isOpen else {
                 try self.client.send(.channelOpen(.init()), on: number)
@@ -129,7 +113,7 @@ struct DialoguePropertyTests {
             }
         }
 
-        private mutating func settle(_ number: UInt16, _ generator: inout Generator) throws {
+        private mutating func settle(_ number: UInt16, _ generator: inout SeededGenerator) throws {
             guard let tag = self.sides[number]?.unsettled.sorted().randomElement(using: &generator) else { return }
             let multiple = generator.below(3) == 0
             let tags = self.sides[number]?.unsettled.filter { multiple ? $0 <= tag : $0 == tag } ?? []
@@ -153,7 +137,7 @@ struct DialoguePropertyTests {
         }
 
         /// What closes the channel, and nothing else.
-        private mutating func refused(_ number: UInt16, _ generator: inout Generator) throws {
+        private mutating func refused(_ number: UInt16, _ generator: inout SeededGenerator) throws {
             switch generator.below(4) {
             case 0: try self.client.send(.basicAck(.init(deliveryTag: DeliveryTag(1 << 40))), on: number)
             case 1: try self.client.publish("x", to: "missing", key: "q", on: number)
@@ -166,7 +150,7 @@ struct DialoguePropertyTests {
     @Test("Any dialogue keeps tags, confirms and messages, and a refusal closes one channel", arguments: 1...12)
     func broker(seed: Int) async throws {
         try await InProcessBroker.withBroker { broker in
-            var generator = Generator(UInt64(seed))
+            var generator = SeededGenerator(seed: UInt64(seed))
             let client = try await ScriptedClient.connect(broker.configuration)
             try await client.login(broker.configuration)
             try await client.call(.channelOpen(.init()), on: 9)
@@ -177,7 +161,7 @@ struct DialoguePropertyTests {
             #expect(conversation.refusals > 0)
             #expect(conversation.held > 0)
             client.drop()
-            await BrokerInputTests.expectNoConnections(broker)
+            try await broker.waitUntilNobodyIsConnected()
             // What channels held has come back; what was settled or never published has not.
             #expect(await broker.depth(of: "q") == conversation.held)
         }
@@ -191,7 +175,7 @@ struct DialoguePropertyTests {
     )
     func client(seed: Int) async throws {
         try await InProcessBroker.withBroker { broker in
-            var generator = Generator(UInt64(seed))
+            var generator = SeededGenerator(seed: UInt64(seed))
             let connection = try await broker.connect()
             var channel = try await Self.channel(connection)
             let publisher = try await connection.openPublisher()
@@ -247,7 +231,7 @@ struct DialoguePropertyTests {
             }
             for receipt in receipts where await receipt.outcome() == .confirmed { held += 1 }
             try await connection.close()
-            await BrokerInputTests.expectNoConnections(broker)
+            try await broker.waitUntilNobodyIsConnected()
             #expect(await broker.depth(of: "q") == held)
             #expect(confirmed > 0)
         }
