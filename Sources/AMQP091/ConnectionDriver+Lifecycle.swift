@@ -178,8 +178,11 @@ extension ConnectionDriver {
         case .opened: self.opened()
         case .blocked(let reason):
             self.blocked(reason.isEmpty ? "no reason given" : reason)
+            SocketOptions.setUserTimeout(of: self.socket, self.configuration, isBlocked: true)
             self.logger.info("the broker blocks publishers", metadata: ["reason": "\(reason)"])
-        case .unblocked: self.unblocked()
+        case .unblocked:
+            SocketOptions.setUserTimeout(of: self.socket, self.configuration, isBlocked: false)
+            self.unblocked()
         case .fail(let failure): self.terminate(AMQPError(failure))
         case .sendCloseOkAndClose(let reason):
             self.send(.connectionCloseOk(.init()), on: nil)

@@ -125,7 +125,8 @@ enum ChildProcess {
         guard let file = fopen("/proc/self/statm", "r") else { return 0 }
         defer { fclose(file) }
         var buffer = [UInt8](repeating: 0, count: 200)
-        let text = String(decoding: buffer.prefix(fread(&buffer, 1, buffer.count, file)), as: UTF8.self)
+        let read = fread(&buffer, 1, buffer.count, file)
+        let text = String(decoding: buffer.prefix(read), as: UTF8.self)
         let pages = text.split(separator: " ").dropFirst().first.flatMap { Int($0) } ?? 0
         return pages * Int(sysconf(Int32(_SC_PAGESIZE)))
     }

@@ -55,11 +55,14 @@ struct LinkFaultTests {
             let channel = try await connection.openChannel()
             try await channel.declareQueue("q")
             try await channel.enableConfirms()
-            await broker.setAlarm("low on memory")
-            // The broker reads the first and nothing behind it; the second is more than all buffers on the way hold.
+            // More than all buffers on the way hold is under way when the broker goes on, reads the first and no more.
+            await broker.pause()
             try await channel.publish("first", to: .queue("q"))
             let large = AMQPMessage(AMQPBody([UInt8](repeating: 7, count: 15 << 20)))
             let second = Task { try await channel.publish(large, to: .queue("q"), timeout: .seconds(60)) }
+            await broker.setAlarm("low on memory")
+            await broker.resume()
+            while connection.blockedReason == nil, connection.isOpen { await Task.yield() }
             // The fault: several times the interval in which silence would end the connection.
             try await Task.sleep(for: .seconds(6))
             #expect(connection.isOpen)
