@@ -8,11 +8,10 @@ import Testing
 @Suite(
     "The example of a daemon",
     .enabled(if: TestBroker.uri != nil, TestBroker.isMissing),
-    .enabled(if: DaemonTests.program != nil, "AMQP091_TEST_DAEMON is not set; scripts/test builds the example"),
+    .enabled(if: TestBroker.daemon != nil, "AMQP091_TEST_DAEMON is not set; scripts/test builds the example"),
     .timeLimit(.minutes(2))
 )
 struct DaemonTests {
-    static let program = ProcessInfo.processInfo.environment["AMQP091_TEST_DAEMON"]
     static let orders = 3000
 
     /// Takes everything out of a queue; the message ids of what was there.
@@ -38,7 +37,7 @@ struct DaemonTests {
                 try await channel.publish(order, to: .queue("orders"))
             }
             try await channel.waitForConfirms()
-            let daemon = try Program(at: URL(fileURLWithPath: try #require(Self.program)))
+            let daemon = try Program(at: URL(fileURLWithPath: try #require(TestBroker.daemon)))
             defer { daemon.kill() }
             try await Program.wait {
                 (try? await TestBroker.withConnection { try await $0.inspectQueue("invoices")?.messageCount ?? 0 }) ?? 0
