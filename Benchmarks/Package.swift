@@ -57,7 +57,13 @@ let package = Package(
         ),
         .testTarget(
             name: "AMQPBenchTests",
-            dependencies: ["AMQPBench", .product(name: "Histogram", package: "hdrhistogram-swift")],
+            dependencies: [
+                "AMQPBench",
+                .product(name: "AMQP091", package: "swift-amqp091"),
+                .product(name: "AMQP091Testing", package: "swift-amqp091"),
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Histogram", package: "hdrhistogram-swift"),
+            ],
             swiftSettings: settings
         ),
         .target(name: "CHotPath", path: "Tests/CHotPath"),

@@ -5,6 +5,11 @@ import AMQP091
 
 func resize(_ url: String) async throws {}
 
+struct File {
+    static func create(named: String, size: Int) async throws -> File { File() }
+    func append(_ octets: AMQPBody) async throws {}
+}
+
 func work(_ connection: AMQPConnection) async throws {
     try await connection.withChannel { channel in
         try await channel.declareQueue("resize", as: .quorum(deliveryLimit: 5))
@@ -40,6 +45,17 @@ func work(_ connection: AMQPConnection) async throws {
         try await channel.consume("resize") { deliveries in
             try await deliveries.forEach { delivery in
                 try await resize(delivery.body.string)
+                try delivery.ack()
+            }
+        }
+        // snippet.end
+
+        // snippet.streamed
+        // A body is read while it arrives, and never held whole.
+        try await channel.consume("videos") { deliveries in
+            for try await delivery in deliveries.streamed {
+                let file = try await File.create(named: delivery.routingKey, size: delivery.body.count)
+                for try await piece in delivery.body { try await file.append(piece.copy()) }
                 try delivery.ack()
             }
         }

@@ -24,6 +24,10 @@
         /// - `rpcTimeoutMs` (int): 1...86400000; the configuration's ``operationTimeout``.
         /// - `channelMax` (int): 1...65535.
         /// - `frameMax` (int): 8192...2147483647.
+        /// - `recovery.enabled` (bool): the policy's ``AMQPRecoveryPolicy/isEnabled``.
+        /// - `recovery.initialDelayMs` (int): 0...86400000; its ``AMQPRecoveryPolicy/initialDelay``.
+        /// - `recovery.maximumDelayMs` (int): 0...86400000, and not below the initial delay; its
+        ///   ``AMQPRecoveryPolicy/maximumDelay``.
         /// - `tls.enabled` (bool): needs the trait `TLS`.
         /// - `tls.caFile` (string): a PEM file of the roots to trust, instead of the system's.
         /// - `tls.certificateFile` (string): a PEM file of the client's certificate.
@@ -31,7 +35,7 @@
         /// - `tls.serverName` (string): the name the certificate is for, where it is not the host.
         ///
         /// With an `EnvironmentVariablesProvider` and `config.scoped(to: "amqp")` these are `AMQP_HOST`,
-        /// `AMQP_VIRTUAL_HOST`, `AMQP_TLS_CA_FILE` and so on.
+        /// `AMQP_VIRTUAL_HOST`, `AMQP_RECOVERY_INITIAL_DELAY_MS`, `AMQP_TLS_CA_FILE` and so on.
         ///
         /// - Parameter config: Where to read, scoped by the caller.
         /// - Throws: ``AMQPError`` with code `.invalidConfiguration` that names the key.
@@ -59,7 +63,20 @@
             if let time = try reader.int("rpcTimeoutMs", 1...86_400_000) { self.operationTimeout = .milliseconds(time) }
             if let number = try reader.int("channelMax", 1...65535) { self.channelMax = UInt16(number) }
             if let octets = try reader.int("frameMax", 8192...0x7FFF_FFFF) { self.frameMax = UInt32(octets) }
+            try self.readRecovery(reader)
             try self.validate()
+        }
+
+        private mutating func readRecovery(_ reader: OptionReader) throws(AMQPError) {
+            if let isEnabled = try reader.bool("recovery.enabled") { self.recovery.isEnabled = isEnabled }
+            let initial = try reader.int("recovery.initialDelayMs", 0...86_400_000)
+            let maximum = try reader.int("recovery.maximumDelayMs", 0...86_400_000)
+            if let initial { self.recovery.initialDelay = .milliseconds(initial) }
+            if let maximum { self.recovery.maximumDelay = .milliseconds(maximum) }
+            guard self.recovery.initialDelay <= self.recovery.maximumDelay else {
+                if maximum == nil { throw OptionReader.invalid("recovery.initialDelayMs", "is above the maximum delay") }
+                throw OptionReader.invalid("recovery.maximumDelayMs", "is below the initial delay")
+            }
         }
 
         private mutating func readBroker(_ reader: OptionReader) throws(AMQPError) {

@@ -25,7 +25,8 @@
                 "AMQP_HOST": "rabbit", "AMQP_PORT": "5673", "AMQP_VIRTUAL_HOST": "prod", "AMQP_USERNAME": "app",
                 "AMQP_PASSWORD": "s3cret", "AMQP_CONNECTION_NAME": "billing", "AMQP_HEARTBEAT_SECONDS": "5",
                 "AMQP_CONNECT_TIMEOUT_MS": "1500", "AMQP_RPC_TIMEOUT_MS": "2500", "AMQP_CHANNEL_MAX": "7",
-                "AMQP_FRAME_MAX": "8192",
+                "AMQP_FRAME_MAX": "8192", "AMQP_RECOVERY_ENABLED": "false",
+                "AMQP_RECOVERY_INITIAL_DELAY_MS": "50", "AMQP_RECOVERY_MAXIMUM_DELAY_MS": "5000",
             ])
             var expected = AMQPClientConfiguration(addresses: [.host("rabbit", port: 5673)])
             expected.virtualHost = "prod"
@@ -36,6 +37,9 @@
             expected.operationTimeout = .milliseconds(2500)
             expected.channelMax = 7
             expected.frameMax = 8192
+            expected.recovery.isEnabled = false
+            expected.recovery.initialDelay = .milliseconds(50)
+            expected.recovery.maximumDelay = .milliseconds(5000)
             #expect(read == expected)
         }
 
@@ -90,6 +94,11 @@
             Wrong(["AMQP_RPC_TIMEOUT_MS": "1.5"], "rpcTimeoutMs"),
             Wrong(["AMQP_CHANNEL_MAX": "0"], "channelMax"),
             Wrong(["AMQP_FRAME_MAX": "8191"], "frameMax"),
+            Wrong(["AMQP_RECOVERY_ENABLED": "sometimes"], "recovery.enabled"),
+            Wrong(["AMQP_RECOVERY_INITIAL_DELAY_MS": "-1"], "recovery.initialDelayMs"),
+            Wrong(["AMQP_RECOVERY_INITIAL_DELAY_MS": "30001"], "recovery.initialDelayMs"),
+            Wrong(["AMQP_RECOVERY_MAXIMUM_DELAY_MS": "86400001"], "recovery.maximumDelayMs"),
+            Wrong(["AMQP_RECOVERY_MAXIMUM_DELAY_MS": "199"], "recovery.maximumDelayMs"),
             Wrong(["AMQP_TLS_ENABLED": "maybe"], "tls.enabled"),
             Wrong(["AMQP_TLS_CA_FILE": "/ca.pem"], "tls.caFile"),
         ]

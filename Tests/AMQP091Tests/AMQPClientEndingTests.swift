@@ -385,6 +385,30 @@ struct AMQPClientEndingTests {
         }
     }
 
+    @Test("With recovery turned off the first lost connection ends the client, and so does one that cannot be made")
+    func withoutRecovery() async throws {
+        try await InProcessBroker.withBroker { broker in
+            var configuration = AMQPClientTests.quick(broker)
+            configuration.recovery.isEnabled = false
+            let lost = await #expect(throws: AMQPError.self) {
+                try await AMQPClient.withClient(configuration, topology: AMQPClientTests.orders) { client in
+                    try await client.consume("orders") { deliveries in
+                        await broker.dropConnections()
+                        for try await _ in deliveries {}
+                    }
+                }
+            }
+            #expect(lost?.code == .connectionClosed || lost?.scope == .connection, "\(lost as Any)")
+            configuration.addresses = [.unix(path: "/nowhere/broker.sock")]
+            let unreachable = await #expect(throws: AMQPError.self) {
+                try await AMQPClient.withClient(configuration) { client in
+                    try await client.withPublisher { try await $0.publish("42", to: .queue("orders")) }
+                }
+            }
+            #expect(unreachable?.code == .connectFailed, "\(unreachable as Any)")
+        }
+    }
+
     @Test("A client runs once, and one that was shut down before it ran does not")
     func runsOnce() async throws {
         try await InProcessBroker.withBroker { broker in

@@ -3,9 +3,9 @@ import Foundation
 import Synchronization
 import Testing
 
-// Program: one of Snippets/, run as a reader of the tutorials would run it, with its output collected.
+// Program: one of Snippets/ or Examples/, run as a reader would run it, with its output collected.
 
-/// A program of Snippets/ that runs.
+/// A program that runs.
 final class Program: Sendable {
     private static let patience = Duration.seconds(60)
 
@@ -17,10 +17,15 @@ final class Program: Sendable {
     convenience init(_ name: String, _ arguments: String...) throws { try self.init(name, arguments) }
 
     /// As above.
-    init(_ name: String, _ arguments: [String]) throws {
+    convenience init(_ name: String, _ arguments: [String]) throws {
         let products = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath().deletingLastPathComponent()
+        try self.init(at: products.appendingPathComponent(name), arguments)
+    }
+
+    /// Starts a program that is elsewhere.
+    init(at executable: URL, _ arguments: [String] = []) throws {
         let process = Process()
-        process.executableURL = products.appendingPathComponent(name)
+        process.executableURL = executable
         process.arguments = arguments
         process.environment = ProcessInfo.processInfo.environment
             .merging(["AMQP_URI": try #require(TestBroker.uri)]) { $1 }
@@ -56,15 +61,18 @@ final class Program: Sendable {
     /// The tasks a worker has finished.
     var done: Int { self.lines.count { $0 == " [x] Done" } }
 
-    /// Waits for its end and for its whole output, whose last line begins so.
-    func exitStatus(lastLine: String = " [x]") async throws -> Int32? {
+    /// Waits for its end and for its whole output, whose last line begins so; nil does not wait for output.
+    func exitStatus(lastLine: String? = " [x]") async throws -> Int32? {
         let status = await self.status.first { _ in true }
-        try await Self.wait { self.lines.last?.hasPrefix(lastLine) == true }
+        if let lastLine { try await Self.wait { self.lines.last?.hasPrefix(lastLine) == true } }
         return status
     }
 
     /// Waits until it has printed a line.
     func waits(for line: String) async throws { try await Self.wait { self.lines.contains(line) } }
+
+    /// Sends SIGTERM, as a supervisor does.
+    func terminate() { if self.process.isRunning { Foundation.kill(self.process.processIdentifier, SIGTERM) } }
 
     /// Sends SIGKILL, as in a crash.
     func kill() { if self.process.isRunning { Foundation.kill(self.process.processIdentifier, SIGKILL) } }

@@ -14,6 +14,9 @@ enum TestBroker {
     /// The script that controls the broker; nil for a broker that is not ours.
     static let script = ProcessInfo.processInfo.environment["AMQP091_TEST_BROKER"]
 
+    /// The program of Examples/daemon; nil where it was not built.
+    static let daemon = ProcessInfo.processInfo.environment["AMQP091_TEST_DAEMON"]
+
     /// Runs `rabbitmqctl` on the broker.
     static func control(_ arguments: String...) async throws {
         let process = Process()

@@ -76,7 +76,8 @@ struct HTMLPage: Sendable {
           border-bottom: 1px solid var(--line); } th:first-child, td:first-child { text-align: left; padding-left: 0; }
         th { color: var(--soft); font-weight: 500; } .notes { padding-left: 18px; }
         @media print { body { padding: 0; font-size: 11px; } .plots { grid-template-columns: 1fr 1fr; }
-          details { display: none; } .tile { padding: 6px 10px; border: 1px solid var(--line); } }
+          details { display: none; } .tile { padding: 6px 10px; border: 1px solid var(--line); flex: 1 1 90px; }
+          .tile strong { font-size: 14px; } }
 
         """
 }

@@ -13,7 +13,7 @@ struct HTMLReport: Sendable {
     /// The whole page.
     func page() throws -> String {
         let report = self.report
-        let head = self.text.header(report).filter { !$0.isEmpty }
+        let head = self.text.header(report, isNamed: false).filter { !$0.isEmpty }
         let facts = [
             report.started, report.machine.model, "kernel \(report.machine.kernel)", report.ended.rawValue,
             report.tool.commit.map { "commit \($0)" },

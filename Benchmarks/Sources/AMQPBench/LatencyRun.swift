@@ -24,7 +24,7 @@ struct LatencyReport: Codable, Sendable {
     var failures: [String] = []
 
     /// The report as JSON text, keys in order.
-    func json() throws -> Data { try Report.encoder.encode(self) + Data("\n".utf8) }
+    func json() throws -> Data { try JSONText.of(self) }
 }
 
 /// One `latency`.

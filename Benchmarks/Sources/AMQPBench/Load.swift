@@ -130,6 +130,15 @@ struct Load: Sendable {
         self.producers.append(producer)
     }
 
+    /// What publishes until its end, from when a schedule begins: each producer or, of many on a schedule, those of one
+    /// loop together.
+    var publishing: [@Sendable (UInt64) async throws -> Void] {
+        let isGrouped = self.options.rate != nil && self.producers.count >= ProducerGroup.smallest
+        guard isGrouped else { return self.producers.map { producer in { try await producer.publish(from: $0) } } }
+        let groups = Dictionary(grouping: self.producers) { ObjectIdentifier($0.clock) }.values
+        return groups.map { producers in { try await ProducerGroup(producers: producers).publish(from: $0) } }
+    }
+
     /// One of a few meters: a histogram is too large for each of a thousand tasks to have its own.
     private static func share(of meters: inout [LatencyMeter], number: Int) -> LatencyMeter {
         let index = number % 4

@@ -16,7 +16,8 @@ struct Both: AsyncParsableCommand {
 
     /// What the run is told.
     func options() throws -> RunOptions {
-        try RunOptions(command: "both", common: self.common, publish: self.publishing, consume: self.consuming)
+        try self.publishing.refuseAuto()
+        return try RunOptions(command: "both", common: self.common, publish: self.publishing, consume: self.consuming)
             .checked()
     }
 
@@ -33,7 +34,8 @@ struct Publish: AsyncParsableCommand {
 
     /// What the run is told.
     func options() throws -> RunOptions {
-        try RunOptions(command: "publish", common: self.common, publish: self.publishing, consume: nil).checked()
+        try self.publishing.refuseAuto()
+        return try RunOptions(command: "publish", common: self.common, publish: self.publishing, consume: nil).checked()
     }
 
     func run() async throws { try await Execution(common: self.common, options: self.options()).run() }
@@ -83,7 +85,8 @@ struct Latency: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Publish on a fixed schedule and measure latency from the scheduled time.",
         discussion: """
-            Without --rate, the capacity is looked for first, and 50 %, 80 % and 95 % of it are measured, each for --time.
+            Without --rate, or with --rate auto, the capacity is looked for first, and 50 %, 80 % and 95 % of it are measured,
+            each for --time.
             """
     )
     @OptionGroup(title: "Run") var common: CommonOptions
@@ -133,6 +136,13 @@ struct Latency: AsyncParsableCommand {
             session.screen.show(text.closing(report, savedTo: try Session.save(try report.json(), to: common.json)))
             return status
         }
+    }
+}
+
+extension PublishOptions {
+    /// A capacity is looked for by `latency` alone.
+    fileprivate func refuseAuto() throws {
+        guard self.rate != .auto else { throw ValidationError("--rate auto is for latency.") }
     }
 }
 

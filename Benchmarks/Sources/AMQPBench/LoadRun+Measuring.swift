@@ -50,7 +50,8 @@ extension LoadRun {
             isQuiet: self.detail == .header || self.detail == .nothing
         )
         let begin = pacer.snapshot()
-        var producersLeft = load.producers.count
+        let publishing = load.publishing
+        var producersLeft = publishing.count
         var consumersLeft = load.consumers.count
         self.interruption.endsCleanly(true)
         defer { self.interruption.endsCleanly(false) }
@@ -58,8 +59,8 @@ extension LoadRun {
             for (index, consumer) in load.consumers.enumerated() {
                 group.addTask { .consumer(index, await Self.outcome { try await consumer.consume() }) }
             }
-            for producer in load.producers {
-                group.addTask { .producer(await Self.outcome { try await producer.publish(from: begin.time) }.failure) }
+            for publish in publishing {
+                group.addTask { .producer(await Self.outcome { try await publish(begin.time) }.failure) }
             }
             group.addTask { .pacer(await pacer.measure(from: begin)) }
             if let fault = self.options.fault, let control = self.broker.control {

@@ -32,6 +32,9 @@ struct RPC: AsyncParsableCommand {
     @Option(name: [.customShort("c"), .long], help: "Calls of one client at a time.")
     var inFlight = 1
 
+    @Option(name: .shortAndLong, help: "Calls per second of all clients together; as fast as replies come by default.")
+    var rate: Rate?
+
     @Option(name: [.customShort("L"), .long], help: "A server works on each call for this long: 1ms.")
     var consumerWork: Seconds?
 
@@ -60,6 +63,7 @@ struct RPC: AsyncParsableCommand {
         options.consumers = self.consumers
         options.size = self.size.octets
         options.inFlight = self.inFlight
+        options.rate = self.rate?.perSecond
         options.consumerWork = self.consumerWork?.seconds
         options.verify = true
         return options
@@ -83,6 +87,12 @@ struct Churn: AsyncParsableCommand {
     @Option(name: [.customShort("x"), .long], help: "Workers; each opens when what it opened before is closed.")
     var producers = 1
 
+    @Option(
+        name: .shortAndLong,
+        help: "How many are opened per second by all workers together; without end by default."
+    )
+    var rate: Rate?
+
     func validate() throws {
         guard 1...1000 ~= self.producers else { throw ValidationError("--producers takes 1 to 1000.") }
         try RPC.refuseWhatNeedsALoad(self.common)
@@ -93,6 +103,7 @@ struct Churn: AsyncParsableCommand {
         var options = RunOptions(command: "churn", common: self.common, publish: nil, consume: nil)
         options.producers = self.producers
         options.churn = self.what
+        options.rate = self.rate?.perSecond
         return options
     }
 

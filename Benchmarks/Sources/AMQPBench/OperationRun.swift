@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091
+import EpollNetworking
 
 // OperationRun: one run of `rpc` or `churn`: workers that do one operation after the other, each timed from its start to
 // its end. What the operations are: Operations.
@@ -20,6 +21,9 @@ struct OperationRun: Sendable {
     let session: Session
     let id: String
     let detail: LoadRun.Detail
+
+    /// The longest sleep of a schedule, nanoseconds.
+    private static let longestSleep: UInt64 = 100_000_000
 
     private let meters: RunMeters
     private let stop = StopFlag()
@@ -103,8 +107,11 @@ struct OperationRun: Sendable {
         var failure: (any Error)?
         var measurement = Measurement(start: begin, end: begin, startThreads: .now, endThreads: .now)
         await withTaskGroup(of: Ended.self) { group in
-            for (operation, counter) in zip(operations, self.meters.published) {
-                group.addTask { await self.work(operation, budget, counter) }
+            for (index, (operation, counter)) in zip(operations, self.meters.published).enumerated() {
+                let schedule = self.options.rate.map {
+                    Schedule(rate: $0, share: index, of: operations.count, start: begin.time, isOpenLoop: false)
+                }
+                group.addTask { await self.work(operation, budget, counter, schedule) }
             }
             group.addTask { .pacer(await pacer.measure(from: begin)) }
             var left = operations.count
@@ -123,10 +130,27 @@ struct OperationRun: Sendable {
         return (measurement, altered, failure)
     }
 
-    private func work(_ operation: any Operation, _ budget: Budget, _ counter: Counter) async -> Ended {
+    private func work(
+        _ operation: any Operation,
+        _ budget: Budget,
+        _ counter: Counter,
+        _ given: Schedule?
+    ) async -> Ended {
         var altered: UInt64 = 0
+        var schedule = given
+        let clock = EventLoopGroup.shared.next()
         do {
-            while !self.stop.isSet, !Task.isCancelled, budget.take(upTo: 1) == 1 {
+            while !self.stop.isSet, !Task.isCancelled {
+                if let due = schedule?.due {
+                    let now = MonotonicClock.now
+                    if due > now {
+                        // In pieces, so that a slow schedule can be ended.
+                        try await clock.sleep(for: .nanoseconds(Int64(min(due - now, Self.longestSleep))))
+                        if MonotonicClock.now < due { continue }
+                    }
+                    schedule?.advance(now: MonotonicClock.now)
+                }
+                guard budget.take(upTo: 1) == 1 else { break }
                 let start = MonotonicClock.now
                 if try await !operation.perform(counter.current) { altered += 1 }
                 self.meters.confirmLatency.record(MonotonicClock.now - start)

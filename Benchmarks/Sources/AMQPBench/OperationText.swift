@@ -30,10 +30,12 @@ extension RunText {
             let parts = [
                 number(options.producers, "client") + " → 1 queue → " + number(options.consumers, "server"),
                 "\(Text.count(UInt64(options.size ?? 0))) B", calls, "direct reply-to",
+                options.rate.map { Text.rate($0) },
             ]
-            return parts.joined(separator: "   ")
+            return parts.compactMap { $0 }.joined(separator: "   ")
         }
-        return number(options.producers, "worker") + " open and close \(churn)s, one at a time each"
+        let rate = options.rate.map { "   " + Text.rate($0) } ?? ""
+        return number(options.producers, "worker") + " open and close \(churn)s, one at a time each" + rate
     }
 
     func operationColumns(_ name: String) -> String {

@@ -19,7 +19,7 @@ struct Producer: Sendable {
     /// Probes per second of all producers together.
     private static let probesPerSecond = 400
     /// The shortest sleep, nanoseconds: a schedule closer than this is kept by publishing several at a time.
-    private static let shortestSleep: UInt64 = 100_000
+    static let shortestSleep: UInt64 = 100_000
 
     let lane: Lane
     let destination: AMQPDestination
@@ -44,18 +44,50 @@ struct Producer: Sendable {
 
     /// Publishes until the budget is spent or the flag is set, and waits for the broker's word on all of it.
     ///
-    /// Where the broker is killed on order, it goes on when the broker is back.
-    ///
     /// - Parameter start: When a schedule begins.
     /// - Throws: `AMQPError`.
     func publish(from start: UInt64) async throws {
-        var schedule = self.schedule(from: start)
+        var pace = self.pace(from: start)
+        try await self.resuming { channel in
+            if pace != nil {
+                try await self.keep(&pace, on: channel)
+            } else {
+                try await withThrowingTaskGroup { group in
+                    group.addTask { try await self.publishLoad(on: channel) }
+                    if self.options.confirms != nil {
+                        for index in 1...Self.probes {
+                            group.addTask { try await self.probe(stream: index, on: channel) }
+                        }
+                    }
+                    try await group.waitForAll()
+                }
+            }
+            try await self.waitForConfirms(on: channel)
+        }
+    }
+
+    /// Waits for the broker's word on all that was published.
+    ///
+    /// - Throws: `AMQPError`.
+    func finish() async throws { try await self.resuming { try await self.waitForConfirms(on: $0) } }
+
+    private func waitForConfirms(on channel: AMQPChannel) async throws {
+        guard self.options.confirms != nil else { return }
+        do {
+            try await channel.waitForConfirms()
+        } catch {
+            guard error.isRefusal else { throw error }
+        }
+    }
+
+    /// Does something on the channel and, where the broker is killed on order, goes on with it when the broker is back.
+    private func resuming(_ body: (AMQPChannel) async throws -> Void) async throws {
         while true {
             let channel = self.lane.channel
             do {
-                try await self.publishAll(on: channel, &schedule)
+                try await body(channel)
                 return
-            } catch let error as AMQPError where error.isLoss && self.options.resumes {
+            } catch let error as AMQPError where self.resumes(after: error) {
                 // Whether the last of them got through, nobody knows.
                 let unknown = channel.confirmCounts.unknown + channel.confirmCounts.unconfirmed
                 for stream in 0..<Self.streams {
@@ -68,32 +100,8 @@ struct Producer: Sendable {
         }
     }
 
-    private func schedule(from start: UInt64) -> Schedule? {
-        guard let rate = self.options.rate else { return nil }
-        let profile = self.options.rateProfile ?? RateProfile(parts: [.init(rate: rate, seconds: 1)])
-        let isOpenLoop = self.options.isOpenLoop
-        return Schedule(profile: profile, share: self.number, of: self.of, start: start, isOpenLoop: isOpenLoop)
-    }
-
-    private func publishAll(on channel: AMQPChannel, _ schedule: inout Schedule?) async throws {
-        if schedule != nil {
-            try await self.publish(on: channel, schedule: &schedule)
-        } else {
-            try await withThrowingTaskGroup { group in
-                group.addTask { try await self.publishLoad(on: channel) }
-                if self.options.confirms != nil {
-                    for index in 1...Self.probes { group.addTask { try await self.probe(stream: index, on: channel) } }
-                }
-                try await group.waitForAll()
-            }
-        }
-        guard self.options.confirms != nil else { return }
-        do {
-            try await channel.waitForConfirms()
-        } catch {
-            guard error.isRefusal else { throw error }
-        }
-    }
+    /// Whether the run goes on after an error of a channel.
+    func resumes(after error: AMQPError) -> Bool { error.isLoss && self.options.resumes }
 
     // MARK: - As fast as the window allows
 
@@ -162,52 +170,149 @@ struct Producer: Sendable {
 
     // MARK: - On a schedule
 
-    private func publish(on channel: AMQPChannel, schedule given: inout Schedule?) async throws {
-        guard var schedule = given else { return }
-        // Goes on from here when the channel is lost.
-        defer { given = schedule }
-        // One probe at a time: they are a stream whose order is checked too.
-        let isProbing = Flag()
-        let rate = self.options.rate ?? 1
-        let probeEvery = self.options.confirms == nil ? .max : UInt64(max(1, rate / Double(Self.probesPerSecond)))
-        let properties = self.properties
+    /// Where a producer that keeps a schedule goes on.
+    struct Pace: Sendable {
+        fileprivate(set) var schedule: Schedule
+        fileprivate var load: MessageHeader
+        fileprivate var probe: MessageHeader
+        fileprivate let probeEvery: UInt64
+        /// One probe at a time: they are a stream whose order is checked too.
+        fileprivate let isProbing = Flag()
+        /// The next message was taken from the budget, and not published yet.
+        fileprivate var isTaken = false
+
+        /// When the next message is due.
+        var due: UInt64 { self.schedule.due }
+    }
+
+    /// What became of a message that was due.
+    enum Step: Sendable {
+        case published
+        /// To be published with ``publishProbe(_:of:)``, which waits for its confirm.
+        case probe(MessageHeader)
+        /// All have been published.
+        case spent
+    }
+
+    /// The beginning of the schedule; nil without a rate.
+    func pace(from start: UInt64) -> Pace? {
+        guard let rate = self.options.rate else { return nil }
+        let profile = self.options.rateProfile ?? RateProfile(parts: [.init(rate: rate, seconds: 1)])
+        let isOpenLoop = self.options.isOpenLoop
+        return Pace(
+            schedule: Schedule(profile: profile, share: self.number, of: self.of, start: start, isOpenLoop: isOpenLoop),
+            load: self.header(stream: 0),
+            probe: self.header(stream: 1),
+            probeEvery: self.options.confirms == nil ? .max : UInt64(max(1, rate / Double(Self.probesPerSecond)))
+        )
+    }
+
+    /// Publishes the message that is due.
+    ///
+    /// - Parameters:
+    ///   - pace: The schedule; it goes on to the next message, unless this one is not published.
+    ///   - body: A copy of the bodies' octets, used again and again.
+    ///   - channel: Where to.
+    ///   - now: The time.
+    ///   - mayProbe: False where a probe cannot be awaited.
+    ///   - timeout: How long to wait for room; the connection's own time by default.
+    /// - Returns: What became of it.
+    /// - Throws: `AMQPError`; nothing was published.
+    func publishDue(
+        _ pace: inout Pace,
+        _ body: inout [UInt8],
+        on channel: AMQPChannel,
+        now: UInt64,
+        mayProbe: Bool = true,
+        timeout: Duration? = nil
+    ) async throws(AMQPError) -> Step {
+        if !pace.isTaken {
+            guard self.budget.take(upTo: 1) == 1 else { return .spent }
+            pace.isTaken = true
+        }
+        let due = pace.due
+        // Of many producers not all probe at the same time.
+        let number = pace.load.sequence + pace.probe.sequence + UInt64(self.number)
+        if mayProbe, number % pace.probeEvery == 0, pace.isProbing.take() {
+            var probe = pace.probe
+            (probe.due, probe.sent) = (due, now)
+            pace.probe.sequence += 1
+            self.advance(&pace, now: now, due: due)
+            return .probe(probe)
+        }
+        let isTimed = self.options.isOpenLoop || number % Self.timedEvery == 0
+        (pace.load.due, pace.load.sent) = isTimed ? (due, now) : (0, 0)
+        let size = self.bodies.write(pace.load, to: &body)
+        try await channel.publish(
+            body.span.bytes.extracting(first: size),
+            to: self.destination,
+            mandatory: self.options.mandatory,
+            properties: self.properties,
+            timeout: timeout
+        )
+        pace.load.sequence += 1
+        self.published[0].add()
+        self.advance(&pace, now: now, due: due)
+        return .published
+    }
+
+    private func advance(_ pace: inout Pace, now: UInt64, due: UInt64) {
+        pace.schedule.advance(now: now)
+        pace.isTaken = false
+        self.lag.record(now - min(now, due))
+    }
+
+    /// Publishes a probe and waits for its confirm.
+    ///
+    /// - Parameters:
+    ///   - header: What ``publishDue(_:_:on:now:mayProbe:timeout:)`` gave.
+    ///   - pace: Whose probe it is.
+    ///   - channel: Where to.
+    /// - Throws: `AMQPError`.
+    func publishProbe(_ header: MessageHeader, of pace: Pace, on channel: AMQPChannel) async throws(AMQPError) {
+        defer { pace.isProbing.giveBack() }
+        try await self.publishAndConfirm(header, stream: 1, on: channel)
+    }
+
+    /// Publishes what is due until nothing is, waiting for room and, where the broker is killed, for the broker.
+    ///
+    /// - Parameter pace: The schedule.
+    /// - Returns: False when the budget is spent or the run over.
+    /// - Throws: `AMQPError`.
+    func catchUp(_ pace: inout Pace) async throws -> Bool {
+        var isSpent = false
         var body = self.bodies.octets
-        var header = self.header(stream: 0)
-        var probe = self.header(stream: 1)
+        try await self.resuming { channel in
+            while !self.stop.isSet, !isSpent {
+                let now = MonotonicClock.now
+                guard pace.due <= now else { return }
+                let step = try await self.publishDue(&pace, &body, on: channel, now: now, mayProbe: false)
+                if case .spent = step { isSpent = true }
+            }
+        }
+        return !isSpent && !self.stop.isSet
+    }
+
+    /// Keeps the schedule to its end.
+    private func keep(_ given: inout Pace?, on channel: AMQPChannel) async throws {
+        guard var pace = given else { return }
+        // Goes on from here when the channel is lost.
+        defer { given = pace }
+        var body = self.bodies.octets
         try await withThrowingDiscardingTaskGroup { group in
             while !self.stop.isSet {
-                let due = schedule.due
                 var now = MonotonicClock.now
-                if due > now {
-                    let pause = max(due - now, Self.shortestSleep)
+                if pace.due > now {
+                    let pause = max(pace.due - now, Self.shortestSleep)
                     try await self.sleep(until: .now + .nanoseconds(Int64(pause)))
                     now = MonotonicClock.now
                     if self.stop.isSet { break }
                 }
-                guard self.budget.take(upTo: 1) == 1 else { break }
-                schedule.advance(now: now)
-                self.lag.record(now - min(now, due))
-                // Of many producers not all probe at the same time.
-                let number = header.sequence + probe.sequence + UInt64(self.number)
-                if number % probeEvery == 0, isProbing.take() {
-                    (probe.due, probe.sent) = (due, now)
-                    group.addTask { [probe] in
-                        defer { isProbing.giveBack() }
-                        try await self.publishAndConfirm(probe, stream: 1, on: channel)
-                    }
-                    probe.sequence += 1
-                } else {
-                    let isTimed = self.options.isOpenLoop || number % Self.timedEvery == 0
-                    (header.due, header.sent) = isTimed ? (due, now) : (0, 0)
-                    let size = self.bodies.write(header, to: &body)
-                    try await channel.publish(
-                        body.span.bytes.extracting(first: size),
-                        to: self.destination,
-                        mandatory: self.options.mandatory,
-                        properties: properties
-                    )
-                    header.sequence += 1
-                    self.published[0].add()
+                switch try await self.publishDue(&pace, &body, on: channel, now: now) {
+                case .published: break
+                case .spent: return
+                case .probe(let header):
+                    group.addTask { [pace] in try await self.publishProbe(header, of: pace, on: channel) }
                 }
             }
         }

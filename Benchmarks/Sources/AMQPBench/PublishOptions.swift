@@ -14,8 +14,11 @@ struct PublishOptions: ParsableArguments {
     @Option(help: "Publish the octets of this file as they are, unnumbered without --verify.")
     var body: String?
 
-    @Option(name: .shortAndLong, help: "Messages per second of all producers together: 500, 50k. (default: no limit)")
-    var rate: Rate?
+    @Option(
+        name: .shortAndLong,
+        help: "Messages per second of all producers together: 500, 50k. (default: no limit; auto for latency)"
+    )
+    var rate: RateChoice?
 
     @Option(help: "Rates one after the other, as 1k:10s,5k:10s; takes the place of --rate and --time.")
     var rateProfile: RateProfile?

@@ -84,6 +84,24 @@ struct Rate: ExpressibleByArgument, Codable, Hashable, Sendable {
     }
 }
 
+/// What `--rate` takes: a rate, or `auto` for parts of a capacity that is looked for.
+enum RateChoice: ExpressibleByArgument, Hashable, Sendable {
+    case auto
+    case fixed(Rate)
+
+    init?(argument: String) {
+        if argument.lowercased() == "auto" {
+            self = .auto
+        } else {
+            guard let rate = Rate(argument: argument) else { return nil }
+            self = .fixed(rate)
+        }
+    }
+
+    /// Messages per second; nil for `auto`.
+    var perSecond: Double? { if case .fixed(let rate) = self { rate.perSecond } else { nil } }
+}
+
 /// Numbers as text.
 ///
 /// Thousands are set apart by a blank; units stay the same down a column.

@@ -207,7 +207,7 @@ extension Report {
     }
 
     /// The report as JSON text, keys in order.
-    func json() throws -> Data { try Self.encoder.encode(self) + Data("\n".utf8) }
+    func json() throws -> Data { try JSONText.of(self) }
 
     static var encoder: JSONEncoder {
         let encoder = JSONEncoder()

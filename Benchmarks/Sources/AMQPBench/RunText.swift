@@ -10,15 +10,17 @@ struct RunText: Sendable {
     // MARK: - Before the run
 
     /// What is measured, and with which settings.
-    func header(_ report: Report) -> [String] {
+    func header(_ report: Report, isNamed: Bool = true) -> [String] {
         let broker = report.broker
         let started = broker.startSeconds.map { " (started here, \(Text.decimal($0, places: 1)) s)" } ?? ""
         let facts = [
             self.style.bold("\(report.tool.name) \(report.tool.version)"),
             "\(broker.product) \(broker.version)\(started)",
-            "Swift \(report.tool.swift) \(report.tool.build)", "\(report.machine.cores) cores", "run \(report.id)",
+            "Swift \(report.tool.swift) \(report.tool.build)", "\(report.machine.cores) cores",
         ]
-        return ["", facts.joined(separator: "   "), self.shape(report.options)]
+        return [
+            "", (facts + (isNamed ? ["run \(report.id)"] : [])).joined(separator: "   "), self.shape(report.options),
+        ]
     }
 
     private func shape(_ options: RunOptions) -> String {

@@ -48,7 +48,7 @@ struct SeriesHTML: Sendable {
         // What is the same for all: the rate, or the option that was varied, is in the table.
         first.id = self.id
         if self.steps.count > 1 { first.options.rate = nil }
-        let lines = RunText(style: .plain).header(first).filter { !$0.isEmpty }
+        let lines = RunText(style: .plain).header(first, isNamed: false).filter { !$0.isEmpty }
         let facts = [first.started, first.machine.model, "kernel \(first.machine.kernel)"]
         return HTMLPage(
             title: self.title,
@@ -72,9 +72,7 @@ struct SeriesHTML: Sendable {
     }
 
     private func latency(_ report: Report) -> LatencySummary? {
-        self.isLatency
-            ? report.latency.endToEnd
-            : report.latency.operation ?? report.latency.confirm ?? report.latency.endToEnd
+        self.isLatency ? report.latency.endToEnd : report.mainLatency
     }
 
     private var spectra: Plot {

@@ -37,7 +37,7 @@ struct SweepReport: Codable, Sendable {
     var failures: [String] = []
 
     /// The report as JSON text, keys in order.
-    func json() throws -> Data { try Report.encoder.encode(self) + Data("\n".utf8) }
+    func json() throws -> Data { try JSONText.of(self) }
 }
 
 /// One option over a list.
@@ -48,17 +48,20 @@ struct Sweep: AsyncParsableCommand {
             amqp-bench sweep --over size=64,1k,16k
             amqp-bench sweep --over producers=1,10,100 --broker rabbitmq --time 5s
             amqp-bench sweep --command publish --over confirms=1,64,1024 --html sweep.html
+            amqp-bench sweep --command latency --over rate=1k,5k,10k
+            amqp-bench sweep --command churn --over what=connection,channel,queue
 
             All other options are those of --command (amqp-bench help both).
             """
     )
 
     @Option(help: "The option and its values: size=64,1k,16k.") var over: SweptOption
-    @Option(help: "What is run for each value: both, publish, consume or rpc.") var command = SweptCommand.both
+    @Option(help: "What is run for each value: both, publish, consume, latency, rpc or churn.") var command =
+        SweptCommand.both
     @Argument(parsing: .allUnrecognized, help: "Options of the command.") var options: [String] = []
 
     /// The commands that can be swept.
-    enum SweptCommand: String, ExpressibleByArgument, CaseIterable { case both, publish, consume, rpc }
+    enum SweptCommand: String, ExpressibleByArgument, CaseIterable { case both, publish, consume, latency, rpc, churn }
 
     /// One value, ready to run.
     struct Step: Sendable {
@@ -83,8 +86,19 @@ struct Sweep: AsyncParsableCommand {
             case .consume:
                 let command = try Consume.parse(arguments)
                 return Step(value: value, common: command.common, options: try command.options())
+            case .latency:
+                let command = try Latency.parse(arguments)
+                var options = try command.options()
+                guard options.rate != nil else {
+                    throw ValidationError("latency in a sweep needs --rate, or --over rate=1k,5k.")
+                }
+                options.isOpenLoop = true
+                return Step(value: value, common: command.common, options: options)
             case .rpc:
                 let command = try RPC.parse(arguments)
+                return Step(value: value, common: command.common, options: command.options())
+            case .churn:
+                let command = try Churn.parse(arguments)
                 return Step(value: value, common: command.common, options: command.options())
             }
         }
@@ -174,7 +188,7 @@ struct SweepText: Sendable {
     func row(_ value: String, _ report: Report) -> String {
         let (totals, options) = (report.totals, report.options)
         let hasConsumed = options.consumers > 0 && options.operation == nil
-        let latency = report.latency.operation ?? report.latency.confirm ?? report.latency.endToEnd
+        let latency = report.mainLatency
         let octets = options.producers > 0 ? totals.publishedOctetsPerSecond : totals.consumedOctetsPerSecond
         var text = "  " + Text.left(value, 12)
         text += Text.right(options.producers > 0 ? Text.rate(totals.publishedPerSecond) : "–", 14)
@@ -203,6 +217,14 @@ struct SweepText: Sendable {
     }
 }
 
+extension Report {
+    /// The latency that one row has room for.
+    var mainLatency: LatencySummary? {
+        if self.options.isOpenLoop { return self.latency.endToEnd }
+        return self.latency.operation ?? self.latency.confirm ?? self.latency.endToEnd
+    }
+}
+
 /// A result of `sweep` in other forms; pure, but for writing the files.
 enum SweepExports {
     /// One line for each value, with a line of names.
@@ -212,7 +234,7 @@ enum SweepExports {
         ]
         for step in report.steps {
             let (run, totals) = (step.report, step.report.totals)
-            let latency = run.latency.operation ?? run.latency.confirm ?? run.latency.endToEnd
+            let latency = run.mainLatency
             let figures = [
                 totals.publishedPerSecond, totals.consumedPerSecond, latency?.p50, latency?.p99, latency?.max,
             ]

@@ -20,6 +20,8 @@ struct OptionsTests {
         ["latency", "--size", "31"], ["rpc", "--size", "39"], ["rpc", "--fault", "kill@1s"],
         ["churn", "--what", "host"],
         ["sweep"], ["sweep", "--over", "size"], ["sweep", "--over", "size=1,"], ["sweep", "--over", "colour=red"],
+        ["sweep", "--over", "size=1,2", "--command", "latency"], ["rpc", "--rate", "0"], ["--rate", "auto"],
+        ["publish", "--rate", "auto"], ["rpc", "--rate", "auto"], ["churn", "--rate", "-1"],
         ["sweep", "--over", "size=big"], ["sweep", "--over", "uri=amqp://a"],
     ]
 
@@ -42,6 +44,11 @@ struct OptionsTests {
         ["latency", "--size", "32"], ["rpc", "-c", "16", "-x", "2", "-y", "2"], ["churn", "--what", "channel"],
         ["sweep", "--over", "size=64,1k", "--time", "1s", "--confirms", "10"],
         ["sweep", "--over", "in-flight=1,16", "--command", "rpc"],
+        ["sweep", "--over", "rate=1k,5k", "--command", "latency"],
+        ["sweep", "--over", "size=64,1k", "--command", "latency", "--rate", "100"],
+        ["sweep", "--over", "what=connection,channel", "--command", "churn"],
+        ["latency", "--rate", "auto"], ["latency", "-r", "5k"], ["rpc", "--rate", "100", "-c", "4"],
+        ["churn", "-r", "10"],
     ]
 
     @Test("The limits themselves are accepted, and the short letters", arguments: accepted)

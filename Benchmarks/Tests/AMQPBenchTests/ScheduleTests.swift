@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import Histogram
 import Testing
 
 @testable import AMQPBench
@@ -35,6 +36,29 @@ struct ScheduleTests {
         #expect(schedule.due == 1_000_000)
         schedule.advance(now: 5_001_000_000)
         #expect(schedule.due == 4_902_000_000)
+    }
+
+    @Test("A stall in an open loop is in the maximum and the percentiles as arithmetic says", arguments: [1, 1000])
+    func stall(_ producers: Int) {
+        // Ten seconds of 5 000/s, in which nothing gets through from the fourth to the sixth.
+        let second: UInt64 = 1_000_000_000
+        var latency = LatencyMeter.emptyHistogram
+        for share in 0..<producers {
+            var schedule = Schedule(rate: 5000, share: share, of: producers, start: 0, isOpenLoop: true)
+            while schedule.due < 10 * second {
+                let due = schedule.due
+                let arrival = 4 * second..<6 * second ~= due ? 6 * second : due
+                latency.record(arrival - due)
+                schedule.advance(now: arrival)
+            }
+        }
+        #expect(latency.totalCount == 50_000)
+        // The quantile q is s − (1 − q) · T; the histogram keeps three digits.
+        for (quantile, expected) in [(90, 1.0), (99, 1.9), (99.9, 1.99), (100, 2.0)] {
+            let value = Double(latency.valueAtPercentile(quantile)) / 1e9
+            #expect(abs(value - expected) < 0.003, "p\(quantile) is \(value) s")
+        }
+        #expect(latency.valueAtPercentile(79) == 0)
     }
 
     @Test("Rounding does not add up over many messages")

@@ -6,9 +6,13 @@ import EpollNetworking
 
 /// How ``AMQPClient`` makes its connections, and makes them again when they are lost.
 ///
-/// Attempts have no limit in number: they end when the client is shut down, or when the broker refuses the credentials
+/// Attempts have no limit in number, unless there is only one (``isEnabled``): they end when the client is shut down, or when the broker refuses the credentials
 /// (403), the virtual host (530) or, at the first connection, the topology.
 public struct AMQPRecoveryPolicy: Hashable, Sendable {
+    /// Whether a connection that is lost or cannot be made is tried again; true by default.
+    ///
+    /// False ends the client with the reason of its first failure, for those whose supervisor starts them again.
+    public var isEnabled = true
     /// The longest delay before the first attempt after a loss; it doubles with each attempt that fails.
     ///
     /// The delay is a random time up to it (full jitter), so that many clients do not come back in waves. 200 ms by

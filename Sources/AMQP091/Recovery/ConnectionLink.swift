@@ -136,7 +136,7 @@ final class ConnectionLink: Sendable {
 
     static let shutDown = AMQPError(.connectionClosed, "the client was shut down", scope: .connection)
 
-    /// Returns the refusal that ended it; nil when it was cancelled.
+    /// Returns the refusal that ended it, or the first failure without recovery; nil when it was cancelled.
     private func maintain() async -> AMQPError? {
         guard (try? await self.state.wait { $0.isWanted ? true : nil }) != nil else { return nil }
         var random = SystemRandomNumberGenerator()
@@ -192,6 +192,7 @@ final class ConnectionLink: Sendable {
                 self.failed(.disconnected(error), error)
                 action = machine.lost(now: MonotonicTime.now.nanoseconds, using: &random)
             case .wait(let nanoseconds, let attempt):
+                guard self.configuration.recovery.isEnabled else { return self.state.withLock { $0.lastFailure } }
                 let delay = Duration.nanoseconds(Int64(clamping: nanoseconds))
                 self.emit(.retrying(attempt: attempt, delay: delay))
                 try? await EventLoopGroup.shared.next().sleep(for: delay)

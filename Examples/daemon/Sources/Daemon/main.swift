@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A worker as a daemon: consumes the queue `orders`, 16 at a time. On SIGTERM it takes no more, finishes and settles what
+// A worker as a daemon: takes orders from the queue `orders`, 16 at a time, and puts an invoice for each into the queue
+// `invoices`. An order is acknowledged when its invoice is confirmed. On SIGTERM it takes no more, finishes and settles what
 // it has begun, and exits.
 
 import AMQP091
@@ -13,9 +14,17 @@ struct OrderWorker: Service {
     let logger: Logger
 
     func run() async throws {
-        try await self.client.consume("orders", prefetch: 64) { deliveries in
-            try await deliveries.process(maxConcurrency: 16, requeue: .once) { delivery in
-                self.logger.info("order", metadata: ["amqp.routing_key": "\(delivery.routingKey)"])
+        try await self.client.withPublisher { publisher in
+            try await self.client.consume("orders", prefetch: 64) { deliveries in
+                try await deliveries.process(maxConcurrency: 16, requeue: .once) { delivery in
+                    let id = try delivery.properties().messageID ?? ""
+                    let invoice = AMQPMessage(
+                        "invoice for \(delivery.body.string)",
+                        properties: BasicProperties(deliveryMode: 2, messageID: id)
+                    )
+                    try await publisher.publish(invoice, to: .queue("invoices"), mandatory: true)
+                    self.logger.info("invoiced", metadata: ["id": "\(id)"])
+                }
             }
         }
     }
@@ -28,6 +37,7 @@ let client = AMQPClient(
     try AMQPClientConfiguration(config: config.scoped(to: "amqp")),
     topology: AMQPTopology { topology in
         topology.queue("orders", as: .quorum(deliveryLimit: 5))
+        topology.queue("invoices", as: .quorum())
     },
     logger: logger
 )

@@ -4,6 +4,7 @@
 
 import AMQP091
 import AMQP091Foundation
+import Configuration
 import Hummingbird
 import Logging
 import ServiceLifecycle
@@ -27,9 +28,10 @@ struct OrderWorker: Service {
 }
 
 let logger = Logger(label: "orders")
-let uri = Environment().get("AMQP_URI") ?? "amqp://guest:guest@localhost"
+// AMQP_URI, or AMQP_HOST, AMQP_USERNAME, AMQP_PASSWORD and so on; HTTP_PORT.
+let config = ConfigReader(provider: EnvironmentVariablesProvider())
 let client = AMQPClient(
-    try AMQPClientConfiguration(uri: uri),
+    try AMQPClientConfiguration(config: config.scoped(to: "amqp")),
     topology: AMQPTopology { topology in
         topology.queue("orders", as: .quorum(deliveryLimit: 5))
     },
@@ -52,7 +54,7 @@ router.post("orders") { request, context -> HTTPResponse.Status in
 
 var app = Application(
     router: router,
-    configuration: .init(address: .hostname("127.0.0.1", port: 8080)),
+    configuration: .init(address: .hostname("127.0.0.1", port: config.int(forKey: "http.port", default: 8080))),
     logger: logger
 )
 app.addServices(client, OrderWorker(client: client, logger: logger))

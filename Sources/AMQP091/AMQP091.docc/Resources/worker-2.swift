@@ -1,0 +1,8 @@
+import AMQP091
+
+let uri = "amqp://guest:guest@localhost"
+let topology = AMQPTopology { topology in
+    topology.queue("orders", as: .quorum(deliveryLimit: 5))
+}
+try await AMQPClient.withClient(uri, topology: topology) { client in
+}

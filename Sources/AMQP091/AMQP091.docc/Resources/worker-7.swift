@@ -1,0 +1,28 @@
+import AMQP091
+import Logging
+import ServiceLifecycle
+
+struct OrderWorker: Service {
+    let client: AMQPClient
+
+    func run() async throws {
+        try await self.client.consume("orders", prefetch: 32) { deliveries in
+            try await deliveries.process(maxConcurrency: 8, requeue: .once) { delivery in
+                print("working on", delivery.body.string)
+            }
+        }
+    }
+}
+
+let uri = "amqp://guest:guest@localhost"
+let topology = AMQPTopology { topology in
+    topology.queue("orders", as: .quorum(deliveryLimit: 5))
+}
+let logger = Logger(label: "orders")
+let client = AMQPClient(try AMQPClientConfiguration(uri: uri), topology: topology, logger: logger)
+let group = ServiceGroup(
+    services: [client, OrderWorker(client: client)],
+    gracefulShutdownSignals: [.sigterm, .sigint],
+    logger: logger
+)
+try await group.run()
