@@ -80,7 +80,7 @@ extension NetworkTests {
             #expect(await server.arrived().1 == [1])
         }
 
-        @Test("A port nobody listens on is refused, in words that name it")
+        @Test("F28: a port nobody listens on is refused, in words that name it")
         func refused() async throws {
             let loop = try EventLoop()
             let address = try closedPort()
@@ -102,7 +102,7 @@ extension NetworkTests {
             #expect(error?.description.contains("/nowhere/broker") == true)
         }
 
-        @Test("A host that never answers ends at the deadline")
+        @Test("F28: a host that never answers ends at the deadline")
         func blackHole() async throws {
             let loop = try EventLoop()
             let hole = try BlackHole()
@@ -233,7 +233,7 @@ extension NetworkTests {
             #expect(error?.text.contains("names no host") == true, "\(error?.text ?? "")")
         }
 
-        @Test("A lookup that hangs ends at its deadline or with its task, and its thread is not waited for")
+        @Test("F27: a lookup that hangs ends at its deadline or with its task, and its thread is not waited for")
         func abandons() async throws {
             let gate = Locked(false)
             let pool = ResolverPool(limit: 1) { _ in

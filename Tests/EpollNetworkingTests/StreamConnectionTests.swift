@@ -254,7 +254,7 @@ extension NetworkTests {
             }
         }
 
-        @Test("A reset in the middle of a write is an error, not a signal")
+        @Test("F25: a reset in the middle of a write is an error, not a signal")
         func resetDuringWrite() async throws {
             try await withPair(client: Self.small, server: Self.small) { client, server in
                 let writing = Task { try await client.write([UInt8](repeating: 7, count: 4 << 20)) }

@@ -262,7 +262,7 @@ extension NetworkTests {
             #expect(openSockets().subtracting(before).isEmpty)
         }
 
-        @Test("Out of descriptors: the listener pauses, and accepts when there are some again")
+        @Test("F23: out of descriptors the listener pauses, and accepts when there are some again")
         func exhausted() async throws {
             let isShort = Locked(true)
             let listener = try StreamListener(.loopback(port: 0), ListenerOptions()) { (socket) throws(SystemError) in

@@ -65,7 +65,7 @@
                 ("untrusted", .certificateUntrusted, "not trusted"),
             ]
 
-            @Test("A bad certificate is refused by the name of what is wrong with it", arguments: bad)
+            @Test("F22: a bad certificate is refused by the name of what is wrong with it", arguments: bad)
             func badCertificate(name: String, kind: NetworkError.Kind, words: String) async throws {
                 try await withEcho(Certificates.server(name)) { endpoint, errors in
                     let error = await #expect(throws: NetworkError.self) {
@@ -224,7 +224,7 @@
                 }
             }
 
-            @Test("A plain peer, a silent peer and a peer that hangs up are each told apart")
+            @Test("F22, F28: a plain peer, a silent peer and a peer that hangs up are each told apart")
             func otherPeers() async throws {
                 try await StreamListener.withListener(on: .loopback(port: 0)) { listener in
                     let endpoint = Endpoint.host("localhost", port: listener.localAddress.port ?? 0)

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+import EpollNetworking
+import Synchronization
+
+// FaultProxy: stands between a client and a broker and does to their octets what a test asks for. One fault, which may
+// change at any time; octets of both ways are counted over all connections.
+
+final class FaultProxy: Sendable {
+    enum Fault: Sendable, Equatable {
+        case none
+        /// Ends the link when so many octets have gone to the client: by a reset, or in order.
+        case cut(after: Int, resets: Bool)
+        /// Changes one octet on its way to the client.
+        case corrupt(at: Int, mask: UInt8)
+        /// One octet per write, both ways.
+        case slice
+        /// Says that nothing more comes, but reads on.
+        case halfClose
+        /// Takes octets and passes none on.
+        case swallow
+        /// Reads nothing any more.
+        case stall
+    }
+
+    private struct State {
+        var fault = Fault.none
+        var toClient = 0
+        var links: [StreamConnection] = []
+    }
+
+    private let state = Mutex(State())
+    let listener: StreamListener
+    private let broker: UInt16
+
+    private init(_ listener: StreamListener, to broker: UInt16) {
+        self.listener = listener
+        self.broker = broker
+    }
+
+    var port: UInt16 { self.listener.localAddress.port ?? 0 }
+    /// Octets that went to clients.
+    var octetsToClient: Int { self.state.withLock { $0.toClient } }
+
+    /// The fault from now on; the count begins anew.
+    func set(_ fault: Fault) {
+        let links = self.state.withLock { state in
+            state.fault = fault
+            state.toClient = 0
+            return state.links
+        }
+        if fault == .halfClose { for link in links { Task { try? await link.finish() } } }
+    }
+
+    /// Resets the link of the newest client.
+    func resetNewest() { self.state.withLock { $0.links.last }?.abort() }
+
+    static func withProxy<Result>(to broker: UInt16, _ body: (FaultProxy) async throws -> Result) async throws -> Result
+    {
+        var options = ListenerOptions()
+        // Small, so that a stalled side is felt soon.
+        options.connection.receiveBuffer = 64 << 10
+        options.connection.sendBuffer = 64 << 10
+        return try await StreamListener.withListener(on: .loopback(port: 0), options: options) { listener in
+            let proxy = FaultProxy(listener, to: broker)
+            async let served: Void = listener.serve { try await proxy.pass($0) }
+            defer { listener.shutdown(within: .zero) }
+            let result = try await body(proxy)
+            listener.shutdown(within: .zero)
+            try? await served
+            return result
+        }
+    }
+
+    private func pass(_ client: StreamConnection) async throws {
+        self.state.withLock { $0.links.append(client) }
+        defer { self.state.withLock { state in state.links.removeAll { $0 === client } } }
+        try await StreamConnection.withConnection(to: .loopback(port: self.broker)) { broker in
+            await withTaskGroup(of: Void.self) { group in
+                group.addTask { await self.pump(client, broker, toClient: false) }
+                group.addTask { await self.pump(broker, client, toClient: true) }
+                // The end of one way ends the other, unless only one way is to end.
+                await group.next()
+                client.close()
+                broker.close()
+            }
+        }
+    }
+
+    private func pump(_ from: StreamConnection, _ to: StreamConnection, toClient: Bool) async {
+        do {
+            while true {
+                while self.state.withLock({ $0.fault == .stall }) { try await Task.sleep(for: .milliseconds(5)) }
+                guard let chunk = try await from.read() else { return }
+                var octets = Array(chunk)
+                let (fault, before) = self.state.withLock { state in
+                    let before = state.toClient
+                    if toClient { state.toClient += octets.count }
+                    return (state.fault, before)
+                }
+                switch fault {
+                case .none, .stall: try await to.write(octets)
+                case .slice: for octet in octets { try await to.write([octet]) }
+                case .swallow: continue
+                case .halfClose: if !toClient { try await to.write(octets) }
+                case .corrupt(let at, let mask):
+                    if toClient, octets.indices.contains(at - before) { octets[at - before] ^= mask }
+                    try await to.write(octets)
+                case .cut(let after, let resets):
+                    guard toClient, before + octets.count >= after else {
+                        try await to.write(octets)
+                        continue
+                    }
+                    try await to.write(Array(octets.prefix(max(0, after - before))))
+                    // A reset would overtake what was just written.
+                    if resets { try await Task.sleep(for: .milliseconds(1)) }
+                    if resets { to.abort() } else { to.close() }
+                    return
+                }
+            }
+        } catch {
+            // Either side left.
+        }
+    }
+}
