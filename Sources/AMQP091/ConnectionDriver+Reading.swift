@@ -31,7 +31,10 @@ extension ConnectionDriver {
                 count: self.chunk.capacity - self.filled
             )
             switch self.receive(into: room) {
-            case .wouldBlock: return self.finishRead()
+            case .wouldBlock:
+                self.finishRead()
+                if let failure = self.writeFailure { self.terminate(self.linkLost(failure)) }
+                return
             case .endOfStream:
                 self.finishRead()
                 let inFrame = self.parsed < self.filled
