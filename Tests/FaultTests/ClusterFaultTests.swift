@@ -67,12 +67,16 @@ struct ClusterFaultTests {
                     try await cluster("heal")
                     try await Self.bringBack(node, cluster, ledger)
                 }
-                ledger.fault("cut between n1 and n2", limit: Self.limit)
+                // RabbitMQ makes a whole partition of a partial one, and then no side may have a majority: how long that
+                // takes is its affair, and what is asked is that nothing is lost and all goes on afterwards.
+                ledger.fault("cut between n1 and n2", limit: nil)
                 try await cluster("partition n1 n2")
                 try await Task.sleep(for: .seconds(12))
-                ledger.fault("heal n1 and n2", limit: Self.limit)
+                ledger.fault("heal n1 and n2", limit: nil)
                 try await cluster("heal")
                 try await Self.bringBack("n1", cluster, ledger)
+                ledger.fault("whole again", limit: Self.limit)
+                try await Self.settle(cluster)
             }
             ledger.check()
             #expect(ledger.arrived == ledger.confirmed)
