@@ -7,7 +7,8 @@ import Testing
 // RecoveryDialogueTests: a connection that was lost is made again, and the link drops once more before, during or after
 // each step of that, on one connection or on two in a row. Whatever the step, the third or fourth connection works.
 
-@Suite("Recovery, step by step", .timeLimit(.minutes(2)))
+// One at a time: two hundred brokers with a thread each would starve the tests beside them.
+@Suite("Recovery, step by step", .serialized, .timeLimit(.minutes(2)))
 struct RecoveryDialogueTests {
     static func faults(_ steps: [RecoveryStage.Step]) -> [RecoveryStage.Fault] {
         steps.flatMap { step in
@@ -56,7 +57,7 @@ struct RecoveryDialogueTests {
                 for body in ["a", "b", "c"] {
                     receipts.append(try await publisher.enqueue(AMQPMessage(body), to: .queue("orders")))
                 }
-                while stage.sessions[0].publishes.count < 3 { await Task.yield() }
+                await stage.waitForPublishes(3)
                 stage.dropFirst()
                 for receipt in receipts { #expect(await receipt.outcome() == .confirmed) }
                 try await publisher.publish("d", to: .queue("orders"))
@@ -86,7 +87,7 @@ struct RecoveryDialogueTests {
         try await Self.withClient(stage) { client in
             try await client.withPublisher { publisher in
                 let receipt = try await publisher.enqueue("a", to: .queue("orders"))
-                while stage.sessions[0].publishes.isEmpty { await Task.yield() }
+                await stage.waitForPublishes(1)
                 stage.dropFirst()
                 guard case .unknown = await receipt.outcome() else {
                     Issue.record("nobody can know")

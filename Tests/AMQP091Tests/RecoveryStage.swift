@@ -62,6 +62,8 @@ final class RecoveryStage: Sendable {
         var faults = 0
     }
 
+    /// How many publishes have come on the first connection, each time there is one more.
+    private let (firstPublishes, publishedFirst) = AsyncStream.makeStream(of: Int.self)
     private let fault: Fault
     private let state = Mutex(State())
     private let tasks = Mutex([Task<Void, any Error>]())
@@ -71,6 +73,11 @@ final class RecoveryStage: Sendable {
     var sessions: [Session] { self.state.withLock { $0.sessions } }
     /// How often the fault happened.
     var faults: Int { self.state.withLock { $0.faults } }
+
+    /// Waits until so many publishes have come on the first connection.
+    func waitForPublishes(_ count: Int) async {
+        for await number in self.firstPublishes where number == count { return }
+    }
 
     /// Drops the first connection.
     func dropFirst() { self.state.withLock { $0.first }?.drop() }
@@ -222,7 +229,10 @@ final class RecoveryStage: Sendable {
                 return state.sessions[number - 1].publishes.count
             }
             // The first connection confirms nothing.
-            guard number > 1 else { return true }
+            guard number > 1 else {
+                self.publishedFirst.yield(count)
+                return true
+            }
             return try reply(.republish, .basicAck(.init(deliveryTag: DeliveryTag(UInt64(count)))))
         default:
             throw Unexpected(text: "expected a method of a recovery, found \(method)\n\(broker.dialogue)")
