@@ -181,6 +181,7 @@ let package = Package(
             dependencies: ["AMQP091", "AMQP091Conformance"],
             swiftSettings: settings
         ),
+        .testTarget(name: "FaultTests", dependencies: ["AMQP091", "AMQP091Testing"], swiftSettings: settings),
     ],
     swiftLanguageModes: [.v6]
 )

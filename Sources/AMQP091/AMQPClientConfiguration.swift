@@ -198,6 +198,7 @@ public struct AMQPClientConfiguration: Hashable, Sendable {
         try require(self.maximumBodySize >= 0, "maximumBodySize is negative")
         try require(self.consumerBufferSize > 0, "consumerBufferSize is not above zero")
         try require(self.acknowledgementTimeout ?? .seconds(1) > .zero, "acknowledgementTimeout is not above zero")
+        try require(self.recovery.confirmTimeout ?? .seconds(1) > .zero, "recovery.confirmTimeout is not above zero")
         try require(self.writeBufferSize > 0, "writeBufferSize is not above zero")
     }
 }

@@ -177,3 +177,16 @@ extension ChannelCore {
         isSafeToRetry: true
     )
 }
+
+extension ConnectionDriver {
+    /// The oldest unconfirmed publish of each channel that has one, and whether the broker blocks publishers.
+    var oldestUnconfirmed: (publishes: [(ObjectIdentifier, UInt64)], isBlocked: Bool) {
+        self.state.withLock { state in
+            let publishes = state.channels.compactMap { core -> (ObjectIdentifier, UInt64)? in
+                guard let core, core.confirms.outstandingMessages > 0 else { return nil }
+                return (ObjectIdentifier(core), core.confirms.lowest)
+            }
+            return (publishes, state.blockedReason != nil)
+        }
+    }
+}

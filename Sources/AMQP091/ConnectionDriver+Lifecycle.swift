@@ -346,6 +346,9 @@ extension ConnectionDriver {
         self.terminateSoon(Self.closedByUs)
     }
 
+    /// Closes the socket at once; everybody who waits is told this.
+    func drop(_ error: AMQPError) { self.terminateSoon(error) }
+
     /// The application let go of a connection without closing it.
     func abandon() {
         let isOpen = self.state.withLock { $0.failure == nil }

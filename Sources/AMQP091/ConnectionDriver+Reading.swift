@@ -31,9 +31,14 @@ extension ConnectionDriver {
                 count: self.chunk.capacity - self.filled
             )
             switch self.receive(into: room) {
-            case .wouldBlock: return self.finishRead()
+            case .wouldBlock:
+                self.finishRead()
+                if let failure = self.writeFailure { self.terminate(self.linkLost(failure)) }
+                return
             case .endOfStream:
                 self.finishRead()
+                // Why writing failed says more than that there is no more to read.
+                if let failure = self.writeFailure { return self.terminate(self.linkLost(failure)) }
                 let inFrame = self.parsed < self.filled
                 return self.terminate(
                     AMQPError(
@@ -44,7 +49,7 @@ extension ConnectionDriver {
                 )
             case .failed(let error):
                 self.finishRead()
-                return self.terminate(self.linkLost(error))
+                return self.terminate(self.linkLost(self.writeFailure ?? error))
             case .count(let count):
                 self.filled += count
                 self.observation.metrics?.received(octets: count)

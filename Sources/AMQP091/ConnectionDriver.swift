@@ -53,6 +53,8 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
     @exclusivity(unchecked) var isPaused = false
     /// The peer's end of the stream was reported: it comes once, so reading goes on until it is met.
     @exclusivity(unchecked) var isHangingUp = false
+    /// Why nothing can be written any more, while what the peer said before is read.
+    @exclusivity(unchecked) var writeFailure: SystemError?
     /// Inboxes that got deliveries in this read.
     @exclusivity(unchecked) var touchedInboxes: [ConsumerInbox] = []
     /// Confirms decoded in this read: they are settled under one lock at its end.
@@ -222,6 +224,7 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
     /// Loop thread.
     func flush() {
         guard !self.isTerminated else { return self.closeSocketIfPossible() }
+        guard self.writeFailure == nil else { return }
         let mayWrite = self.state.withLock { state -> Bool in
             state.isFlushScheduled = false
             switch state.writer {
@@ -236,7 +239,11 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
             switch self.writeTaken() {
             case .wouldBlock: return
             case .failed(let error):
-                return self.terminate(self.linkLost(error))
+                // What the peer said before it left is read first: confirms, and its reason.
+                self.writeFailure = error
+                self.isHangingUp = true
+                self.loop.enqueue(self.readAgain)
+                return
             case .drained:
                 self.heartbeat?.wrote(now: self.loop.turnTime.nanoseconds)
                 var resumptions: [Resumption] = []

@@ -409,6 +409,89 @@ struct AMQPClientEndingTests {
         }
     }
 
+    @Test(
+        "A shutdown while the broker is away ends a reader that waits for a connection at once",
+        arguments: [true, false]
+    )
+    func shutdownOfWaitingReader(hasConsumed: Bool) async throws {
+        try await InProcessBroker.withBroker { broker in
+            var configuration = AMQPClientTests.quick(broker)
+            // Whoever waits for a deadline waits longer than this test may take.
+            configuration.recovery.shutdownTimeout = .seconds(600)
+            configuration.operationTimeout = .seconds(600)
+            let client = AMQPClient(configuration, topology: AMQPClientTests.orders)
+            var events = client.events.makeAsyncIterator()
+            let running = Task { try await client.run() }
+            if !hasConsumed { await broker.refuseConnections(true) }
+            let reader = Task { () -> AMQPError? in
+                do {
+                    try await client.consume("orders") { deliveries in for try await _ in deliveries {} }
+                    return nil
+                } catch {
+                    return error as? AMQPError
+                }
+            }
+            if hasConsumed {
+                try await broker.waitUntil(queue: "orders") { $0?.consumers == 1 }
+                await broker.refuseConnections(true)
+                await broker.dropConnections()
+            }
+            while let event = await events.next(isolation: nil) {
+                if case .connectFailed = event.kind { break }
+            }
+            await client.shutdown()
+            let error = await reader.value
+            // A sequence that had begun ends; one that had not has never been there.
+            #expect(error?.code == (hasConsumed ? nil : .connectionClosed))
+            #expect(error?.isSafeToRetry ?? true)
+            try await running.value
+        }
+    }
+
+    @Test(
+        "A shutdown while the broker is away ends a publisher that waits for a connection at its deadline",
+        arguments: [true, false]
+    )
+    func shutdownOfWaitingPublisher(hasOutbox: Bool) async throws {
+        try await InProcessBroker.withBroker { broker in
+            var configuration = AMQPClientTests.quick(broker)
+            configuration.recovery.shutdownTimeout = .milliseconds(50)
+            configuration.operationTimeout = .seconds(600)
+            let client = AMQPClient(configuration, topology: AMQPClientTests.orders)
+            var events = client.events.makeAsyncIterator()
+            let running = Task { try await client.run() }
+            let publisher = try client.openPublisher(outbox: hasOutbox ? .octets(1 << 20) : .none)
+            try await publisher.publish("1", to: .queue("orders"))
+            await broker.confirm(.hold)
+            let receipt = try await publisher.enqueue("2", to: .queue("orders"))
+            try await broker.waitUntil(depthOf: "orders", is: 2)
+            await broker.refuseConnections(true)
+            await broker.dropConnections()
+            while let event = await events.next(isolation: nil) {
+                if case .connectFailed = event.kind { break }
+            }
+            let waiting = Task { () -> AMQPError? in
+                do {
+                    try await publisher.publish("3", to: .queue("orders"))
+                    return nil
+                } catch {
+                    return error as? AMQPError
+                }
+            }
+            let scope = Task { try await client.withPublisher { try await $0.publish("4", to: .queue("orders")) } }
+            let call = Task { try await client.withChannel { _ in } }
+            let lost = Task { await receipt.outcome() }
+            await client.shutdown()
+            let error = await waiting.value
+            #expect(error?.code == .connectionClosed || error?.code == .channelClosed, "\(String(describing: error))")
+            #expect(error?.isSafeToRetry == true)
+            await #expect(throws: AMQPError.self) { try await scope.value }
+            await #expect(throws: AMQPError.self) { try await call.value }
+            if case .unknown = await lost.value {} else { Issue.record("the receipt knows more than anybody can") }
+            try await running.value
+        }
+    }
+
     @Test("A client runs once, and one that was shut down before it ran does not")
     func runsOnce() async throws {
         try await InProcessBroker.withBroker { broker in

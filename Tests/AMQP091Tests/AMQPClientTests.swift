@@ -299,6 +299,7 @@ struct AMQPClientTests {
             try await AMQPClient.withClient(Self.quick(broker), topology: Self.orders) { client in
                 try await client.withPublisher { publisher in
                     try await publisher.publish("1", to: .queue("orders"))
+                    var events = client.events.makeAsyncIterator()
                     await broker.refuseConnections(true)
                     await broker.dropConnections()
                     let late = await #expect(throws: AMQPError.self) {
@@ -307,6 +308,7 @@ struct AMQPClientTests {
                         }
                     }
                     #expect(late?.code == .timedOut || late?.code == .unknownOutcome)
+                    #expect(await events.nextLoss(of: .publishing) != nil)
                     let waiting = Task { try await publisher.publish("2", to: .queue("orders")) }
                     await broker.refuseConnections(false)
                     try await waiting.value

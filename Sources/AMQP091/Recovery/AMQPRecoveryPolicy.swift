@@ -30,6 +30,12 @@ public struct AMQPRecoveryPolicy: Hashable, Sendable {
     public var attemptDelay: Duration = .seconds(1)
     /// Time an orderly shutdown may take before sockets are closed without a word; 10 s by default.
     public var shutdownTimeout: Duration = .seconds(10)
+    /// Time a publish may stay the oldest unconfirmed one before the connection is dropped and made again; 30 s by
+    /// default, nil for no limit.
+    ///
+    /// A quorum queue whose leader was frozen can leave a publish without a word for good, on a connection that looks
+    /// healthy. Time in which the broker blocks publishers does not count.
+    public var confirmTimeout: Duration? = .seconds(30)
 
     /// The defaults.
     public init() {}

@@ -56,13 +56,21 @@ final class ConnectionLink: Sendable {
 
     /// The connection, as soon as there is one.
     ///
+    /// - Parameters:
+    ///   - deadline: The moment to give up.
+    ///   - isAbandoned: Whether the caller no longer wants it; asked now, at each change and at each `recheck`.
+    /// - Returns: A connection that is open.
     /// - Throws: Why there is none: the end of the client, or `.timedOut` with the last failure in its text.
-    func connection(until deadline: MonotonicTime) async throws(AMQPError) -> AMQPConnection {
+    func connection(
+        until deadline: MonotonicTime,
+        unless isAbandoned: () -> Bool = { false }
+    ) async throws(AMQPError) -> AMQPConnection {
         let result: Result<AMQPConnection, AMQPError>
         if !self.state.withLock({ $0.isWanted }) { self.state.change { $0.isWanted = true } }
         do throws(AMQPError) {
             result = try await self.state.wait(until: deadline) { state in
                 if let ending = state.ending { return .failure(ending.withSafeRetry) }
+                if isAbandoned() { return .failure(Self.shutDown.withSafeRetry) }
                 if let connection = state.connection, connection.isOpen { return .success(connection) }
                 return nil
             }
@@ -73,6 +81,9 @@ final class ConnectionLink: Sendable {
         }
         return try result.get()
     }
+
+    /// Has all who wait for a connection look whether they still want it.
+    func recheck() { self.state.change { _ in } }
 
     /// What is made again as soon as there is a new connection.
     func register(_ renewable: any Renewing) {
@@ -230,6 +241,9 @@ final class ConnectionLink: Sendable {
         self.emit(kind)
         let error = await withTaskGroup(of: Void.self) { group -> AMQPError? in
             group.addTask { await self.watchBlocking(of: connection) }
+            if let limit = self.configuration.recovery.confirmTimeout {
+                group.addTask { await self.watchConfirms(of: connection, limit) }
+            }
             for renewable in renewables { group.addTask { await renewable.renew() } }
             let error = try? await connection.waitUntilClosed()
             group.cancelAll()
@@ -237,6 +251,23 @@ final class ConnectionLink: Sendable {
         }
         if error != nil { self.state.change { $0.connection = nil } }
         return error
+    }
+
+    /// Drops a connection on which a confirm does not come: the next one may be to a node that knows what became of it.
+    private func watchConfirms(of connection: AMQPConnection, _ limit: Duration) async {
+        let nanoseconds = (MonotonicTime(nanoseconds: 0) + limit).nanoseconds
+        var watch = ConfirmWatch<ObjectIdentifier>(limit: nanoseconds)
+        while (try? await EventLoopGroup.shared.next().sleep(for: limit / 8)) != nil {
+            let (oldest, isBlocked) = connection.driver.oldestUnconfirmed
+            guard watch.look(oldest: oldest, isBlocked: isBlocked, now: MonotonicTime.now.nanoseconds) else { continue }
+            return connection.driver.drop(
+                AMQPError(
+                    .connectionClosed,
+                    "a publish was not confirmed within \(limit), and the connection was dropped",
+                    scope: .connection
+                )
+            )
+        }
     }
 
     private func watchBlocking(of connection: AMQPConnection) async {

@@ -171,7 +171,7 @@ final class RecoveringConsumer: Sendable {
         until deadline: MonotonicTime,
         again cancelled: AMQPChannel? = nil
     ) async throws(AMQPError) -> ConsumerInbox {
-        let connection = try await self.link.connection(until: deadline)
+        let connection = try await self.link.connection(until: deadline) { self.isStopped }
         let timeout = deadline == .distantFuture ? nil : max(.zero, deadline - .now)
         if cancelled != nil { try await self.declareQueueAgain(on: connection, timeout: timeout) }
         let channel: AMQPChannel
@@ -242,8 +242,10 @@ final class RecoveringConsumer: Sendable {
             state.isStopped = true
             return state.inbox
         }
-        guard let inbox else { return }
+        guard let inbox else { return self.link.recheck() }
         inbox.stop()
+        // The reader may be waiting for the connection of the next consumer.
+        self.link.recheck()
         try? await inbox.channel.cancelShielded(inbox, timeout: nil)
         // At once: another consumer need not wait until this one's handlers are done.
         inbox.channel.returnUnread(inbox)

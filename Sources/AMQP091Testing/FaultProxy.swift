@@ -5,8 +5,10 @@ import Synchronization
 // FaultProxy: stands between a client and a broker and does to their octets what a test asks for. One fault, which may
 // change at any time; octets of both ways are counted over all connections.
 
-final class FaultProxy: Sendable {
-    enum Fault: Sendable, Equatable {
+/// Stands between clients and a broker, and does to their octets what a test asks for.
+package final class FaultProxy: Sendable {
+    /// What is done to the octets.
+    package enum Fault: Sendable, Equatable {
         case none
         /// Ends the link when so many octets have gone to the client: by a reset, or in order.
         case cut(after: Int, resets: Bool)
@@ -22,6 +24,8 @@ final class FaultProxy: Sendable {
         case swallow
         /// Reads nothing any more.
         case stall
+        /// Passes octets on so much later, both ways.
+        case delay(Duration)
     }
 
     private struct State {
@@ -31,7 +35,7 @@ final class FaultProxy: Sendable {
     }
 
     private let state = Mutex(State())
-    let listener: StreamListener
+    private let listener: StreamListener
     private let broker: UInt16
 
     private init(_ listener: StreamListener, to broker: UInt16) {
@@ -39,12 +43,13 @@ final class FaultProxy: Sendable {
         self.broker = broker
     }
 
-    var port: UInt16 { self.listener.localAddress.port ?? 0 }
+    /// Where clients connect to.
+    package var port: UInt16 { self.listener.localAddress.port ?? 0 }
     /// Octets that went to clients.
-    var octetsToClient: Int { self.state.withLock { $0.toClient } }
+    package var octetsToClient: Int { self.state.withLock { $0.toClient } }
 
     /// The fault from now on; the count begins anew.
-    func set(_ fault: Fault) {
+    package func set(_ fault: Fault) {
         let links = self.state.withLock { state in
             state.fault = fault
             state.toClient = 0
@@ -54,10 +59,21 @@ final class FaultProxy: Sendable {
     }
 
     /// Resets the link of the newest client.
-    func resetNewest() { self.state.withLock { $0.links.last }?.abort() }
+    package func resetNewest() { self.state.withLock { $0.links.last }?.abort() }
 
-    static func withProxy<Result>(to broker: UInt16, _ body: (FaultProxy) async throws -> Result) async throws -> Result
-    {
+    /// Resets the links of all clients; how many there were.
+    @discardableResult
+    package func resetAll() -> Int {
+        let links = self.state.withLock { $0.links }
+        for link in links { link.abort() }
+        return links.count
+    }
+
+    /// Runs `body` with a proxy before the broker on this port of loopback.
+    package static func withProxy<Result>(
+        to broker: UInt16,
+        _ body: (FaultProxy) async throws -> Result
+    ) async throws -> Result {
         var options = ListenerOptions()
         // Small, so that a stalled side is felt soon.
         options.connection.receiveBuffer = 64 << 10
@@ -108,6 +124,9 @@ final class FaultProxy: Sendable {
                         try await Task.sleep(for: .milliseconds(1))
                     }
                 case .swallow: continue
+                case .delay(let duration):
+                    try await Task.sleep(for: duration)
+                    try await to.write(octets)
                 case .halfClose: if !toClient { try await to.write(octets) }
                 case .corrupt(let at, let mask):
                     if toClient, octets.indices.contains(at - before) { octets[at - before] ^= mask }
