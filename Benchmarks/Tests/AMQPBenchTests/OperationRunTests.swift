@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091
 import AMQP091Testing
+import ArgumentParser
 import Testing
 
 @testable import AMQPBench
@@ -50,7 +51,7 @@ struct OperationRunTests {
     func lost() async throws {
         try await InProcessBroker.withBroker { broker in
             async let report = Self.report(["rpc", "-z", "1h"], on: broker)
-            try await broker.waitUntil(queue: "amqp-bench-t") { ($0?.consumers ?? 0) > 0 }
+            try await broker.waitUntil(queue: "amqp-bench-t") { ($0?.unacknowledged ?? 0) > 0 }
             await broker.dropConnections("a cut cable")
             let found = try await report
             #expect(found.ended == .failed)

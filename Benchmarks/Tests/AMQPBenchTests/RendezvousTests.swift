@@ -47,7 +47,7 @@ struct RendezvousTests {
             let instances = try await Self.join(Self.several(3), broker)
             #expect(instances.count { $0.part.isLeader } == 1)
             #expect(instances.map(\.part.index).sorted() == [0, 1, 2])
-            let counts = try await withThrowingTaskGroup { group in
+            let counts = try await withThrowingTaskGroup(of: UInt64?.self, returning: [UInt64].self) { group in
                 for (number, instance) in instances.enumerated() {
                     group.addTask {
                         try await instance.part.meet("start")
