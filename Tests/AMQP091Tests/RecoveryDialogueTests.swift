@@ -93,6 +93,10 @@ struct RecoveryDialogueTests {
                     Issue.record("nobody can know")
                     return
                 }
+                // Written on a connection that was lost: where the fault is behind the publish, and, by chance, where the
+                // link drops as soon as there is a channel.
+                let isUnknown = fault.step == .republish && fault.cut != .after
+                let mayBeUnknown = fault.step == .confirmSelect && fault.cut == .after
                 var attempts = 0
                 while true {
                     do {
@@ -100,11 +104,12 @@ struct RecoveryDialogueTests {
                         try await publisher.publish("b", to: .queue("orders"))
                         break
                     } catch let error as AMQPError where error.code == .unknownOutcome {
-                        // Written on a connection that was lost: only where the fault is behind the publish.
-                        #expect(fault.step == .republish && fault.cut != .after)
+                        #expect(isUnknown || mayBeUnknown)
                     }
                 }
-                #expect(attempts == (fault.step == .republish && fault.cut != .after ? fault.times + 1 : 1))
+                #expect(
+                    ((isUnknown ? fault.times + 1 : 1)...(mayBeUnknown || isUnknown ? fault.times + 1 : 1)) ~= attempts
+                )
             }
         }
         let bodies = stage.sessions.map { $0.publishes.map(\.body) }

@@ -54,7 +54,8 @@ struct NodeFaultTests {
     func freeze() async throws {
         try await Self.run("freeze") { node, ledger, client in
             var events = client.events.makeAsyncIterator()
-            for seconds in [3, 14] {
+            // The shorter one is also shorter than a confirm may take.
+            for seconds in [1, 14] {
                 ledger.fault("freeze for \(seconds) s", limit: nil)
                 try await node("freeze")
                 try await Task.sleep(for: .seconds(seconds))
