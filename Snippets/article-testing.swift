@@ -40,3 +40,24 @@ func refusedPublishThrows() async throws {
     }
 }
 // snippet.end
+
+// snippet.steps
+func aLinkThatDropsInTheMiddleOfAnAnswer() async throws {
+    try await InProcessBroker.withBroker { broker in
+        try await AMQPConnection.withConnection(broker.configuration) { connection in
+            let channel = try await connection.openChannel()
+            await broker.onNext(.queueDeclare, .loseAnswer, .drop(.during))
+            do throws(AMQPError) {
+                try await channel.declareQueue("orders", timeout: .milliseconds(50))
+            } catch {
+                print(error.code == .timedOut)  // the queue is there all the same
+            }
+            do throws(AMQPError) {
+                try await channel.declareQueue("bills")
+            } catch {
+                print(error.code == .connectionClosed)
+            }
+        }
+    }
+}
+// snippet.end

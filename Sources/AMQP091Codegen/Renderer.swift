@@ -119,7 +119,11 @@ struct Renderer: Sendable {
         out += self.lines { "        case .\($0.caseName)(let method): try method.encode(into: &buffer)" }
         out += "        }\n    }\n}\n"
         out += "\nextension MethodID {\n"
-        out += "    /// The name, such as \"basic.publish\"; nil for an unknown method.\n"
+        out += self.lines {
+            "    /// `\($0.owner.name).\($0.method.name)`.\n"
+                + "    public static let \($0.caseName) = Self(classID: \($0.owner.id), methodID: \($0.method.id))"
+        }
+        out += "\n    /// The name, such as \"basic.publish\"; nil for an unknown method.\n"
         out += "    package var name: String? {\n        switch self.number {\n"
         out += self.lines { "        case \($0.number): \"\($0.owner.name).\($0.method.name)\"" }
         out += "        default: nil\n        }\n    }\n"

@@ -149,6 +149,33 @@ import Testing
             }
         }
 
+        @Test("A client's certificate logs its user in by EXTERNAL; without it, or with another, nobody is")
+        func external() async throws {
+            var options = Self.options(clientAuthority: "ca")
+            options.users = [:]
+            options.certificateUsers = ["CN=guest"]
+            try await InProcessBroker.withBroker(options) { broker in
+                var configuration = broker.configuration
+                configuration.authentication = .external
+                configuration.tls?.certificateChain = "\(Self.certificates)/client.pem"
+                configuration.tls?.privateKey = "\(Self.certificates)/client_key.pem"
+                try await roundTrip(configuration)
+                configuration.authentication = .plain(username: "CN=guest", password: "")
+                let byPassword = configuration
+                let refused = await #expect(throws: AMQPError.self) { try await AMQPConnection.connect(byPassword) }
+                #expect(refused?.code == .authenticationFailed)
+            }
+            options.certificateUsers = ["CN=somebody"]
+            try await InProcessBroker.withBroker(options) { broker in
+                var configuration = broker.configuration
+                configuration.authentication = .external
+                configuration.tls?.certificateChain = "\(Self.certificates)/client.pem"
+                configuration.tls?.privateKey = "\(Self.certificates)/client_key.pem"
+                let stranger = configuration
+                await #expect(throws: AMQPError.self) { try await AMQPConnection.connect(stranger) }
+            }
+        }
+
         @Test("A certificate that a client does not accept ends that link only", arguments: ["expired", "untrusted"])
         func refused(kind: String) async throws {
             try await InProcessBroker.withBroker(Self.options(kind)) { broker in

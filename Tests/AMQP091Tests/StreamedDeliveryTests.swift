@@ -175,6 +175,27 @@ struct StreamedDeliveryTests {
         }
     }
 
+    @Test("A body longer than its header said ends whoever reads it, with the connection")
+    func tooLong() async throws {
+        try await ConsumeDialogueTests.withConsumer { broker, _, deliveries, tag in
+            var iterator = deliveries.streamed.makeAsyncIterator()
+            let octets = try ScriptedBroker.octets(
+                of: .basicDeliver(Self.deliver(tag, 1)),
+                body: Self.octets(400_000),
+                on: 1,
+                frameMaximum: 50_000
+            )
+            broker.sendRaw(Array(octets.prefix(Self.end(ofFrames: 7, in: octets))))
+            let message = try #require(try await iterator.next(isolation: nil))
+            // 150,040 octets are left to come.
+            let frame = [3, 0, 1, 0, 1, 0x80, 0] + [UInt8](repeating: 0, count: 98_304) + [0xCE]
+            broker.sendRaw(frame + frame)
+            let error = await #expect(throws: AMQPError.self) { _ = try await Self.collect(message.body) }
+            #expect(error?.code == .protocolViolation)
+            await #expect(throws: AMQPError.self) { try await iterator.next(isolation: nil) }
+        }
+    }
+
     private static func end(ofFrames count: Int, in octets: [UInt8]) -> Int {
         var offset = 0
         for _ in 0..<count {

@@ -18,6 +18,58 @@ extension InProcessBroker {
         case release
     }
 
+    /// What befalls one method of a client.
+    public enum MethodOrder: Hashable, Sendable {
+        /// When the link is dropped.
+        public enum Moment: Hashable, Sendable {
+            /// Before the method takes effect.
+            case before
+            /// After it took effect, in the middle of its answer.
+            case during
+            /// After it took effect and was answered.
+            case after
+        }
+
+        /// It takes effect, and its answer is lost.
+        case loseAnswer
+        /// It takes effect and is answered so much later; its connection is not read until then.
+        case delay(Duration)
+        /// It is refused with this code and reason: the channel is closed, or, for the codes that do, the connection.
+        case refuse(ReplyCode, String)
+        /// The link is dropped.
+        case drop(Moment)
+    }
+
+    /// Orders what befalls the next methods of one kind, from whichever client; several orders are obeyed in turn.
+    ///
+    /// The answer to `basic.publish` is its confirm; to `basic.get`, the message. Methods of the login count too, such
+    /// as `connectionStartOk`. `basic.ack` and others without an answer have none to lose.
+    ///
+    /// - Parameters:
+    ///   - method: The kind of method, such as `.queueDeclare`.
+    ///   - orders: One for each of the next methods.
+    public func onNext(_ method: MethodID, _ orders: MethodOrder...) async {
+        _ = await self.onLoop { core in
+            for order in orders { core.methodOrders.append(order, for: method) }
+        }
+    }
+
+    /// Takes back the orders of ``onNext(_:_:)`` that no method has come for.
+    public func cancelMethodOrders() async { _ = await self.onLoop { $0.methodOrders.removeAll() } }
+
+    /// From here on clients are sent at most so many octets at a time; nil ends it.
+    ///
+    /// A piece leaves every millisecond, and on a Unix socket or a socket pair not before the client has read the one
+    /// before, so that its reads end where the pieces do.
+    ///
+    /// - Parameter octets: The size of a piece, 1 or more; with TLS, of the octets before they are encrypted.
+    public func splitWrites(every octets: Int?) async {
+        _ = await self.onLoop { core in
+            core.pieceSize = octets.map { max(1, $0) }
+            for connection in core.connections.values { core.touch(connection) }
+        }
+    }
+
     /// Drops every client's link without a word, as a crash or a cut cable does.
     ///
     /// - Parameter reason: Not sent; says in the test what is simulated.

@@ -17,7 +17,7 @@ import SystemPackage
 /// - clusters, streams (`x-queue-type: stream` is refused), plugins, management, policies;
 /// - permissions: who logs in may do everything in every virtual host;
 /// - quorum queues as such: one is a classic queue that has to be durable and can have an `x-delivery-limit`;
-/// - time-outs of acknowledgements, mechanisms other than PLAIN and AMQPLAIN;
+/// - time-outs of acknowledgements, mechanisms other than PLAIN, AMQPLAIN and EXTERNAL;
 /// - delay: counts are exact and confirms follow at once, where RabbitMQ's may lag a moment behind.
 ///
 /// Limits a client may not choose in `tune-ok`, and methods nobody defined, are answered with a close and its reason;
@@ -85,6 +85,9 @@ public final class InProcessBroker: Sendable {
         public var tls: TLS?
         /// Passwords by user name; `guest` with `guest` by default.
         public var users = ["guest": "guest"]
+        /// Subjects of clients' certificates (RFC 2253, such as `CN=orders`) that log in with the mechanism EXTERNAL,
+        /// which is offered to them alone; none by default, and none without ``TLS/clientAuthority``.
+        public var certificateUsers: Set<String> = []
         /// The virtual hosts; `/` by default.
         public var virtualHosts = ["/"]
         /// Channels of one connection at most, as offered to clients; 0 for no limit.

@@ -292,6 +292,135 @@ package enum Method: Hashable, Sendable {
 }
 
 extension MethodID {
+    /// `connection.start`.
+    public static let connectionStart = Self(classID: 10, methodID: 10)
+    /// `connection.start-ok`.
+    public static let connectionStartOk = Self(classID: 10, methodID: 11)
+    /// `connection.secure`.
+    public static let connectionSecure = Self(classID: 10, methodID: 20)
+    /// `connection.secure-ok`.
+    public static let connectionSecureOk = Self(classID: 10, methodID: 21)
+    /// `connection.tune`.
+    public static let connectionTune = Self(classID: 10, methodID: 30)
+    /// `connection.tune-ok`.
+    public static let connectionTuneOk = Self(classID: 10, methodID: 31)
+    /// `connection.open`.
+    public static let connectionOpen = Self(classID: 10, methodID: 40)
+    /// `connection.open-ok`.
+    public static let connectionOpenOk = Self(classID: 10, methodID: 41)
+    /// `connection.close`.
+    public static let connectionClose = Self(classID: 10, methodID: 50)
+    /// `connection.close-ok`.
+    public static let connectionCloseOk = Self(classID: 10, methodID: 51)
+    /// `connection.blocked`.
+    public static let connectionBlocked = Self(classID: 10, methodID: 60)
+    /// `connection.unblocked`.
+    public static let connectionUnblocked = Self(classID: 10, methodID: 61)
+    /// `connection.update-secret`.
+    public static let connectionUpdateSecret = Self(classID: 10, methodID: 70)
+    /// `connection.update-secret-ok`.
+    public static let connectionUpdateSecretOk = Self(classID: 10, methodID: 71)
+    /// `channel.open`.
+    public static let channelOpen = Self(classID: 20, methodID: 10)
+    /// `channel.open-ok`.
+    public static let channelOpenOk = Self(classID: 20, methodID: 11)
+    /// `channel.flow`.
+    public static let channelFlow = Self(classID: 20, methodID: 20)
+    /// `channel.flow-ok`.
+    public static let channelFlowOk = Self(classID: 20, methodID: 21)
+    /// `channel.close`.
+    public static let channelClose = Self(classID: 20, methodID: 40)
+    /// `channel.close-ok`.
+    public static let channelCloseOk = Self(classID: 20, methodID: 41)
+    /// `exchange.declare`.
+    public static let exchangeDeclare = Self(classID: 40, methodID: 10)
+    /// `exchange.declare-ok`.
+    public static let exchangeDeclareOk = Self(classID: 40, methodID: 11)
+    /// `exchange.delete`.
+    public static let exchangeDelete = Self(classID: 40, methodID: 20)
+    /// `exchange.delete-ok`.
+    public static let exchangeDeleteOk = Self(classID: 40, methodID: 21)
+    /// `exchange.bind`.
+    public static let exchangeBind = Self(classID: 40, methodID: 30)
+    /// `exchange.bind-ok`.
+    public static let exchangeBindOk = Self(classID: 40, methodID: 31)
+    /// `exchange.unbind`.
+    public static let exchangeUnbind = Self(classID: 40, methodID: 40)
+    /// `exchange.unbind-ok`.
+    public static let exchangeUnbindOk = Self(classID: 40, methodID: 51)
+    /// `queue.declare`.
+    public static let queueDeclare = Self(classID: 50, methodID: 10)
+    /// `queue.declare-ok`.
+    public static let queueDeclareOk = Self(classID: 50, methodID: 11)
+    /// `queue.bind`.
+    public static let queueBind = Self(classID: 50, methodID: 20)
+    /// `queue.bind-ok`.
+    public static let queueBindOk = Self(classID: 50, methodID: 21)
+    /// `queue.purge`.
+    public static let queuePurge = Self(classID: 50, methodID: 30)
+    /// `queue.purge-ok`.
+    public static let queuePurgeOk = Self(classID: 50, methodID: 31)
+    /// `queue.delete`.
+    public static let queueDelete = Self(classID: 50, methodID: 40)
+    /// `queue.delete-ok`.
+    public static let queueDeleteOk = Self(classID: 50, methodID: 41)
+    /// `queue.unbind`.
+    public static let queueUnbind = Self(classID: 50, methodID: 50)
+    /// `queue.unbind-ok`.
+    public static let queueUnbindOk = Self(classID: 50, methodID: 51)
+    /// `basic.qos`.
+    public static let basicQos = Self(classID: 60, methodID: 10)
+    /// `basic.qos-ok`.
+    public static let basicQosOk = Self(classID: 60, methodID: 11)
+    /// `basic.consume`.
+    public static let basicConsume = Self(classID: 60, methodID: 20)
+    /// `basic.consume-ok`.
+    public static let basicConsumeOk = Self(classID: 60, methodID: 21)
+    /// `basic.cancel`.
+    public static let basicCancel = Self(classID: 60, methodID: 30)
+    /// `basic.cancel-ok`.
+    public static let basicCancelOk = Self(classID: 60, methodID: 31)
+    /// `basic.publish`.
+    public static let basicPublish = Self(classID: 60, methodID: 40)
+    /// `basic.return`.
+    public static let basicReturn = Self(classID: 60, methodID: 50)
+    /// `basic.deliver`.
+    public static let basicDeliver = Self(classID: 60, methodID: 60)
+    /// `basic.get`.
+    public static let basicGet = Self(classID: 60, methodID: 70)
+    /// `basic.get-ok`.
+    public static let basicGetOk = Self(classID: 60, methodID: 71)
+    /// `basic.get-empty`.
+    public static let basicGetEmpty = Self(classID: 60, methodID: 72)
+    /// `basic.ack`.
+    public static let basicAck = Self(classID: 60, methodID: 80)
+    /// `basic.reject`.
+    public static let basicReject = Self(classID: 60, methodID: 90)
+    /// `basic.recover-async`.
+    public static let basicRecoverAsync = Self(classID: 60, methodID: 100)
+    /// `basic.recover`.
+    public static let basicRecover = Self(classID: 60, methodID: 110)
+    /// `basic.recover-ok`.
+    public static let basicRecoverOk = Self(classID: 60, methodID: 111)
+    /// `basic.nack`.
+    public static let basicNack = Self(classID: 60, methodID: 120)
+    /// `confirm.select`.
+    public static let confirmSelect = Self(classID: 85, methodID: 10)
+    /// `confirm.select-ok`.
+    public static let confirmSelectOk = Self(classID: 85, methodID: 11)
+    /// `tx.select`.
+    public static let txSelect = Self(classID: 90, methodID: 10)
+    /// `tx.select-ok`.
+    public static let txSelectOk = Self(classID: 90, methodID: 11)
+    /// `tx.commit`.
+    public static let txCommit = Self(classID: 90, methodID: 20)
+    /// `tx.commit-ok`.
+    public static let txCommitOk = Self(classID: 90, methodID: 21)
+    /// `tx.rollback`.
+    public static let txRollback = Self(classID: 90, methodID: 30)
+    /// `tx.rollback-ok`.
+    public static let txRollbackOk = Self(classID: 90, methodID: 31)
+
     /// The name, such as "basic.publish"; nil for an unknown method.
     package var name: String? {
         switch self.number {

@@ -76,6 +76,16 @@ extension BrokerChannel {
             self.assembling = content
             return
         }
+        guard let order = self.contentOrder.take() else { return self.publish(content, properties) }
+        // The answer of a publish is its confirm, which otherwise waits for the end of the turn.
+        self.flushConfirms()
+        self.connection.obey(order) {
+            self.publish(content, properties)
+            self.flushConfirms()
+        }
+    }
+
+    private func publish(_ content: AssemblingPublish, _ properties: [UInt8]) {
         content.route.withUnsafeBytes { route in
             properties.withUnsafeBytes { properties in
                 content.body.withUnsafeBytes { body in

@@ -34,6 +34,8 @@ final class BrokerChannel: DeliverySink {
     var delayedConfirms = Deque<(upTo: UInt64, due: UInt64)>()
     var transaction: Transaction?
     var assembling: AssemblingPublish?
+    /// What was ordered about the publish that is being put together.
+    var contentOrder: InProcessBroker.MethodOrder?
     var lastRoute: PublishRoute?
     var lastTraits: (octets: [UInt8], traits: MessageTraits)?
 
@@ -205,6 +207,7 @@ final class BrokerChannel: DeliverySink {
         self.host.usedOctets -= self.transaction?.octets ?? 0
         self.transaction = nil
         self.assembling = nil
+        self.contentOrder = nil
         self.requeueAll()
     }
 

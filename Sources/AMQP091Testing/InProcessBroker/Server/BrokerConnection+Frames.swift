@@ -24,11 +24,7 @@ extension BrokerConnection {
                 }
                 return self.close(.frameError, Refusal(.frameError, "cannot decode: \(error)").text, id)
             }
-            do throws(Refusal) {
-                if number == 0 { try self.receivedOnConnection(method) } else { try self.received(method, number) }
-            } catch {
-                self.refuse(error, method.id, number)
-            }
+            self.obey(method, on: number)
         case .header, .body:
             guard self.phase == .running else { return }
             guard let channel = self.channels[number] else {
@@ -39,6 +35,15 @@ extension BrokerConnection {
             } catch {
                 self.refuse(error, channel.contentMethod, number)
             }
+        }
+    }
+
+    /// Does what a method says, or closes what has to be closed for it.
+    func perform(_ method: Method, on number: UInt16) {
+        do throws(Refusal) {
+            if number == 0 { try self.receivedOnConnection(method) } else { try self.received(method, number) }
+        } catch {
+            self.refuse(error, method.id, number)
         }
     }
 

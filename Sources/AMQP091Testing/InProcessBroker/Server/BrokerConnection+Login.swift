@@ -25,7 +25,7 @@ extension BrokerConnection {
                 "cluster_name": "in-process", "platform": "Swift on Linux",
                 "product": "AMQP091Testing in-process broker (not RabbitMQ)", "version": "0.1.0",
             ],
-            mechanisms: Array("AMQPLAIN PLAIN".utf8),
+            mechanisms: Array(self.mechanisms.utf8),
             locales: Array("en_US".utf8)
         )
         self.send(.connectionStart(start))
@@ -62,7 +62,7 @@ extension BrokerConnection {
 
     private func received(_ startOk: Connection.StartOk) {
         self.clientProperties = startOk.clientProperties
-        guard let (user, password) = Self.credentials(startOk), self.core.users[user] == password else {
+        guard let user = self.authenticated(startOk) else {
             guard self.hasCapability("authentication_failure_close") else { return self.end() }
             return self.close(
                 .accessRefused,
@@ -79,6 +79,20 @@ extension BrokerConnection {
                 .init(channelMax: options.channelMax, frameMax: options.frameMax, heartbeat: options.heartbeat)
             )
         )
+    }
+
+    private var mechanisms: String { self.certificateUser == nil ? "AMQPLAIN PLAIN" : "AMQPLAIN EXTERNAL PLAIN" }
+
+    /// Who the client's certificate says it is, if that user may log in by it.
+    private var certificateUser: String? {
+        self.certificateSubject.flatMap { self.core.options.certificateUsers.contains($0) ? $0 : nil }
+    }
+
+    /// The user; nil for one who is not known, or not by this password.
+    private func authenticated(_ startOk: Connection.StartOk) -> String? {
+        if startOk.mechanism == "EXTERNAL" { return self.certificateUser }
+        guard let (user, password) = Self.credentials(startOk), self.core.users[user] == password else { return nil }
+        return user
     }
 
     private static func credentials(_ startOk: Connection.StartOk) -> (user: String, password: String)? {

@@ -35,6 +35,11 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
     /// Nothing was read because the client does not take its answers.
     private var isHeldBack = false
     private var isHangingUp = false
+    /// Nothing is read until an ordered delay is over.
+    private var isStalled = false
+    /// No more is sent when what there is has gone out.
+    private var isFinishing = false
+    private var pieceTimer: TimerID?
 
     var phase = Phase.header
     var user = ""
@@ -114,7 +119,7 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
     private var backlog: Int { self.out.count + self.writing.count - self.written }
 
     private var mayRead: Bool {
-        guard self.phase != .ended, !self.isBlocked, !self.core.isFrozen else { return false }
+        guard self.phase != .ended, !self.isBlocked, !self.isStalled, !self.core.isFrozen else { return false }
         if self.backlog < Self.replyBound { return true }
         self.isHeldBack = true
         return false
@@ -161,7 +166,7 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
     private func parse() {
         let octets = UnsafeRawBufferPointer(rebasing: self.inbound[..<self.filled])
         while self.mayRead {
-            if self.phase == .running,
+            if self.phase == .running, self.core.methodOrders.isEmpty,
                 let found = PublishFinder.find(in: octets, from: self.parsed, maximumFrameSize: self.frameMaximum),
                 let channel = self.channel(found.channel), channel.takesPublish
             {
@@ -230,6 +235,10 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
         for channel in self.channels.values { channel.flushConfirms() }
         self.write()
         guard self.phase != .ended else { return }
+        if self.isFinishing, self.backlog == 0, !self.link.hasOutput {
+            self.isFinishing = false
+            self.link.finishWriting()
+        }
         if self.isHeldBack, self.backlog < Self.replyBound {
             self.isHeldBack = false
             self.core.loop.enqueue(BrokerTimer { [self] in self.goOn() })
@@ -240,18 +249,22 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
         }
     }
 
-    /// Writes what there is, or until the socket takes no more.
+    /// Writes what there is, or until the socket takes no more; with split writes, one piece.
     private func write() {
+        guard self.pieceTimer == nil else { return }
         while true {
             while self.written < self.writing.count || self.link.hasOutput {
+                if self.core.pieceSize != nil, !self.link.isTaken { return self.writeSoon() }
+                let end = min(self.writing.count, self.written + (self.core.pieceSize ?? self.writing.count))
                 let result = self.writing.withUnsafeBytes {
-                    self.link.write(UnsafeRawBufferPointer(rebasing: $0[self.written...]))
+                    self.link.write(UnsafeRawBufferPointer(rebasing: $0[self.written..<end]))
                 }
                 switch result {
                 case .count(let count): self.written += count
                 case .wouldBlock: return
                 case .endOfStream, .failed: return self.end()
                 }
+                if self.core.pieceSize != nil { return self.writeSoon() }
             }
             self.writing.removeAll(keepingCapacity: self.writing.capacity <= 2 << 20)
             self.written = 0
@@ -259,6 +272,18 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
             self.heartbeat?.wrote(now: self.core.now)
             swap(&self.out, &self.writing)
         }
+    }
+
+    /// Goes on writing after the client had time to read a piece.
+    private func writeSoon() {
+        self.pieceTimer = self.core.loop.schedule(
+            BrokerTimer { [self] in
+                self.pieceTimer = nil
+                self.core.beginTurn()
+                self.core.touch(self)
+            },
+            at: MonotonicTime.now + .milliseconds(1)
+        )
     }
 
     // MARK: heartbeats, alarms, standing still
@@ -338,14 +363,45 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
         self.setPhaseTimer(.seconds(2))
     }
 
-    /// Writes what is left and sends no more; the client's end of the stream follows.
+    /// Sends no more than what is left; the client's end of the stream follows.
     func finish() {
         self.phase = .closing
-        for channel in self.channels.values { channel.flushConfirms() }
-        self.write()
-        guard self.phase != .ended else { return }
-        self.link.finishWriting()
+        self.isFinishing = true
+        self.core.touch(self)
         self.setPhaseTimer(.seconds(2))
+    }
+
+    // MARK: orders about a method
+
+    /// Reads nothing for a time, and then goes on with `body`.
+    func stall(for duration: Duration, _ body: @escaping () -> Void) {
+        self.isStalled = true
+        self.heartbeat?.pausedReading()
+        self.core.loop.schedule(
+            BrokerTimer { [self] in
+                self.isStalled = false
+                guard self.phase != .ended else { return }
+                self.core.beginTurn()
+                if !self.isBlocked { self.heartbeat?.resumedReading(now: self.core.now) }
+                body()
+                self.goOn()
+            },
+            at: MonotonicTime.now + duration
+        )
+    }
+
+    /// Forgets what was said since `count` octets waited to be sent.
+    func withholdAnswer(since count: Int) {
+        self.out.truncate(to: min(count, self.out.count))
+        self.isFinishing = false
+    }
+
+    /// Drops the link; `kept` octets of the answer, what was said since `count`, still reach the client.
+    func drop(keeping kept: (Int) -> Int, since count: Int) {
+        self.out.truncate(to: min(self.out.count, count + kept(max(0, self.out.count - count))))
+        if let timer = self.pieceTimer.take() { self.core.loop.cancel(timer) }
+        self.write()
+        self.end()
     }
 
     /// Gives back what the channels hold, and drops what is the connection's own.
@@ -364,7 +420,9 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
         self.phase = .ended
         self.core.connections[ObjectIdentifier(self)] = nil
         self.setPhaseTimer(nil)
-        if let timer = self.heartbeatTimer.take() { self.core.loop.cancel(timer) }
+        for timer in [self.heartbeatTimer.take(), self.pieceTimer.take()].compactMap(\.self) {
+            self.core.loop.cancel(timer)
+        }
         if let registration = self.registration.take() { self.core.loop.deregister(registration) }
         self.link.close()
     }
@@ -375,6 +433,8 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
         self.link.reset()
         self.end()
     }
+
+    var certificateSubject: String? { self.link.certificateSubject }
 
     var peerAddress: String { self.link.peerAddress?.description ?? "socket pair" }
 }

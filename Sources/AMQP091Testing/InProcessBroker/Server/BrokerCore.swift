@@ -27,6 +27,9 @@ final class BrokerCore: LoopWork, QueueServices, @unchecked Sendable {
     /// Passwords by user name.
     var users: [String: String]
     var confirmOrder = ConfirmOrders()
+    var methodOrders = MethodOrders()
+    /// Octets of one write at most, on order.
+    var pieceSize: Int?
 
     private var isFlushScheduled = false
     private var dueQueues: [BrokerQueue] = []

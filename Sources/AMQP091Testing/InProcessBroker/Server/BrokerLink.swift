@@ -45,6 +45,23 @@ final class BrokerLink {
         #endif
     }
 
+    /// Whether the client has read all that was sent; over TCP nobody knows, and it is true.
+    var isTaken: Bool {
+        switch self.socket.peerAddress {
+        case .ipv4, .ipv6: true
+        default: self.socket.unsentCount == 0
+        }
+    }
+
+    /// The subject of the client's certificate (RFC 2253); nil without one, and before the handshake is done.
+    var certificateSubject: String? {
+        #if TLS
+            self.tls?.session.peerSubject
+        #else
+            nil
+        #endif
+    }
+
     /// Reads; less than the room means that the socket was empty.
     func read(into room: UnsafeMutableRawBufferPointer) -> IOResult {
         #if TLS
