@@ -74,7 +74,9 @@
             if let initial { self.recovery.initialDelay = .milliseconds(initial) }
             if let maximum { self.recovery.maximumDelay = .milliseconds(maximum) }
             guard self.recovery.initialDelay <= self.recovery.maximumDelay else {
-                if maximum == nil { throw OptionReader.invalid("recovery.initialDelayMs", "is above the maximum delay") }
+                if maximum == nil {
+                    throw OptionReader.invalid("recovery.initialDelayMs", "is above the maximum delay")
+                }
                 throw OptionReader.invalid("recovery.maximumDelayMs", "is below the initial delay")
             }
         }
