@@ -14,6 +14,7 @@ private let target: FuzzTarget = {
 }()
 
 #if FUZZ
+    /// Takes one input.
     @_cdecl("LLVMFuzzerTestOneInput")
     public func fuzz(_ octets: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
         target.run(Array(UnsafeBufferPointer(start: octets, count: count)))

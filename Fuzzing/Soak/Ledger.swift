@@ -69,6 +69,7 @@ final class Ledger: Sendable {
         var entries: [Int: Entry] = [:]
         var next = 0
         var round = 0
+        var begun = 0
         var pending = 0
     }
 
@@ -88,6 +89,7 @@ final class Ledger: Sendable {
     func begin(size: Int) -> (number: Int, message: AMQPMessage) {
         let number = self.state.withLock { state in
             state.next += 1
+            state.begun += 1
             state.pending += 1
             state.entries[state.next] = Entry(round: state.round)
             return state.next
@@ -131,6 +133,9 @@ final class Ledger: Sendable {
         }
     }
 
+    /// As many messages as one round takes: what the accounts hold must not depend on how fast the machine is.
+    var isFull: Bool { self.state.withLock { $0.begun >= 20_000 } }
+
     /// Publishes without an end.
     var pending: Int { self.state.withLock { $0.pending } }
 
@@ -145,6 +150,7 @@ final class Ledger: Sendable {
     func nextRound() {
         self.state.withLock { state in
             state.round += 1
+            state.begun = 0
             let oldest = state.round - 2
             state.entries = state.entries.filter { $0.value.round > oldest }
         }

@@ -145,7 +145,8 @@ enum Soak {
             await Self.account(ledgers, notes)
             let now = Resources.now()
             samples.append(now.kibibytes)
-            say("round \(round), \((clock.now - begin).components.seconds) s: \(now)")
+            let deliveries = notes.sums.deliveries
+            say("round \(round), \((clock.now - begin).components.seconds) s: \(now), \(deliveries) deliveries")
             gate.open()
         }
         // The first rounds fill pools and caches; from there on it is to be flat.

@@ -55,7 +55,11 @@ struct Workers: Sendable {
             try await AMQPClient.withClient(self.configuration, topology: self.topology([ledger.queue])) { client in
                 try await client.withPublisher(outbox: ledger.hasOutbox ? .octets(1 << 20) : .none) { publisher in
                     while await self.gate.pass(), publisher.isOpen || !self.gate.isStopped {
-                        await self.publish(ledger, publisher, &generator)
+                        if ledger.isFull {
+                            await pause(milliseconds: 5)
+                        } else {
+                            await self.publish(ledger, publisher, &generator)
+                        }
                     }
                 }
             }
