@@ -15,7 +15,7 @@ struct ConnectionStateDialogueTests {
         return configuration
     }
 
-    @Test("F21: while the broker blocks publishers heartbeats go both ways, and a publish waits for longer than they allow")
+    @Test("F21: while the broker blocks publishers heartbeats go both ways, and a publish waits longer than they allow")
     func blockedAlive() async throws {
         try await ScriptedBroker.withChannel(Self.heartbeats()) { broker, connection, channel in
             try broker.send(.connectionBlocked(.init(reason: "low on memory")))

@@ -33,7 +33,7 @@ extension PainTests {
         }
     }
 
-    @Test("F12: Pain 4: a consumer that is slow leaves messages at the broker, without prefetch and without acknowledgement")
+    @Test("F12: Pain 4: a slow consumer leaves messages at the broker, without prefetch and without acknowledgement")
     func bounded() async throws {
         try await Self.withBroker {
             $0.consumerBufferSize = 64 << 10

@@ -54,7 +54,7 @@ struct ViolationTests {
         Row("C10: a header without a method", frame(2, 1, header), .unexpectedFrame),
         Row("C10: a method inside a content", octets(deliver) + octets(.queueBindOk(.init())), .unexpectedFrame),
         Row("C10: two headers", octets(deliver) + frame(2, 1, header) + frame(2, 1, header), .unexpectedFrame),
-        Row("C12: a body that is too long", octets(deliver) + frame(2, 1, header) + frame(3, 1, [1, 2, 3]), .frameError),
+        Row("C12: too long a body", octets(deliver) + frame(2, 1, header) + frame(3, 1, [1, 2, 3]), .frameError),
         Row(
             "C11: a header of another class",
             octets(deliver) + frame(2, 1, [0, 50] + header.dropFirst(2)),

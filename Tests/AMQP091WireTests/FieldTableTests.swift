@@ -82,7 +82,10 @@ struct FieldTableTests {
         }
     }
 
-    @Test("C16: a length of 4 GiB is refused before memory is taken", arguments: ["S", "x", "A", "F"] as [Unicode.Scalar])
+    @Test(
+        "C16: a length of 4 GiB is refused before memory is taken",
+        arguments: ["S", "x", "A", "F"] as [Unicode.Scalar]
+    )
     func hugeLength(_ letter: Unicode.Scalar) {
         let octets = Self.table([UInt8(ascii: letter), 255, 255, 255, 255])
         #expect(throws: WireError(.truncated)) {

@@ -51,7 +51,7 @@ struct BadUseTests {
             let headers = BadUseTests.nested(33)
             try await channel.publish(AMQPMessage("x", properties: .init(headers: headers)), to: .queue("q"))
         },
-        Row("U10: publish, headers larger than a frame", "cannot be split; the negotiated frame-max allows") { channel, _ in
+        Row("U10: publish, headers above a frame", "cannot be split; the negotiated frame-max allows") { channel, _ in
             let headers: FieldTable = ["x": .bytes(Array(repeating: 0, count: 200_000))]
             try await channel.publish(AMQPMessage("x", properties: .init(headers: headers)), to: .queue("q"))
         },

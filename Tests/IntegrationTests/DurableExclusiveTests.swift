@@ -23,7 +23,9 @@ struct DurableExclusiveTests {
         return output.trimmingCharacters(in: .whitespacesAndNewlines)
     }
 
-    @Test("F1: Durable and exclusive: after a crash of the broker the exclusive queue is gone, the durable one is there")
+    @Test(
+        "F1: Durable and exclusive: after a crash of the broker the exclusive queue is gone, the durable one is there"
+    )
     func durableExclusive() async throws {
         let directory = "\(NSTemporaryDirectory())amqp091-restart-\(UInt32.random(in: .min ... .max))"
         do {
