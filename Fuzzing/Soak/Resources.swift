@@ -6,6 +6,8 @@ import Synchronization
 
 struct Resources: CustomStringConvertible, Sendable {
     var kibibytes: Int
+    /// Of it what is allocated; the rest is code, stacks and what the allocator keeps.
+    var heapKibibytes: Int
     var descriptors: Int
     var threads: Int
     var tasks: Int
@@ -14,6 +16,7 @@ struct Resources: CustomStringConvertible, Sendable {
         let pages = Self.text("/proc/self/statm").split(separator: " ").dropFirst().first.flatMap { Int($0) } ?? 0
         return Resources(
             kibibytes: pages * Int(sysconf(Int32(_SC_PAGESIZE))) / 1024,
+            heapKibibytes: Self.allocatedOctets() / 1024,
             // The folder that is being listed is one of them.
             descriptors: Self.count("/proc/self/fd") - 1,
             threads: Self.count("/proc/self/task"),
@@ -22,7 +25,28 @@ struct Resources: CustomStringConvertible, Sendable {
     }
 
     var description: String {
-        "\(self.kibibytes) KiB resident, \(self.descriptors) descriptors, \(self.threads) threads, \(self.tasks) tasks"
+        "\(self.kibibytes) KiB resident, \(self.heapKibibytes) KiB allocated, \(self.descriptors) descriptors, "
+            + "\(self.threads) threads, \(self.tasks) tasks"
+    }
+
+    /// The octets that are allocated and not freed, as malloc_info(3) counts them; the C library's module does not show it.
+    private static func allocatedOctets() -> Int {
+        typealias Call = @convention(c) (CInt, UnsafeMutablePointer<FILE>) -> CInt
+        var text: UnsafeMutablePointer<CChar>?
+        var size = 0
+        guard let symbol = dlsym(nil, "malloc_info"), let file = open_memstream(&text, &size) else { return 0 }
+        let code = unsafeBitCast(symbol, to: Call.self)(0, file)
+        fclose(file)
+        defer { free(text) }
+        guard code == 0, let text else { return 0 }
+        // The last of each is the sum of all arenas.
+        let lines = String(cString: text).split(separator: "\n")
+        func octets(_ start: String) -> Int {
+            let line = lines.last { $0.hasPrefix(start) }
+            return line?.split(separator: "\"").compactMap { Int($0) }.last ?? 0
+        }
+        return octets("<system type=\"current\"") + octets("<total type=\"mmap\"")
+            - octets("<total type=\"rest\"") - octets("<total type=\"fast\"")
     }
 
     private static func text(_ path: String) -> String {

@@ -131,7 +131,7 @@ enum Soak {
         var generator = generator
         let clock = ContinuousClock()
         let begin = clock.now
-        var samples: [Int] = []
+        var samples: [Resources] = []
         var round = 0
         while clock.now - begin < .seconds(minutes * 60) {
             round += 1
@@ -144,18 +144,23 @@ enum Soak {
             gate.close()
             await Self.account(ledgers, notes)
             let now = Resources.now()
-            samples.append(now.kibibytes)
+            samples.append(now)
             let deliveries = notes.sums.deliveries
             say("round \(round), \((clock.now - begin).components.seconds) s: \(now), \(deliveries) deliveries")
             gate.open()
         }
-        // The first rounds fill pools and caches; from there on it is to be flat.
+        return Self.growth("allocated", samples.map(\.heapKibibytes))
+            ?? Self.growth("resident", samples.map(\.kibibytes))
+    }
+
+    /// Says that memory grew, if it did: the first rounds fill pools and caches, from there on it is to be flat.
+    private static func growth(_ memory: String, _ samples: [Int]) -> String? {
         guard samples.count >= 8 else { return nil }
         let quarter = samples.count / 4
         let early = samples[quarter..<(2 * quarter)].reduce(0, +) / quarter
         let late = samples.suffix(quarter).reduce(0, +) / quarter
-        say("resident memory: \(early) KiB in the second quarter, \(late) KiB in the last")
-        return late > early + early / 10 + 8192 ? "resident memory grew from \(early) to \(late) KiB" : nil
+        say("\(memory): \(early) KiB in the second quarter, \(late) KiB in the last")
+        return late > early + early / 10 + 8192 ? "\(memory) memory grew from \(early) to \(late) KiB" : nil
     }
 
     /// Nothing is under way any more: every publish has its end, and what was confirmed has come.
