@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 import EpollNetworking
-import Synchronization
 
 // FaultProxy: stands between a client and a broker and does to their octets what a test asks for. One fault, which may
 // change at any time; octets of both ways are counted over all connections.
@@ -34,7 +33,7 @@ package final class FaultProxy: Sendable {
         var links: [StreamConnection] = []
     }
 
-    private let state = Mutex(State())
+    private let state = Locked(State())
     private let listener: StreamListener
     private let broker: UInt16
 
