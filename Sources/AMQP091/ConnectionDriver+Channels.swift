@@ -57,14 +57,11 @@ extension ConnectionDriver {
         var resumptions: [Resumption] = []
         self.state.withLock { state in
             core.failure = error
-            let waiters = waiters + cutShort + core.windowWaiters + core.drainWaiters + core.receipts.takeWaiters()
-            for token in waiters {
+            for token in waiters + cutShort + core.takeWaiters() {
                 if let waiter = state.waiters.finish(token) {
                     resumptions.append(Resumption(waiter: waiter, result: .failed(error)))
                 }
             }
-            core.windowWaiters = []
-            core.drainWaiters = []
             state.counts.giveUp(core.confirms.outstandingMessages)
             state.counts.channel(-1)
             core.endConfirms { token in
@@ -90,6 +87,18 @@ extension ConnectionDriver {
 }
 
 extension ChannelCore {
+    /// Those who wait for something other than a reply, once the channel has ended; a consumer whose `consume-ok` does not
+    /// come any more is let go of too: it holds the channel.
+    ///
+    /// Under the lock.
+    func takeWaiters() -> [UInt32] {
+        let tokens = self.windowWaiters + self.drainWaiters + self.receipts.takeWaiters()
+        self.windowWaiters = []
+        self.drainWaiters = []
+        self.startingConsumers = [:]
+        return Array(tokens)
+    }
+
     func endConsumers(_ ending: ConsumerInbox.Ending) {
         let inboxes = Array(self.consumers.values)
         self.consumers = [:]

@@ -300,11 +300,9 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
             for core in cores {
                 _ = core.machine.connectionLost()
                 core.failure = cause
-                core.windowWaiters = []
-                core.drainWaiters = []
-                _ = core.receipts.takeWaiters()
+                // Their waiters are among those of the connection.
+                _ = core.takeWaiters()
                 core.endConfirms { _ in }
-                core.startingConsumers = [:]
             }
             state.channels = []
             state.counts.end()
