@@ -138,7 +138,8 @@ public final class AMQPClient: Sendable {
     /// shutdown of the service group it runs in. A client runs once.
     ///
     /// - Throws: ``AMQPError``: the broker refused the credentials, the virtual host or, at the first connection, the
-    ///   topology; or an option cannot be used; or, with recovery turned off, why there is no connection. Everything that waits for the client throws the same.
+    ///   topology; or an option cannot be used; or, with recovery turned off, why there is no connection. Everything that
+    ///   waits for the client throws the same.
     public func run() async throws(AMQPError) {
         let isFirst = self.phase.change { phase in
             guard case .new = phase else { return false }

@@ -178,10 +178,10 @@ extension ConnectionDriver {
         case .opened: self.opened()
         case .blocked(let reason):
             self.blocked(reason.isEmpty ? "no reason given" : reason)
-            SocketOptions.setUserTimeout(of: self.socket, self.configuration, isBlocked: true)
+            self.limitSilenceOfKernel(false)
             self.logger.info("the broker blocks publishers", metadata: ["reason": "\(reason)"])
         case .unblocked:
-            SocketOptions.setUserTimeout(of: self.socket, self.configuration, isBlocked: false)
+            self.limitSilenceOfKernel(true)
             self.unblocked()
         case .fail(let failure): self.terminate(AMQPError(failure))
         case .sendCloseOkAndClose(let reason):
@@ -344,6 +344,15 @@ extension ConnectionDriver {
 
     func abort() {
         self.terminateSoon(Self.closedByUs)
+    }
+
+    /// Takes the kernel's limit away while the broker has said that it does not read, and sets it again afterwards.
+    ///
+    /// The limit counts a closed window too, although the peer answers every probe of it: an alarm that lasts longer would
+    /// cost the connection. The broker's heartbeats tell meanwhile whether it is alive.
+    private func limitSilenceOfKernel(_ isOn: Bool) {
+        // Not every socket has it.
+        try? SocketOptions(self.configuration).setUserTimeout(of: self.socket, isOn: isOn)
     }
 
     /// Closes the socket at once; everybody who waits is told this.

@@ -87,17 +87,6 @@ extension SocketOptions {
         self.sendBuffer = configuration.socketSendBufferSize
         if configuration.heartbeat > .zero { self.userTimeout = configuration.heartbeat * 2 }
     }
-
-    /// Takes the kernel's limit away while the broker has said that it does not read, and sets it again afterwards.
-    ///
-    /// The limit counts a closed window too, although the peer answers every probe of it: an alarm that lasts longer would
-    /// cost the connection. The broker's heartbeats tell meanwhile whether it is alive.
-    static func setUserTimeout(of socket: StreamSocket, _ configuration: AMQPClientConfiguration, isBlocked: Bool) {
-        guard let limit = SocketOptions(configuration).userTimeout else { return }
-        let milliseconds = UInt32(clamping: min(limit.components.seconds, 2_000_000) * 1000)
-        // Not every socket has it.
-        try? socket.setUserTimeout(milliseconds: isBlocked ? 0 : milliseconds)
-    }
 }
 
 extension ConnectionStateMachine {

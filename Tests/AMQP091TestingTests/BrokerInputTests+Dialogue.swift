@@ -46,20 +46,6 @@ extension BrokerInputTests {
         Row("S22: a method that only a broker sends", octets(.basicQosOk(.init())), .commandInvalid),
     ]
 
-    @Test("A step out of order closes the connection with the right code", arguments: steps)
-    func outOfOrder(_ row: Row) async throws {
-        try await InProcessBroker.withBroker { broker in
-            let client = try await ScriptedClient.connect(broker.configuration)
-            try await client.login(broker.configuration)
-            client.sendRaw(row.octets)
-            let close = try await client.expectClose()
-            #expect(close.code == row.code)
-            #expect(close.isConnection)
-            try await client.expectEnd()
-            try await Self.expectAlive(broker)
-        }
-    }
-
     @Test("S7: one channel more than agreed on closes the connection")
     func channelMax() async throws {
         var options = InProcessBroker.Options()

@@ -88,7 +88,7 @@ struct BrokerInputTests {
         try await connection.close()
     }
 
-    @Test("A violation closes the connection with the right code, and nothing else", arguments: rows)
+    @Test("A violation closes the connection with the right code, and nothing else", arguments: rows + steps)
     func violation(_ row: Row) async throws {
         try await InProcessBroker.withBroker { broker in
             let client = try await ScriptedClient.connect(broker.configuration)

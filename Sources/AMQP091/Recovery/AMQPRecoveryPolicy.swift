@@ -6,8 +6,8 @@ import EpollNetworking
 
 /// How ``AMQPClient`` makes its connections, and makes them again when they are lost.
 ///
-/// Attempts have no limit in number, unless there is only one (``isEnabled``): they end when the client is shut down, or when the broker refuses the credentials
-/// (403), the virtual host (530) or, at the first connection, the topology.
+/// Attempts have no limit in number, unless there is only one (``isEnabled``): they end when the client is shut down, or
+/// when the broker refuses the credentials (403), the virtual host (530) or, at the first connection, the topology.
 public struct AMQPRecoveryPolicy: Hashable, Sendable {
     /// Whether a connection that is lost or cannot be made is tried again; true by default.
     ///

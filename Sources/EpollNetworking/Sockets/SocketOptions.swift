@@ -62,10 +62,14 @@ public struct SocketOptions: Hashable, Sendable {
             try socket.setKeepAlive(true)
             if let probes = self.keepAliveProbes { try socket.setKeepAlive(probes) }
         }
-        guard let userTimeout = self.userTimeout else { return }
-        let (seconds, attoseconds) = userTimeout.components
+        try self.setUserTimeout(of: socket, isOn: true)
+    }
+
+    /// Sets the limit of ``userTimeout``, or takes it away for a time; nothing to do without one.
+    package func setUserTimeout(of socket: StreamSocket, isOn: Bool) throws(SystemError) {
+        guard let (seconds, attoseconds) = self.userTimeout?.components else { return }
         // Clamped to 24 days: the kernel refuses what does not fit its signed milliseconds.
         let milliseconds = min(max(0, seconds), 2_000_000) * 1000 + max(0, attoseconds / 1_000_000_000_000_000)
-        try socket.setUserTimeout(milliseconds: UInt32(clamping: milliseconds))
+        try socket.setUserTimeout(milliseconds: isOn ? UInt32(clamping: milliseconds) : 0)
     }
 }
