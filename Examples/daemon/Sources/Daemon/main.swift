@@ -15,7 +15,7 @@ struct OrderWorker: Service {
 
     func run() async throws {
         try await self.client.withPublisher { publisher in
-            try await self.client.consume("orders", prefetch: 64) { deliveries in
+            try await self.client.consume("orders", prefetch: 32) { deliveries in
                 try await deliveries.process(maxConcurrency: 16, requeue: .once) { delivery in
                     let id = try delivery.properties().messageID ?? ""
                     let invoice = AMQPMessage(
