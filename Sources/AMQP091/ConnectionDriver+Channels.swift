@@ -92,11 +92,12 @@ extension ChannelCore {
     ///
     /// Under the lock.
     func takeWaiters() -> [UInt32] {
-        let tokens = self.windowWaiters + self.drainWaiters + self.receipts.takeWaiters()
+        // An array made of an empty Deque writes its count, 0, into the empty array that all threads share.
+        let tokens = self.drainWaiters + self.receipts.takeWaiters() + self.windowWaiters
         self.windowWaiters = []
         self.drainWaiters = []
         self.startingConsumers = [:]
-        return Array(tokens)
+        return tokens
     }
 
     func endConsumers(_ ending: ConsumerInbox.Ending) {
