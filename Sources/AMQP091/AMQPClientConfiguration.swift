@@ -47,7 +47,8 @@ public struct AMQPClientConfiguration: Hashable, Sendable {
     public var connectTimeout: Duration = .seconds(10)
     /// Time a call waits for its reply or for room when it names no timeout of its own; 30 s by default.
     public var operationTimeout: Duration = .seconds(30)
-    /// Silence in which the client writes something and after twice which it gives up the peer.
+    /// The client writes something in every half of it, and gives the broker up after one and a half of it and half a second
+    /// of silence.
     ///
     /// Whole seconds, 0...65535; 0 asks for none. The lower of both sides' wishes holds. 30 s by default.
     public var heartbeat: Duration = .seconds(30)

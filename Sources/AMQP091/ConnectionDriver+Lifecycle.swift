@@ -296,7 +296,7 @@ extension ConnectionDriver {
             return self.terminate(
                 AMQPError(
                     .connectionClosed,
-                    "the broker was silent for two heartbeat intervals",
+                    "the broker was silent for more than one and a half heartbeat intervals",
                     scope: .connection
                 )
             )

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // HeartbeatSchedule: when to send a heartbeat, and when to give the peer up (§4.2.7; RabbitMQ counts any octets).
-// We send when nothing was written for half an interval; the peer is dead after two intervals without an octet read.
+// We send when nothing was written for half an interval, as every broker does; the peer is dead after one and a half
+// intervals and half a second without an octet read: three of its heartbeats did not come. The section says two; the
+// half of an interval less is time in which a service stands still.
 // Time in which we did not read, because the application is behind, is not the peer's silence.
 // Pure: "now" is an argument; the owner keeps one timer at `deadline`.
 
@@ -12,12 +14,14 @@ package struct HeartbeatSchedule: Hashable, Sendable {
         case none
         /// Write a heartbeat frame, and report it with `wrote`.
         case sendHeartbeat
-        /// Nothing was read for two intervals: the connection is lost.
+        /// Nothing was read for too long: the connection is lost.
         case peerDead
     }
 
     /// Half the interval in nanoseconds; nil when heartbeats are off.
     private let half: MonotonicNanoseconds?
+    /// Nanoseconds of silence after which the peer is dead.
+    private let patience: UInt64
     private var lastWrite: MonotonicNanoseconds
     private var lastRead: MonotonicNanoseconds
     private var isPaused = false
@@ -29,6 +33,7 @@ package struct HeartbeatSchedule: Hashable, Sendable {
     ///   - now: The time of the last octet in both directions.
     package init(seconds: UInt16, now: MonotonicNanoseconds) {
         self.half = seconds == 0 ? nil : UInt64(seconds) * 500_000_000
+        self.patience = UInt64(seconds) * 1_500_000_000 + 500_000_000
         self.lastWrite = now
         self.lastRead = now
     }
@@ -51,7 +56,7 @@ package struct HeartbeatSchedule: Hashable, Sendable {
     /// Tells what is due.
     package func check(now: MonotonicNanoseconds) -> Action {
         guard let half = self.half else { return .none }
-        if !self.isPaused && Self.elapsed(from: self.lastRead, to: now) >= half * 4 { return .peerDead }
+        if !self.isPaused && Self.elapsed(from: self.lastRead, to: now) >= self.patience { return .peerDead }
         return Self.elapsed(from: self.lastWrite, to: now) >= half ? .sendHeartbeat : .none
     }
 
@@ -59,7 +64,7 @@ package struct HeartbeatSchedule: Hashable, Sendable {
     package var deadline: MonotonicNanoseconds? {
         guard let half = self.half else { return nil }
         let send = self.lastWrite + half
-        return self.isPaused ? send : min(send, self.lastRead + half * 4)
+        return self.isPaused ? send : min(send, self.lastRead + self.patience)
     }
 
     private static func elapsed(from: MonotonicNanoseconds, to: MonotonicNanoseconds) -> UInt64 {
