@@ -236,6 +236,7 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
         }
         guard mayWrite else { return }
         while true {
+            let hasOctets = self.written < self.writing.count
             switch self.writeTaken() {
             case .wouldBlock: return
             case .failed(let error):
@@ -245,7 +246,8 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
                 self.loop.enqueue(self.readAgain)
                 return
             case .drained:
-                self.heartbeat?.wrote(now: self.loop.turnTime.nanoseconds)
+                // Each event that says readable says writable too: a connection that only reads comes here all the time.
+                if hasOctets { self.heartbeat?.wrote(now: self.loop.turnTime.nanoseconds) }
                 var resumptions: [Resumption] = []
                 let goesOn = self.state.withLock { state -> Bool in
                     let goesOn = self.take(&state)

@@ -284,6 +284,32 @@ struct ConsumeDialogueTests {
         }
     }
 
+    @Test("F21: a consumer that only reads, and always has something to read, sends heartbeats all the same")
+    func heartbeatsWhileReading() async throws {
+        var configuration = AMQPClientConfiguration()
+        configuration.heartbeat = .seconds(1)
+        try await ScriptedBroker.withChannel(configuration) { broker, connection, channel in
+            async let starting = channel.deliveries(from: "orders", acknowledgement: .automatic)
+            let tag = try await broker.expect(Basic.Consume.self).consumerTag
+            try broker.send(.basicConsumeOk(.init(consumerTag: tag)), on: 1)
+            let deliveries = try await starting
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                group.addTask {
+                    // Far closer together than half an interval.
+                    var number: UInt64 = 0
+                    while !Task.isCancelled {
+                        number += 1
+                        try broker.deliver("x", tag: number, consumer: tag)
+                        try? await Task.sleep(for: .milliseconds(5))
+                    }
+                }
+                group.addTask { for try await _ in deliveries {} }
+                for _ in 0..<3 { try await broker.expectHeartbeat() }
+                group.cancelAll()
+            }
+        }
+    }
+
     @Test("The end of the link is noticed while a consumer that is behind holds back reading")
     func endWhileHeldBack() async throws {
         var configuration = AMQPClientConfiguration()
