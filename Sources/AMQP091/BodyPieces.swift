@@ -22,7 +22,8 @@ final class BodyPieces: Sendable {
 
     /// Octets of the whole body, as its header says.
     let count: Int
-    private let inbox: ConsumerInbox
+    /// Weak: the inbox holds the delivery until it is read, and that this.
+    private weak let inbox: ConsumerInbox?
     private let state = Watched(State())
 
     init(count: Int, for inbox: ConsumerInbox) {
@@ -35,13 +36,14 @@ final class BodyPieces: Sendable {
     /// A body frame came; answers true when the consumer is so far behind that reading should stop.
     func append(_ piece: AMQPDeliveryBody) -> Bool {
         // Counted before anybody can take it, or what is taken would be counted off first.
-        let isFull = self.inbox.hold(Self.cost(of: piece))
+        guard let inbox = self.inbox else { return false }
+        let isFull = inbox.hold(Self.cost(of: piece))
         let isWanted = self.state.change { state in
             guard state.ending == nil else { return false }
             state.ready.append(piece)
             return true
         }
-        if !isWanted { self.inbox.release(Self.cost(of: piece)) }
+        if !isWanted { inbox.release(Self.cost(of: piece)) }
         return isWanted && isFull
     }
 
@@ -76,14 +78,14 @@ final class BodyPieces: Sendable {
             }
         }
         guard let piece = try found.get() else { return nil }
-        self.inbox.release(Self.cost(of: piece))
+        self.inbox?.release(Self.cost(of: piece))
         return piece
     }
 
     /// Nobody will read the rest.
     func leaveBehind() {
         let left = self.drop()
-        if !left.isEmpty { self.inbox.release(left.reduce(0) { $0 + Self.cost(of: $1) }) }
+        if !left.isEmpty { self.inbox?.release(left.reduce(0) { $0 + Self.cost(of: $1) }) }
     }
 
     /// As `leaveBehind`, when the inbox has been abandoned and has forgotten what it held: called under its lock.

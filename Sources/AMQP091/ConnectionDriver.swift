@@ -318,6 +318,8 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
             core.assembling = nil
             core.endConsumers(.failed(cause))
         }
+        // Those of a read that is not finished, because what it brought ended the connection.
+        self.touchedInboxes = []
         for waiter in waiters { waiter.resume(returning: .failed(cause)) }
         self.endBlockedObservers()
         self.openWaiter?.resume(returning: .failure(cause))

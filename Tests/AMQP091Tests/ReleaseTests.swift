@@ -42,6 +42,48 @@ struct ReleaseTests {
         }
     }
 
+    /// What the broker says in one breath with a delivery.
+    enum Ending: CaseIterable {
+        case close
+        case violation
+        /// A body in frames of which the last never comes, and that nobody reads.
+        case unfinishedBody
+    }
+
+    @Test("A connection is released after an end in one read with a delivery nobody takes", arguments: Ending.allCases)
+    func endedBehindDelivery(_ ending: Ending) async throws {
+        weak var driver: ConnectionDriver?
+        try await ScriptedBroker.withChannel { broker, connection, channel in
+            driver = connection.driver
+            async let starting = channel.deliveries(from: "orders")
+            let tag = try await broker.expect(Basic.Consume.self).consumerTag
+            try broker.send(.basicConsumeOk(.init(consumerTag: tag)), on: 1)
+            let deliveries = try await starting
+            let deliver = Basic.Deliver(consumerTag: tag, deliveryTag: DeliveryTag(2), exchange: "", routingKey: "k")
+            if case .unfinishedBody = ending {
+                let body = [UInt8](repeating: 7, count: 400_000)
+                let octets = try ScriptedBroker.octets(of: .basicDeliver(deliver), body: body, on: 1).prefix(300_000)
+                broker.send(Array(octets), cutAfter: octets.count, "a delivery")
+                broker.finish()
+            } else {
+                try broker.coalescing {
+                    try broker.deliver("m", tag: 1, consumer: tag)
+                    try broker.send(
+                        ending == .close
+                            ? .connectionClose(.init(replyCode: .connectionForced, replyText: "on order"))
+                            : .basicDeliver(deliver)
+                    )
+                }
+            }
+            _ = try await connection.waitUntilClosed()
+            withExtendedLifetime(deliveries) {}
+        }
+        for _ in 0..<2000 where driver != nil {
+            try await EventLoopGroup.shared.next().sleep(for: .milliseconds(1))
+        }
+        #expect(driver == nil)
+    }
+
     /// A connection, and whether its driver is still there.
     private final class Released {
         var connection: AMQPConnection?

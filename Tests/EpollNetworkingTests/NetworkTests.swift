@@ -56,22 +56,28 @@ func onLoop<Value: Sendable>(_ loop: EventLoop, _ body: @escaping @Sendable () t
     }
 }
 
-/// How many entries a directory of /proc shows for this process.
-func countEntries(_ path: String) -> Int {
-    guard let directory = opendir(path) else { return -1 }
+/// The names in a directory of /proc.
+private func entries(of path: String) -> [String]? {
+    guard let directory = opendir(path) else { return nil }
     defer { closedir(directory) }
-    var count = 0
-    while readdir(directory) != nil { count += 1 }
-    return count
+    var names: [String] = []
+    while let entry = readdir(directory) {
+        // In place: the entry is no longer than its name, and a copy of the whole field would read beyond it.
+        guard let offset = MemoryLayout<dirent>.offset(of: \.d_name) else { return nil }
+        let name = (UnsafeRawPointer(entry) + offset).assumingMemoryBound(to: CChar.self)
+        names.append(String(cString: name))
+    }
+    return names
 }
+
+/// How many entries a directory of /proc shows for this process.
+func countEntries(_ path: String) -> Int { entries(of: path)?.count ?? -1 }
 
 /// How many threads of this process have a name that begins so.
 func countThreads(named name: String) -> Int {
-    guard let directory = opendir("/proc/self/task") else { return -1 }
-    defer { closedir(directory) }
+    guard let threads = entries(of: "/proc/self/task") else { return -1 }
     var count = 0
-    while let entry = readdir(directory) {
-        let id = withUnsafeBytes(of: entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+    for id in threads {
         guard let file = fopen("/proc/self/task/\(id)/comm", "r") else { continue }
         defer { fclose(file) }
         var line = [CChar](repeating: 0, count: 32)
@@ -84,13 +90,8 @@ func countThreads(named name: String) -> Int {
 /// The sockets this process holds, by inode: what earlier tests leave behind may go at any time, so that only what is
 /// new tells of a leak.
 func openSockets() -> Set<String> {
-    guard let directory = opendir("/proc/self/fd") else { return [] }
-    defer { closedir(directory) }
     var sockets: Set<String> = []
-    while let entry = readdir(directory) {
-        let name = withUnsafeBytes(of: entry.pointee.d_name) { name in
-            String(decoding: name.prefix { $0 != 0 }, as: UTF8.self)
-        }
+    for name in entries(of: "/proc/self/fd") ?? [] {
         var target = [CChar](repeating: 0, count: 64)
         let count = readlink("/proc/self/fd/\(name)", &target, target.count)
         guard count > 0 else { continue }

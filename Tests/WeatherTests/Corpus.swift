@@ -35,9 +35,9 @@ struct CorpusInput: CustomTestStringConvertible, Sendable {
         defer { closedir(directory) }
         var names: [String] = []
         while let entry = readdir(directory) {
-            let name = withUnsafeBytes(of: entry.pointee.d_name) {
-                String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
-            }
+            // In place: the entry is no longer than its name, and a copy of the whole field would read beyond it.
+            guard let offset = MemoryLayout<dirent>.offset(of: \.d_name) else { return [] }
+            let name = String(cString: (UnsafeRawPointer(entry) + offset).assumingMemoryBound(to: CChar.self))
             if !name.hasPrefix(".") { names.append(name) }
         }
         return names.sorted()

@@ -68,6 +68,9 @@ final class BrokerQueue {
         self.host.services.setTimer(of: self, at: self.lastUse + expires * 1_000_000)
     }
 
+    /// The virtual host is gone.
+    func forgetConsumers() { self.consumers = ConsumerList() }
+
     // MARK: in
 
     /// Takes a message, or refuses it because the queue is full.

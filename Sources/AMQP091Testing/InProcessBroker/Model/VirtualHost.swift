@@ -25,6 +25,12 @@ final class VirtualHost {
         }
     }
 
+    /// Exchanges that are bound to each other, and consumers and their queues, hold each other.
+    deinit {
+        for exchange in self.exchanges.values { _ = exchange.unbind { _ in true } }
+        for queue in self.queues.values { queue.forgetConsumers() }
+    }
+
     private static let predeclared: [(String, ExchangeKind)] = [
         ("", .direct), ("amq.direct", .direct), ("amq.fanout", .fanout), ("amq.topic", .topic),
         ("amq.headers", .headers), ("amq.match", .headers), ("amq.rabbitmq.trace", .topic),
