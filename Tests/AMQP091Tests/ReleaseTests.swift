@@ -71,9 +71,14 @@ struct ReleaseTests {
                     try broker.send(
                         ending == .close
                             ? .connectionClose(.init(replyCode: .connectionForced, replyText: "on order"))
-                            : .basicDeliver(deliver)
+                            : .queuePurgeOk(.init(messageCount: 0))
                     )
                 }
+                switch ending {
+                case .close: try await broker.expect(Connection.CloseOk.self)
+                default: try await broker.expect(Connection.Close.self)
+                }
+                broker.drop()
             }
             _ = try await connection.waitUntilClosed()
             withExtendedLifetime(deliveries) {}
