@@ -183,6 +183,7 @@ public final class AMQPClient: Sendable {
             while let ended = await group.next() {
                 guard let ended, failure == nil else { continue }
                 failure = ended
+                for link in [self.publishing, self.consuming] { link.clientFails(ended) }
                 self.beginShutdown()
             }
             return failure

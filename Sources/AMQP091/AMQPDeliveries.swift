@@ -27,8 +27,9 @@ public struct AMQPDeliveries: AsyncSequence, Sendable {
     /// The consumer tag; it is another one after a recovery.
     public var consumerTag: String { (self.successor?.inbox ?? self.inbox).consumerTag }
 
-    /// An iterator; use one: the deliveries go to whichever asks, many at a time, and what an iterator has fetched and not
-    /// given out is not seen by another.
+    /// An iterator; use one at a time: the deliveries go to whichever asks, many at once.
+    ///
+    /// A loop that begins after another was left goes on where that one stopped.
     public func makeAsyncIterator() -> AsyncIterator {
         AsyncIterator(inbox: self.successor?.inbox ?? self.inbox, successor: self.successor)
     }
@@ -38,6 +39,7 @@ public struct AMQPDeliveries: AsyncSequence, Sendable {
     public struct AsyncIterator: AsyncIteratorProtocol {
         @usableFromInline var inbox: ConsumerInbox
         @usableFromInline let successor: RecoveringConsumer?
+        @usableFromInline let reader: DeliveryReader
         @usableFromInline var batch: DeliveryBatch?
         @usableFromInline var index = 0
         @usableFromInline var count = 0
@@ -45,6 +47,7 @@ public struct AMQPDeliveries: AsyncSequence, Sendable {
         init(inbox: ConsumerInbox, successor: RecoveringConsumer?) {
             self.inbox = inbox
             self.successor = successor
+            self.reader = DeliveryReader()
         }
 
         /// The next delivery; waits for one when there is none.
@@ -67,9 +70,10 @@ public struct AMQPDeliveries: AsyncSequence, Sendable {
             guard let batch = try await self.nextBatch(inPieces: inPieces) else { return nil }
             self.batch = batch
             self.count = batch.count
-            self.index = 1
-            batch.readCount = 1
-            return AMQPDelivery(batch: batch, record: batch.records[0])
+            // Not the first where another loop has stopped in the middle.
+            self.index = batch.readCount + 1
+            batch.readCount = self.index
+            return AMQPDelivery(batch: batch, record: batch.records[self.index - 1])
         }
 
         /// The next delivery, whose body may still be on its way.
@@ -88,7 +92,8 @@ public struct AMQPDeliveries: AsyncSequence, Sendable {
                 do throws(AMQPError) {
                     // Taken, so that the batch is not referenced from here while the inbox looks whether it can be
                     // used again.
-                    let batch = try await self.inbox.next(after: self.batch.take())
+                    let batch = try await self.inbox.next(after: self.batch.take(), for: self.reader)
+                    if batch == nil, let failure = self.successor?.failure { throw failure }
                     return inPieces ? batch : try await batch?.whole()
                 } catch {
                     guard let successor = self.successor else { throw error }

@@ -148,7 +148,15 @@ extension ConnectionDriver {
     private func received(_ method: Method, octets: RawSpan, on core: ChannelCore) throws(WireError) {
         // Confirms that came before this method are settled before it: a return or a close must not overtake them.
         self.settlePendingConfirms()
-        switch self.state.withLock({ _ in core.withMachine { $0.received(method) } }) {
+        let event = self.state.withLock { _ in
+            let event = core.withMachine { $0.received(method) }
+            // At once: nobody is to find the channel closed and not learn why.
+            if case .closedByBroker(let reason, _) = event {
+                core.failure = AMQPError(channelClosed: reason, site: core.likelySite(of: reason))
+            }
+            return event
+        }
+        switch event {
         case .ignore, .swallow(.basicGetEmpty): break
         case .swallow(let reply):
             switch reply {
@@ -178,7 +186,7 @@ extension ConnectionDriver {
                 )
             )
         case .closedByBroker(let reason, let waiters):
-            let error = self.state.withLock { _ in AMQPError(channelClosed: reason, site: core.likelySite(of: reason)) }
+            let error = self.state.withLock { _ in core.failure } ?? AMQPError(channelClosed: reason, site: nil)
             self.send(.channelCloseOk(.init()), on: core)
             self.channelEnded(core, error, waiters: waiters, closers: [])
         case .sendCloseOk: self.send(.channelCloseOk(.init()), on: core)

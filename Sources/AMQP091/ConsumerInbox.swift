@@ -8,6 +8,10 @@ import EpollNetworking
 // The loop fills a batch without a lock and hands it over once per read under a short one; the iterator walks its batch
 // with no lock and no suspension and parks once when there is none. Emptied batches go back to be filled again.
 
+/// A loop over the deliveries of one consumer, as long as somebody walks it.
+@usableFromInline
+final class DeliveryReader: Sendable {}
+
 /// The buffer between the loop and one consumer.
 @usableFromInline
 final class ConsumerInbox: @unchecked Sendable {
@@ -15,6 +19,8 @@ final class ConsumerInbox: @unchecked Sendable {
         var ready = Deque<DeliveryBatch>()
         /// The batch an iterator walks through.
         var current: DeliveryBatch?
+        /// Who walks through it; gone when a loop was left in the middle.
+        weak var reader: DeliveryReader?
         var spare: [DeliveryBatch] = []
         /// Octets handed over and not yet taken by the iterator.
         var octets = 0
@@ -203,13 +209,20 @@ final class ConsumerInbox: @unchecked Sendable {
         case empty
     }
 
-    /// The next batch; `finished` is the one the iterator has walked through.
+    /// The next batch; `finished` is the one the reader has walked through.
+    ///
+    /// Of a batch in whose middle another reader has stopped, the rest is next.
     nonisolated(nonsending) func next(
-        after finished: consuming DeliveryBatch?
+        after finished: consuming DeliveryBatch?,
+        for reader: DeliveryReader
     ) async throws(AMQPError) -> DeliveryBatch? {
         var done = finished
         while true {
             let refill = self.state.withLock { state -> Refill in
+                if let left = state.current, left.readCount < left.count, state.reader == nil {
+                    state.reader = reader
+                    return .batch(left, resumesReading: false)
+                }
                 state.current = nil
                 self.reuse(&done, in: &state)
                 if self.isSucceeded { self.dropLost(&state) }
@@ -217,6 +230,7 @@ final class ConsumerInbox: @unchecked Sendable {
                 // What is being read is no longer waiting: a reader may wait for the broker in the middle of it.
                 if let batch { state.octets -= batch.octets }
                 state.current = batch
+                state.reader = reader
                 let resumes = state.resumesReading(bound: self.bound)
                 if let batch { return .batch(batch, resumesReading: resumes) }
                 if let ending = state.ending { return .ended(ending) }

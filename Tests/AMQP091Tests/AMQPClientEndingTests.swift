@@ -76,6 +76,33 @@ struct AMQPClientEndingTests {
         }
     }
 
+    @Test("A refusal of the publishing connection ends a consumer with its reason, though the consumer's own is well")
+    func refusedBeside() async throws {
+        try await InProcessBroker.withBroker { broker in
+            let setUp = try await broker.connect()
+            try await setUp.withChannel { _ = try await $0.declareQueue("q") }
+            try await setUp.close()
+            let client = AMQPClient(AMQPClientTests.quick(broker))
+            let running = Task { try await client.run() }
+            let reading = Task { () -> AMQPError? in
+                do {
+                    try await client.consume("q") { deliveries in for try await _ in deliveries {} }
+                    return nil
+                } catch {
+                    return error as? AMQPError
+                }
+            }
+            try await broker.waitUntil(queue: "q") { $0?.consumers == 1 }
+            await broker.setPassword(nil, of: "guest")
+            let refusal = await #expect(throws: AMQPError.self) {
+                try await client.withPublisher { try await $0.publish("m", to: .queue("q")) }
+            }
+            #expect(refusal?.code == .authenticationFailed)
+            #expect(await reading.value?.code == .authenticationFailed)
+            await #expect(throws: AMQPError.self) { try await running.value }
+        }
+    }
+
     @Test("A delivery that cannot be settled in time ends its consumer with that reason")
     func acknowledgementTimeout() async throws {
         try await InProcessBroker.withBroker { broker in

@@ -41,6 +41,33 @@ struct ConsumeDialogueTests {
         }
     }
 
+    @Test("A loop that is left in the middle is gone on with by the next, and not by one beside it")
+    func loopAfterLoop() async throws {
+        try await Self.withConsumer { broker, _, deliveries, tag in
+            try broker.coalescing {
+                for number: UInt64 in 1...5 { try broker.deliver("m", tag: number, consumer: tag) }
+            }
+            var seen: [UInt64] = []
+            for end in [2, 3, 5] as [UInt64] {
+                for try await delivery in deliveries {
+                    seen.append(delivery.deliveryTag.rawValue)
+                    if seen.last == end { break }
+                }
+            }
+            #expect(seen == [1, 2, 3, 4, 5])
+
+            try broker.coalescing {
+                for number: UInt64 in 6...7 { try broker.deliver("m", tag: number, consumer: tag) }
+            }
+            var first = deliveries.makeAsyncIterator()
+            #expect(try await first.next(isolation: nil)?.deliveryTag == DeliveryTag(6))
+            try broker.deliver("m", tag: 8, consumer: tag)
+            var second = deliveries.makeAsyncIterator()
+            #expect(try await second.next(isolation: nil)?.deliveryTag == DeliveryTag(8))
+            #expect(try await first.next(isolation: nil)?.deliveryTag == DeliveryTag(7))
+        }
+    }
+
     @Test("A delivery cut at any octet is the same delivery")
     func cutAnywhere() async throws {
         try await Self.withConsumer(.automatic) { broker, _, deliveries, tag in

@@ -17,6 +17,8 @@ final class ConnectionLink: Sendable {
         var stopDeadline = MonotonicTime.distantFuture
         /// Why no connection is made any more.
         var ending: AMQPError?
+        /// Why the whole client ends, when it is not shut down.
+        var clientFailure: AMQPError?
         /// Why there was none when it was last tried.
         var lastFailure: AMQPError?
         /// What to make again on a new connection, before anybody asks for it.
@@ -100,6 +102,12 @@ final class ConnectionLink: Sendable {
     /// Why no connection is made any more; nil while one may be.
     var ending: AMQPError? { self.state.withLock { $0.ending } }
 
+    /// Why the client ends, if it does so for the failure of one of its links.
+    var clientFailure: AMQPError? { self.state.withLock { $0.clientFailure } }
+
+    /// The client ends for this: whoever still uses the link learns it.
+    func clientFails(_ error: AMQPError) { self.state.change { $0.clientFailure = error } }
+
     func emit(_ kind: AMQPClientEvent.Kind) {
         let event = AMQPClientEvent(connection: self.role, kind: kind)
         self.logger.debug("\(event)", metadata: ["amqp.connection": "\(self.role)"])
@@ -131,7 +139,7 @@ final class ConnectionLink: Sendable {
             return failure
         }
         let (connection, deadline) = self.state.change { state in
-            state.ending = failure ?? Self.shutDown
+            state.ending = failure ?? state.clientFailure ?? Self.shutDown
             state.renewables = [:]
             return (state.connection.take(), state.stopDeadline)
         }

@@ -88,6 +88,9 @@ final class RecoveringConsumer: Sendable {
 
     var isStopped: Bool { self.state.withLock { $0.isStopped } }
 
+    /// Why the client ends; nil when it is told to.
+    var failure: AMQPError? { self.link.clientFailure }
+
     // MARK: the sequence
 
     /// Starts the first consumer; one that was stopped meanwhile gets nothing.
@@ -112,12 +115,12 @@ final class RecoveringConsumer: Sendable {
         }
     }
 
-    /// The consumer to go on with when one has ended; nil when it was stopped.
+    /// The consumer to go on with when one has ended; nil when it was stopped by the application.
     nonisolated(nonsending) func inbox(
         after ended: ConsumerInbox,
         _ reason: AMQPError
     ) async throws(AMQPError) -> ConsumerInbox? {
-        if self.isStopped { return nil }
+        if self.isStopped { return try self.stopped() }
         guard reason.code != .cancelled else { throw reason }
         guard reason.endsOnlyThisConsumer else { throw reason }
         // The channel of a consumer that the broker cancelled is still open, and its deliveries can be settled.
@@ -127,17 +130,23 @@ final class RecoveringConsumer: Sendable {
             do throws(AMQPError) {
                 try await self.delay(after: failure)
                 let inbox = try await self.open(until: .distantFuture, again: channel)
-                guard self.use(inbox) else { return nil }
+                guard self.use(inbox) else { return try self.stopped() }
                 self.link.emit(.consumerRecovered(queue: self.options.queue.name))
                 return inbox
             } catch {
-                if self.isStopped { return nil }
+                if self.isStopped { return try self.stopped() }
                 guard error.endsOnlyThisConsumer || error.code == .timedOut, self.link.ending == nil else {
                     throw error
                 }
                 failure = error
             }
         }
+    }
+
+    /// No other consumer follows: without an error only when that is what the application wants.
+    private func stopped() throws(AMQPError) -> ConsumerInbox? {
+        if let failure = self.failure { throw failure }
+        return nil
     }
 
     /// Takes the new inbox into use, unless the consumer was stopped meanwhile.

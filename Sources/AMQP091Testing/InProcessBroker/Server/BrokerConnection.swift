@@ -290,7 +290,9 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
 
     func startHeartbeat(_ seconds: UInt16) {
         guard seconds > 0 else { return }
-        self.heartbeat = HeartbeatSchedule(seconds: seconds, now: self.core.now)
+        // RabbitMQ waits for three intervals.
+        let patience = UInt64(seconds) * 3_000_000_000
+        self.heartbeat = HeartbeatSchedule(seconds: seconds, patience: patience, now: self.core.now)
         self.scheduleHeartbeat()
     }
 
