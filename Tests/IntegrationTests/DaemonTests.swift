@@ -14,8 +14,10 @@ import Testing
 struct DaemonTests {
     static let orders = 3000
 
-    /// Acknowledgements that RabbitMQ may forget. The channel of a quorum queue keeps those that come while 32 commands
-    /// are under way, and forgets them when it closes. A worker that left its work unsettled would come to 16.
+    /// Acknowledgements that RabbitMQ may forget.
+    ///
+    /// The channel of a quorum queue keeps those that come while 32 commands are under way, and forgets them when it
+    /// closes. A worker that left its work unsettled would come to 16.
     static let forgotten = 4
 
     /// Takes everything out of a queue; the message ids of what was there.
