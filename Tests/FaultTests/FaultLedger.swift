@@ -99,7 +99,12 @@ final class FaultLedger: Sendable {
     }
 
     var invented: [String] { self.state.withLock { $0.invented } }
-    var outOfOrder: [Int] { self.state.withLock { $0.outOfOrder } }
+    /// Confirmed messages that came behind later ones without being redelivered.
+    ///
+    /// What was given up with its connection, and reported so, may still come behind what was published since.
+    var outOfOrder: [Int] {
+        self.state.withLock { state in state.outOfOrder.filter { state.ends[$0] == .confirmed } }
+    }
     var endedTwice: [Int] { self.state.withLock { $0.endedTwice } }
     /// Messages that ended in no way.
     var endless: [Int] { self.state.withLock { state in (0..<state.published).filter { state.ends[$0] == nil } } }
