@@ -53,14 +53,7 @@ struct AMQPClientAwayTests {
             var events = client.events.makeAsyncIterator()
             let running = Task { try await client.run() }
             if !hasConsumed { await broker.refuseConnections(true) }
-            let reader = Task { () -> AMQPError? in
-                do {
-                    try await client.consume("orders") { deliveries in for try await _ in deliveries {} }
-                    return nil
-                } catch {
-                    return error as? AMQPError
-                }
-            }
+            let reader = AMQPClientTests.reading("orders", with: client)
             if hasConsumed {
                 try await broker.waitUntil(queue: "orders") { $0?.consumers == 1 }
                 await broker.refuseConnections(true)

@@ -84,14 +84,7 @@ struct AMQPClientEndingTests {
             try await setUp.close()
             let client = AMQPClient(AMQPClientTests.quick(broker))
             let running = Task { try await client.run() }
-            let reading = Task { () -> AMQPError? in
-                do {
-                    try await client.consume("q") { deliveries in for try await _ in deliveries {} }
-                    return nil
-                } catch {
-                    return error as? AMQPError
-                }
-            }
+            let reading = AMQPClientTests.reading("q", with: client)
             try await broker.waitUntil(queue: "q") { $0?.consumers == 1 }
             await broker.setPassword(nil, of: "guest")
             let refusal = await #expect(throws: AMQPError.self) {

@@ -11,6 +11,18 @@ import Testing
 struct AMQPClientTests {
     static let orders = AMQPTopology { $0.queue("orders", boundTo: "amq.topic", routingKey: "order.*") }
 
+    /// A task that reads a queue to the end of its consumer, and what that ended with.
+    static func reading(_ queue: String, with client: AMQPClient) -> Task<AMQPError?, Never> {
+        Task {
+            do {
+                try await client.consume(queue) { deliveries in for try await _ in deliveries {} }
+                return nil
+            } catch {
+                return error as? AMQPError
+            }
+        }
+    }
+
     /// A configuration that comes back soon.
     static func quick(_ broker: InProcessBroker) -> AMQPClientConfiguration {
         var configuration = broker.configuration
