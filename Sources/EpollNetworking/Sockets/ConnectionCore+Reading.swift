@@ -16,7 +16,12 @@ extension ConnectionCore {
     }
 
     /// Reads what is there into `room`, which is not empty, and gives the reading side back; nil when there is nothing.
-    func performRead(into room: UnsafeMutableRawBufferPointer) throws(NetworkError) -> Int? {
+    ///
+    /// - Parameter storage: Where `room` is, to be kept for the next read.
+    func performRead(
+        into room: UnsafeMutableRawBufferPointer,
+        of storage: ChunkStorage? = nil
+    ) throws(NetworkError) -> Int? {
         if self.usesQuickAck { try? self.socket.setQuickAck(true) }
         var count: Int?
         var failure: NetworkError?
@@ -30,6 +35,7 @@ extension ConnectionCore {
         let mayHaveMore = count == room.count || count == 0
         let isEnding = self.flow.withLock { flow in
             flow.endRead(mayHaveMore: mayHaveMore, failure: failure)
+            if let storage, count != 0 { flow.spare = storage }
             return flow.mayCloseDescriptor
         }
         if isEnding { self.callLoop() }
@@ -77,24 +83,21 @@ extension ConnectionCore {
         #if TLS
             if let link = self.tls { return try await self.readChunk(through: link, until: deadline) }
         #endif
-        var spare = self.flow.withLock { $0.spare.take() }
         while true {
-            guard try self.startRead() else {
+            var (start, spare) = self.flow.withLock { ($0.beginRead(), $0.spare.take()) }
+            switch start {
+            case .go: break
+            case .wait:
                 if let storage = spare.take() { self.loop.chunks.giveBack(storage) }
                 try await self.waitToRead(until: deadline)
                 continue
+            case .failed(let error): throw error
             }
             let storage = self.reusable(spare.take())
-            guard let count = try self.performRead(into: storage.room) else {
-                spare = storage
-                continue
-            }
-            if count == 0 {
-                self.loop.chunks.giveBack(storage)
-                return nil
-            }
-            self.flow.withLock { $0.spare = storage }
-            return ByteChunk(storage, count: count)
+            guard let count = try self.performRead(into: storage.room, of: storage) else { continue }
+            if count > 0 { return ByteChunk(storage, count: count) }
+            self.loop.chunks.giveBack(storage)
+            return nil
         }
     }
 
