@@ -4,7 +4,7 @@ public import AMQP091Wire
 // AMQPDelivery: one message from the broker: a few integers beside a reference to its batch, and so to the octets it
 // was read into.
 // Properties, routing key and headers are decoded when asked for. A delivery that is kept keeps its whole chunk of up
-// to 256 KiB alive; keep `body.copy()` instead where that matters.
+// to 264 KiB alive; keep `body.copy()` instead where that matters.
 // Unsafe: the offsets were checked against the chunk by the decoder that made the record.
 
 /// A message from the broker.

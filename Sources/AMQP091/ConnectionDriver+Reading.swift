@@ -11,7 +11,8 @@ import SystemPackage
 extension ConnectionDriver {
     func socketReady(_ events: ReadyEvents) {
         self.observation.metrics?.touch(self)
-        if events.has(.writable) { self.flush() }
+        // Each event that says readable says writable too.
+        if self.awaitsRoom, events.has(.writable) { self.flush() }
         if events.has(.ending) { self.isHangingUp = true }
         if events.has(.worthReading) { self.readIfPossible() }
     }
@@ -25,11 +26,7 @@ extension ConnectionDriver {
         guard !self.isTerminated else { return }
         for _ in 0..<Self.readsPerTurn {
             if self.shouldPause() { return self.finishRead() }
-            if self.chunk.capacity - self.filled < 16 << 10 { self.changeChunk() }
-            let room = UnsafeMutableRawBufferPointer(
-                start: self.chunk.base + self.filled,
-                count: self.chunk.capacity - self.filled
-            )
+            let room = self.roomToRead()
             switch self.receive(into: room) {
             case .wouldBlock:
                 self.finishRead()
@@ -85,6 +82,22 @@ extension ConnectionDriver {
         return self.socket.read(into: room)
     }
 
+    /// Where the next read goes: the rest of the chunk, or of a fresh one.
+    ///
+    /// Large deliveries tend to be of one size: the room ends where the last whole one of that size does, because what is
+    /// read of one more would have to be moved.
+    private func roomToRead() -> UnsafeMutableRawBufferPointer {
+        let isLarge = self.deliverySize >= Self.leastRoom
+        let left = self.chunk.capacity - self.filled
+        if left < Self.leastRoom || isLarge && self.chunk.capacity - self.parsed < self.deliverySize { self.changeChunk() }
+        var end = self.chunk.capacity
+        if isLarge {
+            let whole = self.parsed + (end - self.parsed) / self.deliverySize * self.deliverySize
+            if whole > self.filled { end = whole }
+        }
+        return UnsafeMutableRawBufferPointer(start: self.chunk.base + self.filled, count: end - self.filled)
+    }
+
     /// Moves the incomplete frame at the end to the front of a fresh chunk.
     private func changeChunk() {
         let tail = self.filled - self.parsed
@@ -124,10 +137,11 @@ extension ConnectionDriver {
                 in: octets,
                 from: offset,
                 maximumFrameSize: maximumFrameSize,
-                maximumContiguous: Self.chunkSize - (16 << 10)
+                maximumContiguous: Self.chunkSize - Self.leastRoom
             )
             switch found {
             case .delivery(let record, let channel, let end):
+                self.deliverySize = end - offset
                 offset = end
                 if let batch, channel == batchChannel, !batch.isFull,
                     chunk.hasSameShortString(at: batchTag, as: record.arguments)

@@ -43,10 +43,14 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
     // MARK: loop thread only
 
     private var registration: RegistrationID?
+    /// The socket took no more, or was not tried yet: its next word that it is writable counts.
+    @exclusivity(unchecked) var awaitsRoom = true
     @exclusivity(unchecked) var chunk = InboundChunk(capacity: ConnectionDriver.chunkSize)
     /// Octets of `chunk` that were read, and of those, octets that were parsed.
     @exclusivity(unchecked) var filled = 0
     @exclusivity(unchecked) var parsed = 0
+    /// Octets of the last whole delivery, with its frames.
+    @exclusivity(unchecked) var deliverySize = 0
     @exclusivity(unchecked) var retiredChunks: [InboundChunk] = []
     @exclusivity(unchecked) var decoder = FrameDecoder(maximumFrameSize: 64 << 10)
     @exclusivity(unchecked) var machine: ConnectionStateMachine
@@ -88,7 +92,10 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
         let isAck: Bool
     }
 
-    static let chunkSize = 256 << 10
+    /// What one read takes at most: four deliveries of 64 KiB with their frames.
+    static let chunkSize = 264 << 10
+    /// The least room worth a read.
+    static let leastRoom = 16 << 10
     /// Reads of one connection per turn of the loop, so that none starves the others.
     static let readsPerTurn = 8
 
@@ -238,7 +245,9 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
         while true {
             let hasOctets = self.written < self.writing.count
             switch self.writeTaken() {
-            case .wouldBlock: return
+            case .wouldBlock:
+                self.awaitsRoom = true
+                return
             case .failed(let error):
                 // What the peer said before it left is read first: confirms, and its reason.
                 self.writeFailure = error
@@ -246,7 +255,8 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
                 self.loop.enqueue(self.readAgain)
                 return
             case .drained:
-                // Each event that says readable says writable too: a connection that only reads comes here all the time.
+                self.awaitsRoom = false
+                // A flush of nothing is no sign of life: a connection that only reads may come here all the time.
                 if hasOctets { self.heartbeat?.wrote(now: self.loop.turnTime.nanoseconds) }
                 var resumptions: [Resumption] = []
                 let goesOn = self.state.withLock { state -> Bool in
