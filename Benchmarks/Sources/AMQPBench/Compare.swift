@@ -101,7 +101,7 @@ struct ComparisonText: Sendable {
         let text =
             "  " + Text.left(row.name, 15) + value(row.base, row.baseDeviation) + "  "
             + value(row.other, row.otherDeviation) + Text.right(sign(row.change) + " %", 12)
-            + "  " + Text.left("[\(sign(row.range.lowerBound)), \(sign(row.range.upperBound))]", 17)
+            + "  " + Text.left("[\(sign(row.range.lowerBound)), \(sign(row.range.upperBound))]", 16) + " "
             + row.verdict.rawValue
         return row.verdict == .worse ? self.style.red(text) : text
     }

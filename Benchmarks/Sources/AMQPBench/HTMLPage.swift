@@ -67,6 +67,7 @@ struct HTMLPage: Sendable {
         .line.c4 { stroke: var(--c4); } .line.c5 { stroke: var(--c5); } .line.c6 { stroke: var(--c6); }
         .dot.c1 { fill: var(--c1); } .dot.c2 { fill: var(--c2); } .dot.c3 { fill: var(--c3); }
         .dot.c4 { fill: var(--c4); } .dot.c5 { fill: var(--c5); } .dot.c6 { fill: var(--c6); }
+        .key { white-space: nowrap; }
         .key::before { content: ""; display: inline-block; width: 14px; height: 3px; margin: 0 4px 4px 10px;
           background: var(--c1); } .key.c2::before { background: var(--c2); } .key.c3::before { background: var(--c3); }
         .key.c4::before { background: var(--c4); } .key.c5::before { background: var(--c5); }

@@ -91,12 +91,16 @@ struct LatencyRun: Sendable {
     }
 
     private static let probeSeconds = 3.0
+    /// Messages unconfirmed of all producers together while the capacity is looked for: a flood of many producers would
+    /// starve the consumers, and the capacity is what both sides keep up with.
+    private static let probeUnconfirmed = 1024
 
     private func probe() async throws -> Report {
         var options = self.options
         options.time = Self.probeSeconds
         options.count = nil
         options.warmup = 1
+        options.confirms = options.confirms.map { min($0, max(1, Self.probeUnconfirmed / options.producers)) }
         self.session.screen.showLive("  looking for the capacity …")
         return try await self.session.load(options, detail: .header).run()
     }

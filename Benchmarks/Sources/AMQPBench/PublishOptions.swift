@@ -23,8 +23,11 @@ struct PublishOptions: ParsableArguments {
     @Option(help: "Rates one after the other, as 1k:10s,5k:10s; takes the place of --rate and --time.")
     var rateProfile: RateProfile?
 
-    @Option(name: [.customShort("c"), .long], help: "Publishes unconfirmed at which a producer waits.")
-    var confirms = 1024
+    @Option(
+        name: [.customShort("c"), .long],
+        help: "Publishes unconfirmed at which a producer waits. (default: 1024, and 32768 of all producers together)"
+    )
+    var confirms: Int?
 
     @Flag(help: "Publish without confirms: nothing tells then whether the broker took a message.")
     var noConfirms = false
@@ -46,7 +49,7 @@ struct PublishOptions: ParsableArguments {
 
     func validate() throws {
         guard 1...1000 ~= self.producers else { throw ValidationError("--producers takes 1 to 1000.") }
-        guard 1...(1 << 22) ~= self.confirms else { throw ValidationError("--confirms takes 1 to \(1 << 22).") }
+        guard 1...(1 << 22) ~= self.confirms ?? 1 else { throw ValidationError("--confirms takes 1 to \(1 << 22).") }
         guard self.size.high <= 16 << 20 else {
             throw ValidationError("--size takes at most 16m, the largest body the client accepts by default.")
         }

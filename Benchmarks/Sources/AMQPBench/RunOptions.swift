@@ -117,7 +117,8 @@ extension RunOptions {
         self.size = fileSize ?? publish.size.low
         if fileSize == nil, publish.size.high > publish.size.low { self.sizeMax = publish.size.high }
         self.bodyFile = publish.body
-        self.confirms = publish.noConfirms ? nil : publish.confirms
+        let window = publish.confirms ?? min(1024, Self.mostUnconfirmed / publish.producers)
+        self.confirms = publish.noConfirms ? nil : window
         self.rate = publish.rate?.perSecond
         if let profile = publish.rateProfile {
             self.rateProfile = profile
@@ -132,6 +133,9 @@ extension RunOptions {
         self.exchange = publish.exchange
         self.routingKey = publish.routingKey
     }
+
+    /// Messages unconfirmed of all producers together unless asked for: more says how a broker bears a flood.
+    private static let mostUnconfirmed = 32_768
 
     /// Why these options cannot go together; nil when they can.
     var contradiction: String? {

@@ -70,6 +70,18 @@ struct OptionsTests {
         #expect(options.producers == 1 && options.consumers == 1)
     }
 
+    @Test(
+        "The window of many producers is a part of what all may have unconfirmed, unless it is given",
+        arguments: [
+            ([], 1024), (["--producers", "32"], 1024), (["--producers", "1000"], 32),
+            (["--producers", "1000", "--confirms", "500"], 500), (["--no-confirms"], nil),
+        ]
+    )
+    func confirmWindow(_ arguments: [String], _ window: Int?) throws {
+        let command = try #require(try AMQPBench.parseAsRoot(arguments) as? Both)
+        #expect(try command.options().confirms == window)
+    }
+
     @Test("A count takes the place of time and warm-up")
     func count() throws {
         let command = try #require(try AMQPBench.parseAsRoot(["--count", "5"]) as? Both)
