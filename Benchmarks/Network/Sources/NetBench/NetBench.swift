@@ -8,7 +8,7 @@ import NIOPosix
 // net-bench: echo servers beside each other, driven by one client in C. What counts is CPU time per round trip of the
 // server's process; on a machine with few cores the wall clock says more about the client.
 //
-//   swift run -c release net-bench [--seconds S] [--runs N] [echo] [connects] [idle] [timers] [tls]
+//   swift run -c release net-bench [--seconds S] [--runs N] [--connections N] [--octets N] [echo] [connects] [idle] [timers] [tls]
 
 @main
 struct NetBench {
@@ -22,6 +22,8 @@ struct NetBench {
         }
         var milliseconds: UInt64 = 1000
         var runs = 3
+        var connections = [1, 64, 1000]
+        var sizes = [64, 1024, 65536]
         var parts: [String] = []
         while !arguments.isEmpty {
             let argument = arguments.removeFirst()
@@ -29,76 +31,87 @@ struct NetBench {
             case "--seconds":
                 milliseconds = UInt64((Double(arguments.isEmpty ? "" : arguments.removeFirst()) ?? 1) * 1000)
             case "--runs": runs = max(1, Int(arguments.isEmpty ? "" : arguments.removeFirst()) ?? 3)
+            case "--connections": connections = [max(1, Int(arguments.isEmpty ? "" : arguments.removeFirst()) ?? 64)]
+            case "--octets": sizes = [max(1, Int(arguments.isEmpty ? "" : arguments.removeFirst()) ?? 1024)]
             case "echo", "connects", "idle", "timers", "tls": parts.append(argument)
             default:
-                say("usage: net-bench [--seconds S] [--runs N] [echo] [connects] [idle] [timers] [tls]")
+                say(
+                    "usage: net-bench [--seconds S] [--runs N] [--connections N] [--octets N] "
+                        + "[echo] [connects] [idle] [timers] [tls]"
+                )
                 exit(64)
             }
         }
         if parts.isEmpty { parts = ["echo", "connects", "idle", "timers", "tls"] }
-        if parts.contains("echo") { Self.echo(milliseconds, runs) }
+        if parts.contains("echo") { Self.echo(milliseconds, runs, connections, sizes) }
         if parts.contains("connects") { Self.connects(milliseconds, runs) }
         if parts.contains("idle") { Self.idle() }
         if parts.contains("timers") { try await Self.timers() }
         if parts.contains("tls") { SecureServer.compare(milliseconds, runs) }
     }
 
-    /// Runs of all servers alternate, so that what else the machine does meets them alike; the best of each counts.
-    private static func echo(_ milliseconds: UInt64, _ runs: Int) {
-        say(
-            "Echo: server CPU per round trip, best of \(runs) runs of \(milliseconds) ms, and round trips per second then"
-        )
-        for connections in [1, 64, 1000] {
-            for size in [64, 1024, 65536] {
+    /// What one server did in one run: processor time of each round trip, and how many there were a second.
+    private struct Sample {
+        var cpu: Double
+        var rate: Double
+
+        init?(_ result: cecho_result, cpu: UInt64, of server: Server) {
+            if result.errors > 0 { say("  \(server.title): \(result.errors) errors") }
+            guard result.round_trips > 0 else { return nil }
+            self.cpu = Double(cpu) / Double(result.round_trips)
+            self.rate = Double(result.round_trips) * 1e9 / Double(result.nanoseconds)
+        }
+    }
+
+    /// Runs of all servers alternate, so that what else the machine does meets them alike.
+    private static func echo(_ milliseconds: UInt64, _ runs: Int, _ connections: [Int], _ sizes: [Int]) {
+        say("Echo: server CPU per round trip, and round trips per second; medians of \(runs) x \(milliseconds) ms")
+        for connections in connections {
+            for size in sizes {
                 say("\(connections) connections, \(size) octets")
-                var best: [Server: (cpu: Double, rate: Double)] = [:]
-                for _ in 0..<runs {
-                    for server in Server.allCases {
-                        let child = Child(server)
-                        _ = cecho_load(child.port, CInt(connections), size, 100)
-                        let before = child.cpu
-                        let result = cecho_load(child.port, CInt(connections), size, milliseconds)
-                        if result.errors > 0 { say("  \(server.title): \(result.errors) errors") }
-                        guard result.round_trips > 0 else { continue }
-                        let cpu = Double(child.cpu - before) / Double(result.round_trips)
-                        let rate = Double(result.round_trips) * 1e9 / Double(result.nanoseconds)
-                        if cpu < best[server]?.cpu ?? .infinity { best[server] = (cpu, rate) }
-                    }
+                Self.compare(runs) { server in
+                    let child = Child(server)
+                    _ = cecho_load(child.port, CInt(connections), size, 100)
+                    let before = child.cpu
+                    let result = cecho_load(child.port, CInt(connections), size, milliseconds)
+                    return Sample(result, cpu: child.cpu - before, of: server)
                 }
-                Self.table(best)
             }
         }
     }
 
     private static func connects(_ milliseconds: UInt64, _ runs: Int) {
-        say(
-            "Connect, one octet there and back, reset: server CPU each, best of \(runs) runs, and how many per second then"
-        )
-        var best: [Server: (cpu: Double, rate: Double)] = [:]
-        for _ in 0..<runs {
-            for server in Server.allCases {
-                let child = Child(server)
-                _ = cecho_connects(child.port, 100)
-                let before = child.cpu
-                let result = cecho_connects(child.port, milliseconds)
-                if result.errors > 0 { say("  \(server.title): \(result.errors) errors") }
-                guard result.round_trips > 0 else { continue }
-                let cpu = Double(child.cpu - before) / Double(result.round_trips)
-                let rate = Double(result.round_trips) * 1e9 / Double(result.nanoseconds)
-                if cpu < best[server]?.cpu ?? .infinity { best[server] = (cpu, rate) }
-            }
+        say("Connect, one octet there and back, reset: server CPU each, and how many per second; medians of \(runs)")
+        Self.compare(runs) { server in
+            let child = Child(server)
+            _ = cecho_connects(child.port, 100)
+            let before = child.cpu
+            let result = cecho_connects(child.port, milliseconds)
+            return Sample(result, cpu: child.cpu - before, of: server)
         }
-        Self.table(best)
     }
 
-    private static func table(_ best: [Server: (cpu: Double, rate: Double)]) {
-        let raw = best[.raw]?.cpu ?? .nan
-        let nio = best[.nio]?.cpu ?? .nan
+    /// Measures every server in each run, and compares those of one run.
+    private static func compare(_ runs: Int, _ measure: (Server) -> Sample?) {
+        var samples: [[Server: Sample]] = []
+        for _ in 0..<runs {
+            var run: [Server: Sample] = [:]
+            for server in Server.allCases { run[server] = measure(server) }
+            samples.append(run)
+        }
+        func ratio(_ server: Server, to other: Server) -> String {
+            let ratios = samples.compactMap { run in
+                run[other].flatMap { base in run[server].map { $0.cpu / base.cpu } }
+            }
+            return fixed(median(ratios))
+        }
         for server in Server.allCases {
-            guard let (cpu, rate) = best[server] else { continue }
+            let own = samples.compactMap { $0[server] }
+            guard !own.isEmpty else { continue }
             say(
-                "  \(pad(server.title, 30))\(pad(fixed(cpu / 1000), 10)) us  \(pad("\(Int(rate))", 9))/s"
-                    + "   \(fixed(cpu / raw)) x C, \(fixed(cpu / nio)) x NIO"
+                "  \(pad(server.title, 30))\(pad(fixed(median(own.map(\.cpu)) / 1000), 10)) us  "
+                    + "\(pad("\(Int(median(own.map(\.rate))))", 9))/s"
+                    + "   \(ratio(server, to: .raw)) x C, \(ratio(server, to: .nio)) x NIO"
             )
         }
     }
@@ -160,6 +173,8 @@ struct NetBench {
         say("  \(pad(name, 30))\(pad(fixed(median), 8)) us late, \(fixed(cpu)) us CPU")
     }
 }
+
+func median(_ values: [Double]) -> Double { values.isEmpty ? .nan : values.sorted()[values.count / 2] }
 
 func fixed(_ value: Double) -> String {
     guard value.isFinite else { return "-" }
