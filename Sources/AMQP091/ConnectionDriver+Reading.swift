@@ -88,8 +88,8 @@ extension ConnectionDriver {
     /// read of one more would have to be moved.
     private func roomToRead() -> UnsafeMutableRawBufferPointer {
         let isLarge = self.deliverySize >= Self.leastRoom
-        let left = self.chunk.capacity - self.filled
-        if left < Self.leastRoom || isLarge && self.chunk.capacity - self.parsed < self.deliverySize { self.changeChunk() }
+        let (left, unparsed) = (self.chunk.capacity - self.filled, self.chunk.capacity - self.parsed)
+        if left < Self.leastRoom || isLarge && unparsed < self.deliverySize { self.changeChunk() }
         var end = self.chunk.capacity
         if isLarge {
             let whole = self.parsed + (end - self.parsed) / self.deliverySize * self.deliverySize
@@ -98,17 +98,30 @@ extension ConnectionDriver {
         return UnsafeMutableRawBufferPointer(start: self.chunk.base + self.filled, count: end - self.filled)
     }
 
-    /// Moves the incomplete frame at the end to the front of a fresh chunk.
+    /// Moves the incomplete frame at the end to the front of a fresh chunk, which takes all of it.
     private func changeChunk() {
         let tail = self.filled - self.parsed
         let old = self.chunk
-        let chunk = self.takeUnusedChunk() ?? InboundChunk(capacity: Self.chunkSize)
+        let capacity = max(Self.chunkSize, self.incompleteFrameSize + Self.leastRoom)
+        let unused = capacity == Self.chunkSize ? self.takeUnusedChunk() : nil
+        let chunk = unused ?? InboundChunk(capacity: capacity)
         chunk.base.copyMemory(from: old.base + self.parsed, byteCount: tail)
-        if self.retiredChunks.count >= 8 { self.retiredChunks.removeFirst() }
-        self.retiredChunks.append(old)
+        if old.capacity == Self.chunkSize {
+            if self.retiredChunks.count >= 8 { self.retiredChunks.removeFirst() }
+            self.retiredChunks.append(old)
+        }
         self.chunk = chunk
         self.filled = tail
         self.parsed = 0
+    }
+
+    /// Octets of the frame of which only a part was read, as its header says; 0 while that is not there.
+    ///
+    /// Not above frame-max: the decoder has seen that header.
+    private var incompleteFrameSize: Int {
+        guard self.filled - self.parsed >= Frame.headerSize else { return 0 }
+        let octets = RawSpan(_unsafeBytes: UnsafeRawBufferPointer(start: self.chunk.base, count: self.filled))
+        return min(FrameHeader(in: octets, at: self.parsed).size + Frame.overhead, self.decoder.maximumFrameSize)
     }
 
     /// One of the chunks of before that nobody reads any more.

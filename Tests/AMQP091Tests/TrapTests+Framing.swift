@@ -36,6 +36,32 @@ extension TrapTests {
         }
     }
 
+    @Test("Frame-max: frames larger than what is read at once arrive whole", arguments: [300_000, 700_000, 1_048_568])
+    func largeFrames(_ size: Int) async throws {
+        var options = InProcessBroker.Options()
+        options.frameMax = 1 << 20
+        try await InProcessBroker.withBroker(options) { broker in
+            var configuration = broker.configuration
+            configuration.frameMax = 1 << 20
+            try await AMQPConnection.withConnection(configuration) { connection in
+                let channel = try await connection.openChannel()
+                try await channel.declareQueue("q")
+                let deliveries = try await channel.deliveries(from: "q", acknowledgement: .automatic)
+                var iterator = deliveries.makeAsyncIterator()
+                for number in 1...5 {
+                    // Small ones in between: the large frame begins anywhere in a chunk.
+                    for length in [size, number * 997] {
+                        var body = [UInt8](repeating: UInt8(number), count: length)
+                        body[length / 2] = 0xCE
+                        try await channel.publish(AMQPMessage(AMQPBody(body)), to: .queue("q"))
+                        let delivery = try #require(try await iterator.next(isolation: nil))
+                        #expect(delivery.body.copy() == AMQPBody(body))
+                    }
+                }
+            }
+        }
+    }
+
     @Test("C14: Empty body frame: one in the middle of a body is passed over")
     func emptyBodyFrame() async throws {
         try await ScriptedBroker.withChannel { broker, _, channel in
