@@ -179,14 +179,23 @@ extension ChannelCore {
 }
 
 extension ConnectionDriver {
-    /// The oldest unconfirmed publish of each channel that has one, and whether the broker blocks publishers.
-    var oldestUnconfirmed: (publishes: [(ObjectIdentifier, UInt64)], isBlocked: Bool) {
+    typealias PublishWatch = ConfirmWatch<ObjectIdentifier>
+
+    /// How the publishes of each channel with confirms stand, and whether the broker blocks publishers.
+    var publishSights: (sights: [(ObjectIdentifier, PublishWatch.Sight)], isBlocked: Bool) {
         self.state.withLock { state in
-            let publishes = state.channels.compactMap { core -> (ObjectIdentifier, UInt64)? in
-                guard let core, core.confirms.outstandingMessages > 0 else { return nil }
-                return (ObjectIdentifier(core), core.confirms.lowest)
+            let sights = state.channels.compactMap { core -> (ObjectIdentifier, PublishWatch.Sight)? in
+                guard let core, core.hasConfirms else { return nil }
+                let outstanding = core.confirms.outstandingMessages
+                let settled = core.confirms.next - 1 - UInt64(outstanding)
+                let sight = PublishWatch.Sight(
+                    oldest: outstanding > 0 ? core.confirms.lowest : nil,
+                    hasConfirmed: settled > core.nackedCount,
+                    nacked: core.nackedCount
+                )
+                return (ObjectIdentifier(core), sight)
             }
-            return (publishes, state.blockedReason != nil)
+            return (sights, state.blockedReason != nil)
         }
     }
 }

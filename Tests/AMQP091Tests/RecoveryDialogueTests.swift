@@ -139,6 +139,21 @@ struct RecoveryDialogueTests {
         #expect(Set(bodies.dropFirst().joined()) == (hasOutbox ? ["a", "b"] : ["b"]))
     }
 
+    @Test("A connection that refuses every publish is dropped, the next one after twice the time, until one confirms")
+    func refusingBroker() async throws {
+        let stage = RecoveryStage(.init(step: .tcp, cut: .before, times: 0), refusing: 2)
+        try await Self.withClient(stage, confirmTimeout: .milliseconds(20)) { client in
+            try await client.withPublisher { publisher in
+                var isConfirmed = false
+                while !isConfirmed {
+                    let receipt = try await publisher.enqueue("a", to: .queue("orders"))
+                    isConfirmed = await receipt.outcome() == .confirmed
+                }
+            }
+        }
+        #expect(stage.sessions.filter { !$0.publishes.isEmpty }.count == 3)
+    }
+
     @Test(
         "A consumer goes on in the same sequence, and settles only what is not stale",
         arguments: faults(Step.consuming)

@@ -65,10 +65,15 @@ final class RecoveryStage: Sendable {
     /// How many publishes have come on the first connection, each time there is one more.
     private let (firstPublishes, publishedFirst) = AsyncStream.makeStream(of: Int.self)
     private let fault: Fault
+    /// Connections that refuse every publish, the first ones.
+    private let refusing: Int
     private let state = Mutex(State())
     private let tasks = Mutex([Task<Void, any Error>]())
 
-    init(_ fault: Fault) { self.fault = fault }
+    init(_ fault: Fault, refusing: Int = 0) {
+        self.fault = fault
+        self.refusing = refusing
+    }
 
     var sessions: [Session] { self.state.withLock { $0.sessions } }
     /// How often the fault happened.
@@ -227,6 +232,9 @@ final class RecoveryStage: Sendable {
             let count = self.state.withLock { state in
                 state.sessions[number - 1].publishes.append(content)
                 return state.sessions[number - 1].publishes.count
+            }
+            if number <= self.refusing {
+                return try reply(nil, .basicNack(.init(deliveryTag: DeliveryTag(UInt64(count)), requeue: false)))
             }
             // The first connection confirms nothing.
             guard number > 1 else {

@@ -34,7 +34,9 @@ public struct AMQPRecoveryPolicy: Hashable, Sendable {
     /// default, nil for no limit.
     ///
     /// A quorum queue whose leader was frozen can leave a publish without a word for good, on a connection that looks
-    /// healthy. Time in which the broker blocks publishers does not count.
+    /// healthy. Time in which the broker blocks publishers does not count. A connection with a channel that has refused
+    /// (nacked) every publish for so long is dropped too, and the next one given twice the time: a channel opened just
+    /// after the leader went down can do so until that node is back.
     public var confirmTimeout: Duration? = .seconds(30)
 
     /// The defaults.

@@ -21,6 +21,8 @@ final class ConnectionLink: Sendable {
         var clientFailure: AMQPError?
         /// Why there was none when it was last tried.
         var lastFailure: AMQPError?
+        /// Connections in a row that were dropped because they refused every publish.
+        var refusingConnections = 0
         /// What to make again on a new connection, before anybody asks for it.
         var renewables: [ObjectIdentifier: any Renewing] = [:]
     }
@@ -261,21 +263,35 @@ final class ConnectionLink: Sendable {
         return error
     }
 
-    /// Drops a connection on which a confirm does not come: the next one may be to a node that knows what became of it.
+    /// Drops a connection on which confirms do not come: the next one may be to a node that knows what became of them.
+    ///
+    /// One that refuses everything is given twice as long each time, because a queue that is full does so too.
     private func watchConfirms(of connection: AMQPConnection, _ limit: Duration) async {
-        let nanoseconds = (MonotonicTime(nanoseconds: 0) + limit).nanoseconds
-        var watch = ConfirmWatch<ObjectIdentifier>(limit: nanoseconds)
+        let refusals = self.state.withLock { $0.refusingConnections }
+        let patience = limit * (1 << min(refusals, 10))
+        var watch = ConnectionDriver.PublishWatch(
+            limit: Self.nanoseconds(limit),
+            refusalLimit: Self.nanoseconds(patience)
+        )
         while (try? await EventLoopGroup.shared.next().sleep(for: limit / 8)) != nil {
-            let (oldest, isBlocked) = connection.driver.oldestUnconfirmed
-            guard watch.look(oldest: oldest, isBlocked: isBlocked, now: MonotonicTime.now.nanoseconds) else { continue }
+            let (sights, isBlocked) = connection.driver.publishSights
+            if sights.contains(where: \.1.hasConfirmed) { self.state.withLock { $0.refusingConnections = 0 } }
+            let text: String
+            switch watch.look(at: sights, isBlocked: isBlocked, now: MonotonicTime.now.nanoseconds) {
+            case nil: continue
+            case .silent: text = "a publish was not confirmed within \(limit)"
+            case .refusing:
+                self.state.withLock { $0.refusingConnections = refusals + 1 }
+                text = "every publish of a channel was refused for \(patience)"
+            }
             return connection.driver.drop(
-                AMQPError(
-                    .connectionClosed,
-                    "a publish was not confirmed within \(limit), and the connection was dropped",
-                    scope: .connection
-                )
+                AMQPError(.connectionClosed, "\(text), and the connection was dropped", scope: .connection)
             )
         }
+    }
+
+    private static func nanoseconds(_ duration: Duration) -> UInt64 {
+        (MonotonicTime(nanoseconds: 0) + duration).nanoseconds
     }
 
     private func watchBlocking(of connection: AMQPConnection) async {
