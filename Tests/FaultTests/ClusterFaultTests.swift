@@ -15,9 +15,6 @@ struct ClusterFaultTests {
     static let topology = AMQPTopology { $0.queue(FaultWorkload.queue, as: .quorum()) }
     /// Time in which both sides work again after a fault.
     static let limit = Duration.seconds(10)
-    /// The same where nothing tells them but silence of the node that leads the queue: RabbitMQ takes as long as they do to
-    /// elect another, and a channel that was opened before has to be given up once more, after `confirmTimeout`.
-    static let silentLeaderLimit = Duration.seconds(15)
 
     @Test("With an outbox every message comes, in order but for what is delivered again, whatever becomes of a node")
     func outbox() async throws {
@@ -77,7 +74,9 @@ struct ClusterFaultTests {
                 ledger.fault("whole again", limit: Self.limit)
                 try await Self.settle(cluster)
             }
-            ledger.check()
+            // Nor is the order kept: of what a node took while it was cut off a part can get through later, and the outbox
+            // publishes all of it once more.
+            ledger.check(isOrdered: false)
             #expect(ledger.arrived == ledger.confirmed)
         }
     }
@@ -102,8 +101,7 @@ struct ClusterFaultTests {
                 ledger.fault("start \(node)", limit: Self.limit)
                 try await cluster("restart \(node)")
             case .freeze:
-                let limit = leader == node ? Self.silentLeaderLimit : Self.limit
-                ledger.fault("freeze \(node), leader is \(leader)", limit: limit)
+                ledger.fault("freeze \(node), leader is \(leader)", limit: Self.limit)
                 try await cluster("freeze \(node)")
                 try await Task.sleep(for: .seconds(16))
                 ledger.fault("thaw \(node)", limit: Self.limit)
