@@ -17,7 +17,11 @@ extension ConnectionCore {
 
     /// Reads what is there into `room`, which is not empty, and gives the reading side back; nil when there is nothing.
     ///
-    /// - Parameter storage: Where `room` is, to be kept for the next read.
+    /// - Parameters:
+    ///   - room: Where the octets go.
+    ///   - storage: Where `room` is, to be kept for the next read.
+    /// - Returns: How many octets; 0 at the end of the stream.
+    /// - Throws: Why nothing can be read any more.
     func performRead(
         into room: UnsafeMutableRawBufferPointer,
         of storage: ChunkStorage? = nil
