@@ -17,6 +17,9 @@ struct ChunkCursor {
         self.remaining = chunks.reduce(0) { $0 + $1.count }
     }
 
+    // Inlined, the vectors would be 1 KiB in the frame of an async function instead of on the stack, and the block that
+    // was taken for it stays as long as the task.
+    @inline(never)
     func withVectors<Result>(_ body: (UnsafeBufferPointer<iovec>) -> Result) -> Result {
         withUnsafeTemporaryAllocation(of: iovec.self, capacity: Self.vectorsPerCall) { vectors in
             var count = 0

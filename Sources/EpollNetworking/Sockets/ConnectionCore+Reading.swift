@@ -4,6 +4,10 @@ import SystemPackage
 // Reading: on the caller's thread, without waiting when there is something; else the caller is parked until the loop
 // reports readiness. A read that leaves room in its buffer has emptied the socket, so that the next one parks without
 // a system call. Between two reads a connection holds no buffer unless the last chunk is still in use.
+//
+// Most connections of a server wait here, each in a task that keeps the frames of its async functions. Functions that
+// do not wait are therefore marked @inline(never): inlined, their variables would be in the frame of one that does.
+// Together the frames fit into the first block of a task, of 1 KiB; one more, and it has a second.
 
 extension ConnectionCore {
     /// Claims the reading side, unless a read would find nothing.
@@ -63,6 +67,12 @@ extension ConnectionCore {
         } onCancel: {
             self.flow.withLock { $0.takeReader() }?.resume(returning: .cancelled)
         }
+        try self.checkWake(wake, what)
+    }
+
+    /// Throws what ended the wait, unless reading may go on.
+    @inline(never)
+    private func checkWake(_ wake: Wake, _ what: String) throws(NetworkError) {
         switch wake {
         case .ready, .ended: return
         case .cancelled: throw .taskCancelled(what)
@@ -76,16 +86,39 @@ extension ConnectionCore {
         self.callLoop()
     }
 
+    /// When a call that began now has waited long enough.
+    @inline(never)
     func deadline(_ timeout: Duration?, default fallback: Duration?) -> MonotonicTime {
         guard let timeout = timeout ?? fallback else { return .distantFuture }
         return .now + timeout
     }
 
+    /// What an attempt to read a chunk found.
+    enum Arrival {
+        case octets(ByteChunk)
+        /// The peer has finished.
+        case end
+        /// A wait must come first.
+        case nothing
+    }
+
     /// The next octets, or nil at the end of the stream.
     func readChunk(timeout: Duration?) async throws(NetworkError) -> ByteChunk? {
         let deadline = self.deadline(timeout, default: self.readTimeout)
+        while true {
+            switch try self.takeChunk() {
+            case .octets(let chunk): return chunk
+            case .end: return nil
+            case .nothing: try await self.waitToRead(until: deadline)
+            }
+        }
+    }
+
+    /// One attempt to read a chunk, without waiting.
+    @inline(never)
+    private func takeChunk() throws(NetworkError) -> Arrival {
         #if TLS
-            if let link = self.tls { return try await self.readChunk(through: link, until: deadline) }
+            if let link = self.tls { return try self.takeChunk(through: link) }
         #endif
         while true {
             var (start, spare) = self.flow.withLock { ($0.beginRead(), $0.spare.take()) }
@@ -93,15 +126,14 @@ extension ConnectionCore {
             case .go: break
             case .wait:
                 if let storage = spare.take() { self.loop.chunks.giveBack(storage) }
-                try await self.waitToRead(until: deadline)
-                continue
+                return .nothing
             case .failed(let error): throw error
             }
             let storage = self.reusable(spare.take())
             guard let count = try self.performRead(into: storage.room, of: storage) else { continue }
-            if count > 0 { return ByteChunk(storage, count: count) }
+            if count > 0 { return .octets(ByteChunk(storage, count: count)) }
             self.loop.chunks.giveBack(storage)
-            return nil
+            return .end
         }
     }
 

@@ -56,7 +56,9 @@ extension StreamListener {
         _ onError: (@Sendable (any Error) -> Void)?,
         _ handler: @escaping @Sendable (StreamConnection) async throws -> Void
     ) async -> Result<Void, NetworkError> {
-        await withDiscardingTaskGroup { group in
+        // A throwing group, although nothing is thrown: the other kind wraps each child into one that may throw, and
+        // the frames of that take memory as long as the connection lives.
+        let result = try? await withThrowingDiscardingTaskGroup { group -> Result<Void, NetworkError> in
             do throws(NetworkError) {
                 var budget = Self.acceptsPerTurn
                 while let connection = try await self.accept(from: acceptor) {
@@ -80,6 +82,7 @@ extension StreamListener {
             }
             return .success(())
         }
+        return result ?? .success(())
     }
 
     private func run(

@@ -38,27 +38,22 @@
             return try result.get() != nil
         }
 
-        /// The next plaintext, or nil at the end of the stream.
-        func readChunk(through link: TLSLink, until deadline: MonotonicTime) async throws(NetworkError) -> ByteChunk? {
-            var spare = self.flow.withLock { $0.spare.take() }
-            while true {
-                let storage = self.reusable(spare.take())
-                let count: Int?
-                do throws(NetworkError) {
-                    count = try self.receive(into: storage.room, through: link)
-                } catch {
-                    await self.sendAlert(link)
-                    throw error
-                }
-                guard let count, count > 0 else {
-                    self.loop.chunks.giveBack(storage)
-                    if count == 0 { return nil }
-                    try await self.waitToRead(until: deadline)
-                    continue
-                }
-                self.flow.withLock { $0.spare = storage }
-                return ByteChunk(storage, count: count)
+        /// One attempt to read a chunk of plaintext.
+        func takeChunk(through link: TLSLink) throws(NetworkError) -> Arrival {
+            let storage = self.reusable(self.flow.withLock { $0.spare.take() })
+            let count: Int?
+            do throws(NetworkError) {
+                count = try self.receive(into: storage.room, through: link)
+            } catch {
+                self.sendAlert(link)
+                throw error
             }
+            guard let count, count > 0 else {
+                self.loop.chunks.giveBack(storage)
+                return count == 0 ? .end : .nothing
+            }
+            self.flow.withLock { $0.spare = storage }
+            return .octets(ByteChunk(storage, count: count))
         }
 
         /// Sends what the engine has for the peer; the caller has the writing side.
@@ -76,6 +71,7 @@
         /// Answers that reading made necessary, such as new keys: what the kernel takes of them at once.
         ///
         /// A reader must not wait for room to write: both ends could. The rest goes with the next write.
+        @inline(never)
         func flushAnswers() {
             guard let link = self.tls, link.hasOutput, self.tryAcquireWriter() else { return }
             _ = link.sendOutput(self.socket)
@@ -87,7 +83,7 @@
         }
 
         /// Tells the peer why, if the kernel takes it at once.
-        private func sendAlert(_ link: TLSLink) async {
+        private func sendAlert(_ link: TLSLink) {
             if link.hasOutput { _ = link.sendOutput(self.socket) }
         }
 
