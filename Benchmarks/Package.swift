@@ -69,7 +69,11 @@ let package = Package(
         .target(name: "CHotPath", path: "Tests/CHotPath"),
         .testTarget(
             name: "HotPathTests",
-            dependencies: ["CHotPath", .product(name: "AMQP091", package: "swift-amqp091")],
+            dependencies: [
+                "CHotPath",
+                .product(name: "AMQP091", package: "swift-amqp091"),
+                .product(name: "EpollNetworking", package: "swift-amqp091"),
+            ],
             swiftSettings: settings
         ),
     ],

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091
 import CHotPath
+import EpollNetworking
 import Glibc
 import Testing
 
-// HotPathCountTests: what a message costs in allocations and system calls, as counts: they say the same on every
-// machine, and a time does not. Each runs in a process of its own, whose counters no other test touches.
+// HotPathCountTests: what a message costs in allocations and system calls, and a connection that waits in memory, as
+// counts: they say the same on every machine, and a time does not. Each runs in a process of its own, whose counters no other test touches.
 // The limits are what the design promises, with room for the handful of waits that depend on the scheduler.
 
 @Suite("Hot path counts", .serialized)
@@ -45,6 +46,14 @@ struct HotPathCountTests {
     func consumeAndAcknowledge() async {
         let child = await #expect(processExitsWith: .success, observing: [\.standardOutputContent]) {
             try await HotPath.consume(acknowledgement: .manual)
+        }
+        Self.show(child)
+    }
+
+    @Test("A connection of a server that waits for octets takes less than 2 KiB")
+    func idleConnections() async {
+        let child = await #expect(processExitsWith: .success, observing: [\.standardOutputContent]) {
+            try await HotPath.idle()
         }
         Self.show(child)
     }
@@ -91,6 +100,34 @@ enum HotPath {
                     allocationsPerThousand: 5 + Int(reads) * 1000 / messages,
                     systemCallsPerThousand: 20
                 )
+            }
+        }
+    }
+
+    /// After the two ways to write, because a task keeps the most it has ever needed for its frames.
+    static func idle() async throws {
+        var options = ListenerOptions()
+        options.group = try EventLoopGroup(count: 1)
+        try await TCPListener.withListener(on: .host("127.0.0.1", port: 0), options: options) { listener in
+            async let _: Void = listener.serve(on: .eventLoop) { connection in
+                for try await chunk in connection.inbound {
+                    try await connection.write(chunk)
+                    try await connection.write([chunk])
+                }
+            }
+            func hold(_ connections: Int) throws {
+                let code = chotpath_hold(listener.localAddress.port ?? 0, CInt(connections), 2)
+                guard code == 0 else { throw TooMany(description: "the peers cannot connect: \(code)") }
+            }
+            // Before, so that the loop has its buffers.
+            try hold(16)
+            let before = chotpath_heap()
+            try hold(400)
+            let octets = (chotpath_heap() - before) / 400
+            print("an idle connection: \(octets) octets")
+            fflush(nil)
+            guard octets < 2048 else {
+                throw TooMany(description: "\(octets) octets per idle connection, not less than 2048")
             }
         }
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // CHotPath: what the counts of the hot paths are taken with, in C because it must not allocate, nor be optimised with
-// the code it watches: counters of allocations and system calls, and a peer that costs neither.
+// the code it watches: counters of allocations and system calls, and peers that cost neither.
 // The counters are the functions themselves: malloc, send, recv and the others are defined here, count, and go on to
 // the C library's. They count for the whole process, but for threads that ask to be left out.
 #ifndef CHOTPATH_H
@@ -31,6 +31,15 @@ struct chotpath_counts chotpath_read(void);
 ///
 /// Returns its port on the loopback address, or -errno.
 int chotpath_peer(uint64_t deliveries, uint32_t size);
+
+/// Connects to a port of the loopback address, again and again; sends one octet over each connection and waits for
+/// `answer` octets. The descriptors stay open.
+///
+/// Returns 0, or -errno.
+int chotpath_hold(uint16_t port, int connections, int answer);
+
+/// The octets that malloc has handed out, as mallinfo2(3) counts them.
+int64_t chotpath_heap(void);
 
 #pragma clang assume_nonnull end
 
