@@ -68,6 +68,12 @@ public struct AMQPClientConfiguration: Hashable, Sendable {
     /// many. A consumer without a prefetch, or with automatic acknowledgement, that leaves even more unread keeps answers
     /// from being read: calls on its connection then wait until it reads, or time out and say so.
     public var consumerBufferSize = 1 << 20
+    /// How long a connection leaves deliveries in its socket, so that several are read at once; zero for never.
+    ///
+    /// Only while they come one by one and more than four in that time, nobody waits for an answer of the broker, and the
+    /// rate does not fall by it: then a delivery is late by this much at most, and costs a fraction of the processor's
+    /// time. At most a tenth of a second; 300 us by default.
+    public var deliveryCoalescing: Duration = .microseconds(300)
     /// The broker's time for settling a delivery, after which it closes the channel (RabbitMQ's `consumer_timeout`).
     ///
     /// At four fifths of it the client logs a warning that names the delivery, and tells
@@ -198,6 +204,8 @@ public struct AMQPClientConfiguration: Hashable, Sendable {
         try require(self.virtualHost.utf8.count <= 255, "the virtual host is longer than 255 octets")
         try require(self.maximumBodySize >= 0, "maximumBodySize is negative")
         try require(self.consumerBufferSize > 0, "consumerBufferSize is not above zero")
+        let coalescing = self.deliveryCoalescing
+        try require(coalescing >= .zero && coalescing <= .milliseconds(100), "deliveryCoalescing is not 0 to 100 ms")
         try require(self.acknowledgementTimeout ?? .seconds(1) > .zero, "acknowledgementTimeout is not above zero")
         try require(self.recovery.confirmTimeout ?? .seconds(1) > .zero, "recovery.confirmTimeout is not above zero")
         try require(self.writeBufferSize > 0, "writeBufferSize is not above zero")

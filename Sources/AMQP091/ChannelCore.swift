@@ -134,7 +134,7 @@ extension ChannelCore {
             guard !self.hasUnsentAcks else { return .none }
             self.hasUnsentAcks = true
             state.unsentAcks.append(self)
-            return state.scheduleFlush()
+            return state.isPausing ? .none : state.scheduleFlush()
         }
         self.driver.perform(kick)
     }

@@ -25,15 +25,15 @@ extension ConnectionDriver {
     func readIfPossible() {
         guard !self.isTerminated else { return }
         for _ in 0..<Self.readsPerTurn {
-            if self.shouldPause() { return self.finishRead() }
+            if self.shouldPause() { return self.finishRead(hasEmptied: false) }
             let room = self.roomToRead()
             switch self.receive(into: room) {
             case .wouldBlock:
-                self.finishRead()
+                self.finishRead(hasEmptied: true)
                 if let failure = self.writeFailure { self.terminate(self.linkLost(failure)) }
                 return
             case .endOfStream:
-                self.finishRead()
+                self.finishRead(hasEmptied: false)
                 // Why writing failed says more than that there is no more to read.
                 if let failure = self.writeFailure { return self.terminate(self.linkLost(failure)) }
                 let inFrame = self.parsed < self.filled
@@ -45,10 +45,11 @@ extension ConnectionDriver {
                     )
                 )
             case .failed(let error):
-                self.finishRead()
+                self.finishRead(hasEmptied: false)
                 return self.terminate(self.linkLost(self.writeFailure ?? error))
             case .count(let count):
                 self.filled += count
+                self.octetsRead += count
                 self.observation.metrics?.received(octets: count)
                 self.heartbeat?.read(now: self.loop.turnTime.nanoseconds)
                 let alreadyParsed = self.parsed
@@ -59,10 +60,10 @@ extension ConnectionDriver {
                     frameTrace.show(.received, UnsafeRawBufferPointer(start: base, count: count))
                 }
                 guard !self.isTerminated else { return }
-                if count < room.count && !self.isHangingUp { return self.finishRead() }
+                if count < room.count && !self.isHangingUp { return self.finishRead(hasEmptied: true) }
             }
         }
-        self.finishRead()
+        self.finishRead(hasEmptied: false)
         // The budget of this turn is used up; with edges only, nobody else would say that there is more.
         self.loop.enqueue(self.readAgain)
     }
@@ -155,6 +156,7 @@ extension ConnectionDriver {
             switch found {
             case .delivery(let record, let channel, let end):
                 self.deliverySize = end - offset
+                self.deliveriesRead += 1
                 offset = end
                 if let batch, channel == batchChannel, !batch.isFull,
                     chunk.hasSameShortString(at: batchTag, as: record.arguments)
@@ -184,12 +186,35 @@ extension ConnectionDriver {
     }
 
     /// The end of one read: everything it brought is handed over, and every waiter it answers is woken.
-    private func finishRead() {
+    ///
+    /// - Parameter hasEmptied: Whether it left nothing in the socket.
+    private func finishRead(hasEmptied: Bool) {
         for inbox in self.touchedInboxes {
             if inbox.handOver() { self.isPaused = true }
         }
         self.touchedInboxes.removeAll(keepingCapacity: true)
         self.settlePendingConfirms()
+        self.coalesce(hasEmptied: hasEmptied)
+    }
+
+    /// Whether the next read waits a little, so that several deliveries come with it.
+    private func coalesce(hasEmptied: Bool) {
+        guard self.coalescing != nil, !self.isTerminated else { return }
+        let now = self.loop.turnTime.nanoseconds
+        if hasEmptied, !self.isPaused, !self.isHangingUp {
+            self.coalescing?.read(
+                deliveries: self.deliveriesRead,
+                octets: self.octetsRead,
+                isAwaited: self.state.withLock { $0.waiters.count > 0 },
+                now: now
+            )
+        } else {
+            self.coalescing?.stop(now: now)
+        }
+        self.deliveriesRead = 0
+        self.octetsRead = 0
+        let isPausing = self.coalescing?.isPausing ?? false
+        if isPausing || self.isPausingBeforeReading { self.pauseBeforeReading(isPausing) }
     }
 
     /// Whether consumers are so far behind that the socket is left alone.

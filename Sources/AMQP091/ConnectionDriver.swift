@@ -66,6 +66,13 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
     /// Who is woken by them; kept for its memory.
     @exclusivity(unchecked) var confirmResumptions: [Resumption] = []
     @exclusivity(unchecked) var heartbeat: HeartbeatSchedule?
+    /// Nil where the configuration wants none.
+    @exclusivity(unchecked) var coalescing: DeliveryCoalescing?
+    /// The socket's word that there is something to read is not asked for: a timer reads.
+    @exclusivity(unchecked) private(set) var isPausingBeforeReading = false
+    /// What was read since the socket was last found empty.
+    @exclusivity(unchecked) var deliveriesRead = 0
+    @exclusivity(unchecked) var octetsRead = 0
     /// Channels by number, as far as a frame has asked for them.
     @exclusivity(unchecked) var channelCache: [ChannelCore?] = []
     var openWaiter: CheckedContinuation<Result<Void, AMQPError>, Never>?
@@ -83,6 +90,7 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
         var deadline: TimerID?
         var handshake: TimerID?
         var settlementWatch: TimerID?
+        var coalescing: TimerID?
     }
 
     struct PendingConfirm {
@@ -125,6 +133,8 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
         self.operationTimeout = MonotonicTime(nanoseconds: 0).advanced(by: configuration.operationTimeout).nanoseconds
         self.state = Locked(ConnectionState(writeBufferSize: configuration.writeBufferSize))
         self.machine = try ConnectionStateMachine(configuration)
+        let pause = MonotonicTime(nanoseconds: 0).advanced(by: configuration.deliveryCoalescing).nanoseconds
+        if pause > 0 { self.coalescing = DeliveryCoalescing(pause: pause, now: MonotonicTime.now.nanoseconds) }
     }
 
     /// The moment a call that may take `timeout` gives up.
@@ -293,6 +303,7 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
         self.settlePendingConfirms()
         for timer in [
             self.timers.heartbeat, self.timers.deadline, self.timers.handshake, self.timers.settlementWatch,
+            self.timers.coalescing,
         ] {
             if let timer { self.loop.cancel(timer) }
         }
@@ -391,6 +402,28 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
     }
 
     private lazy var settlementWatchWork = Timer(self) { $0.watchSettlements() }
+
+    private lazy var coalescingWork = Timer(self) { driver in
+        driver.timers.coalescing = nil
+        // Acknowledgements first: the broker may wait for them.
+        driver.flush()
+        driver.readIfPossible()
+    }
+
+    /// Has the next read wait for the end of a pause, or for the socket's word.
+    func pauseBeforeReading(_ isPausing: Bool) {
+        guard let registration = self.registration else { return }
+        if isPausing != self.isPausingBeforeReading {
+            self.isPausingBeforeReading = isPausing
+            self.loop.setReportsReadable(!isPausing, of: registration)
+            self.state.withLock { $0.isPausing = isPausing }
+            if !isPausing { self.flush() }
+        }
+        if isPausing, self.timers.coalescing == nil {
+            let end = self.loop.turnTime.advanced(by: self.configuration.deliveryCoalescing)
+            self.timers.coalescing = self.loop.schedule(self.coalescingWork, at: end)
+        }
+    }
 
     func scheduleSettlementWatch(at moment: MonotonicTime) {
         self.timers.settlementWatch = self.loop.schedule(self.settlementWatchWork, at: moment)

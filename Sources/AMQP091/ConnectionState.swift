@@ -69,6 +69,8 @@ struct ConnectionState: ~Copyable {
     var numbers = ChannelNumbers(maximum: 1)
     /// Channels with acknowledgements to merge into the next write.
     var unsentAcks: [ChannelCore] = []
+    /// The loop reads after a pause, and then sends what waits in `unsentAcks`: nobody has to wake it for them.
+    var isPausing = false
     /// Largest frame payload: the negotiated frame-max less 8.
     var maximumPayload = 8184
     /// What the broker said of itself in `connection.start`.

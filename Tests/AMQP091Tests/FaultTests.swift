@@ -271,6 +271,9 @@ struct FaultTests {
         Bad("U19: port 0", "a port is 0") { $0.addresses = [.host("h", port: 0)] },
         Bad("U19: no room to write", "writeBufferSize") { $0.writeBufferSize = 0 },
         Bad("U19: no room for deliveries", "consumerBufferSize") { $0.consumerBufferSize = 0 },
+        Bad("U19: a pause of more than a tenth of a second", "deliveryCoalescing") {
+            $0.deliveryCoalescing = .milliseconds(101)
+        },
         Bad("U19: bodies below nothing", "maximumBodySize") { $0.maximumBodySize = -1 },
         Bad("U1: a virtual host of 256 octets", "virtual host is longer") {
             $0.virtualHost = String(repeating: "v", count: 256)

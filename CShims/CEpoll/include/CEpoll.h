@@ -38,6 +38,13 @@ static inline int cepoll_add(int epfd, int descriptor, uint64_t token) {
     return epoll_ctl(epfd, EPOLL_CTL_ADD, descriptor, &event) < 0 ? -errno : 0;
 }
 
+/// epoll_ctl(2), EPOLL_CTL_MOD of a descriptor that was added: with `reading` 0, what can be read is not reported.
+static inline int cepoll_modify(int epfd, int descriptor, uint64_t token, int reading) {
+    struct epoll_event event = {.events = EPOLLOUT | EPOLLRDHUP | EPOLLET, .data = {.u64 = token}};
+    if (reading) event.events |= EPOLLIN;
+    return epoll_ctl(epfd, EPOLL_CTL_MOD, descriptor, &event) < 0 ? -errno : 0;
+}
+
 /// epoll_ctl(2), EPOLL_CTL_DEL.
 static inline int cepoll_delete(int epfd, int descriptor) {
     struct epoll_event event = {0};

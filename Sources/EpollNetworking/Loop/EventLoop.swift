@@ -145,6 +145,16 @@ public final class EventLoop: TaskExecutor, Sendable {
         return try self.core.register(descriptor, handler)
     }
 
+    /// Whether `readable` of a registration is reported; at first it is.
+    ///
+    /// Loop thread only.
+    ///
+    /// Ends and room to write always are. Octets that came meanwhile are reported in the next turn.
+    package func setReportsReadable(_ reports: Bool, of registration: RegistrationID) {
+        assert(self.isInLoop)
+        self.core.setReportsReadable(reports, of: registration)
+    }
+
     /// Ends a registration: no event of it is delivered any more.
     ///
     /// Before the descriptor is closed. Loop thread only.

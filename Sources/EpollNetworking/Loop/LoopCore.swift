@@ -289,6 +289,12 @@ extension LoopCore {
         return id
     }
 
+    func setReportsReadable(_ reports: Bool, of id: RegistrationID) {
+        guard self.registrations.handler(of: id) != nil else { return }
+        // It can only fail for a descriptor that is not registered.
+        _ = cepoll_modify(self.epoll, id.descriptor, id.token, reports ? 1 : 0)
+    }
+
     var registrationCount: Int { self.registrations.count }
 
     func deregister(_ id: RegistrationID) {
