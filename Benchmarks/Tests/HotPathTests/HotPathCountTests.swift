@@ -6,7 +6,8 @@ import Glibc
 import Testing
 
 // HotPathCountTests: what a message costs in allocations and system calls, and a connection that waits in memory, as
-// counts: they say the same on every machine, and a time does not. Each runs in a process of its own, whose counters no other test touches.
+// counts: they say the same on every machine, and a time does not. Each runs in a process of its own, whose counters no
+// other test touches.
 // The limits are what the design promises, with room for the handful of waits that depend on the scheduler.
 
 @Suite("Hot path counts", .serialized)
