@@ -82,6 +82,7 @@ let package = Package(
     ],
     targets: [
         .target(name: "CEpoll", path: "CShims/CEpoll"),
+        .target(name: "CTaskCancellation", path: "CShims/CTaskCancellation"),
         .systemLibrary(
             name: "COpenSSL",
             path: "CShims/COpenSSL",
@@ -97,7 +98,9 @@ let package = Package(
         ),
         .target(
             name: "EpollNetworking",
-            dependencies: ["CEpoll", .target(name: "CTLS", condition: .when(traits: ["TLS"])), deque, system],
+            dependencies: [
+                "CEpoll", "CTaskCancellation", .target(name: "CTLS", condition: .when(traits: ["TLS"])), deque, system,
+            ],
             swiftSettings: settings
         ),
         .target(name: "AMQP091Wire", swiftSettings: settings),

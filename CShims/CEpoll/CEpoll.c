@@ -12,6 +12,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <sys/uio.h>
 #include <sys/un.h>
 #include <time.h>
@@ -159,4 +160,16 @@ int cepoll_wait_nanoseconds(int epfd, struct epoll_event *events, int capacity, 
 
 int cepoll_set_timer_slack(unsigned long nanoseconds) {
     return prctl(PR_SET_TIMERSLACK, nanoseconds, 0, 0, 0) < 0 ? -errno : 0;
+}
+
+int cepoll_timer(void) {
+    int descriptor = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    return descriptor < 0 ? -errno : descriptor;
+}
+
+int cepoll_timer_set(int descriptor, uint64_t time_ns) {
+    struct itimerspec time = {0};
+    time.it_value.tv_sec = (time_t)(time_ns / 1000000000u);
+    time.it_value.tv_nsec = (long)(time_ns % 1000000000u);
+    return timerfd_settime(descriptor, TFD_TIMER_ABSTIME, &time, NULL) < 0 ? -errno : 0;
 }

@@ -32,20 +32,20 @@ final class ChannelCore: @unchecked Sendable {
     @exclusivity(unchecked) var windowMessages = 0
     @exclusivity(unchecked) var windowOctets = 0
     /// Publishers that wait for the confirm window.
-    var windowWaiters = Deque<UInt32>()
+    @exclusivity(unchecked) var windowWaiters = Deque<UInt32>()
     /// Tasks that wait until nothing is unconfirmed.
-    var drainWaiters: [UInt32] = []
+    @exclusivity(unchecked) var drainWaiters: [UInt32] = []
     /// Publishes nobody waited for that the broker refused or returned, since the last `waitForConfirms`.
     var firstFailure: AMQPError?
     var failedCount = 0
     /// How publishes have ended that were not confirmed, since confirms were turned on.
-    var nackedCount: UInt64 = 0
+    @exclusivity(unchecked) var nackedCount: UInt64 = 0
     var returnedCount: UInt64 = 0
     var unknownCount: UInt64 = 0
     /// Of those, how many nobody waited for.
     var unknownSendCount = 0
     /// What receipts need to know.
-    var receipts = ReceiptLedger()
+    @exclusivity(unchecked) var receipts = ReceiptLedger()
     /// The publishes that were unconfirmed when the channel ended; nil before.
     var endedConfirms: ConfirmRing?
     @exclusivity(unchecked) var acks = AckRuns()

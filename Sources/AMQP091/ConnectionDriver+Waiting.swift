@@ -19,44 +19,36 @@ extension ConnectionDriver {
         deadline: UInt64,
         register: (inout ConnectionState, UInt32) throws(AMQPError) -> Kick
     ) async throws(AMQPError) -> WaitResult {
-        let handle = WaitHandle()
-        let result = await withTaskCancellationHandler {
-            await withUnsafeContinuation { (waiter: Waiter) in
-                var kick = Kick.none
-                var isEarliest = false
-                var immediate: WaitResult?
-                self.state.withLock { state in
-                    guard !handle.isCancelled else {
-                        immediate = .failed(Self.cancelled(safe: true))
-                        return
-                    }
-                    let token = state.waiters.add(waiter, deadline: deadline)
-                    handle.token = token
-                    do throws(AMQPError) {
-                        kick = try register(&state, token)
-                        if deadline < state.armedDeadline {
-                            state.armedDeadline = deadline
-                            isEarliest = true
-                            // The loop sets its timer when it flushes.
-                            if case .none = kick { kick = .wakeLoop }
-                        }
-                    } catch {
-                        _ = state.waiters.finish(token)
-                        handle.token = 0
-                        immediate = .failed(error)
-                    }
+        let handle = WaitHandle(driver: self)
+        let result = await withCancellableContinuation(handle) { (waiter: Waiter) in
+            var kick = Kick.none
+            var isEarliest = false
+            var immediate: WaitResult?
+            self.state.withLock { state in
+                guard !handle.isCancelled else {
+                    immediate = .failed(Self.cancelled(safe: true))
+                    return
                 }
-                if let immediate { return waiter.resume(returning: immediate) }
-                self.perform(kick)
-                // A caller that writes itself does not wake the loop, which has a timer to set.
-                if isEarliest, case .write = kick { self.loop.enqueue(self) }
+                let token = state.waiters.add(waiter, deadline: deadline)
+                handle.token = token
+                do throws(AMQPError) {
+                    kick = try register(&state, token)
+                    if deadline < state.armedDeadline {
+                        state.armedDeadline = deadline
+                        isEarliest = true
+                        // The loop sets its timer when it flushes.
+                        if case .none = kick { kick = .wakeLoop }
+                    }
+                } catch {
+                    _ = state.waiters.finish(token)
+                    handle.token = 0
+                    immediate = .failed(error)
+                }
             }
-        } onCancel: {
-            let waiter = self.state.withLock { state -> Waiter? in
-                handle.isCancelled = true
-                return handle.token == 0 ? nil : state.waiters.abandon(handle.token)
-            }
-            waiter?.resume(returning: .failed(Self.cancelled(safe: false)))
+            if let immediate { return waiter.resume(returning: immediate) }
+            self.perform(kick)
+            // A caller that writes itself does not wake the loop, which has a timer to set.
+            if isEarliest, case .write = kick { self.loop.enqueue(self) }
         }
         #if AMQP091_PTHREAD_LOCKS
             // A waiter resumed before its task has suspended is ordered behind that by an atomic of the runtime, which the

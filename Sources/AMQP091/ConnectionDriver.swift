@@ -221,7 +221,7 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
         if case .drained = self.writeTaken() {
             let kick = self.state.withLock { state -> Kick in
                 state.writer = .nobody
-                guard state.fill.count > 0 || !state.unsentAcks.isEmpty || state.failure != nil else { return .none }
+                guard state.fill.count > 0 || !state.unsentAcks.isEmpty || state.hasFailed else { return .none }
                 state.isFlushScheduled = true
                 return .wakeLoop
             }

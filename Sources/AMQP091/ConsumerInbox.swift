@@ -2,7 +2,7 @@
 import AMQP091Protocol
 import AMQP091Wire
 import DequeModule
-import EpollNetworking
+public import EpollNetworking
 
 // ConsumerInbox: where the loop thread leaves the deliveries of one consumer, and where its iterator picks them up.
 // The loop fills a batch without a lock and hands it over once per read under a short one; the iterator walks its batch
@@ -14,7 +14,7 @@ final class DeliveryReader: Sendable {}
 
 /// The buffer between the loop and one consumer.
 @usableFromInline
-final class ConsumerInbox: @unchecked Sendable {
+final class ConsumerInbox: CancellableWait, @unchecked Sendable {
     private struct State: ~Copyable {
         var ready = Deque<DeliveryBatch>()
         /// The batch an iterator walks through.
@@ -287,25 +287,27 @@ final class ConsumerInbox: @unchecked Sendable {
     }
 
     nonisolated(nonsending) private func park() async {
-        await withTaskCancellationHandler {
-            await withUnsafeContinuation { (continuation: UnsafeContinuation<Void, Never>) in
-                let resumesAtOnce = self.state.withLock { state in
-                    guard state.ready.isEmpty, state.ending == nil, !Task.isCancelled, state.parked == nil else {
-                        return true
-                    }
-                    state.parked = continuation
-                    return false
+        await withCancellableContinuation(self) { (continuation: UnsafeContinuation<Void, Never>) in
+            let resumesAtOnce = self.state.withLock { state in
+                guard state.ready.isEmpty, state.ending == nil, !Task.isCancelled, state.parked == nil else {
+                    return true
                 }
-                if resumesAtOnce { continuation.resume() }
+                state.parked = continuation
+                return false
             }
-        } onCancel: {
-            let parked = self.state.withLock { state in
-                let parked = state.parked
-                state.parked = nil
-                return parked
-            }
-            parked?.resume()
+            if resumesAtOnce { continuation.resume() }
         }
+    }
+
+    /// The task that waits for a batch was cancelled.
+    @usableFromInline
+    func taskCancelled() {
+        let parked = self.state.withLock { state in
+            let parked = state.parked
+            state.parked = nil
+            return parked
+        }
+        parked?.resume()
     }
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Protocol
 import AMQP091Wire
+import EpollNetworking
 
 // WaiterTable: the tasks that wait on one connection, each in a slot that is resolved exactly once.
 // A cancelled or timed-out task leaves its slot behind as a tombstone: the machine that holds the slot's token still
@@ -37,10 +38,23 @@ struct Resumption: Sendable {
     func resume() { self.waiter.resume(returning: self.result) }
 }
 
-/// Links one call to its slot, so that a cancellation finds it; guarded by the connection's lock.
-final class WaitHandle: @unchecked Sendable {
+/// Links one call to its slot, so that a cancellation finds it.
+final class WaitHandle: CancellableWait, @unchecked Sendable {
+    /// Kept by the caller for as long as it waits, and asked for nothing afterwards.
+    private unowned(unsafe) let driver: ConnectionDriver
+    // Guarded by the connection's lock.
     var token: UInt32 = 0
-    var isCancelled = false
+    private(set) var isCancelled = false
+
+    init(driver: ConnectionDriver) { self.driver = driver }
+
+    func taskCancelled() {
+        let waiter = self.driver.state.withLock { state -> Waiter? in
+            self.isCancelled = true
+            return self.token == 0 ? nil : state.waiters.abandon(self.token)
+        }
+        waiter?.resume(returning: .failed(ConnectionDriver.cancelled(safe: false)))
+    }
 }
 
 struct WaiterTable: ~Copyable {

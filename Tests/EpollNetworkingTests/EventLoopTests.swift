@@ -95,6 +95,35 @@ extension NetworkTests {
             #expect(log.all.allSatisfy { $0.1 >= .zero })
         }
 
+        @Test("Near timers are on time while the loop sleeps for one that is far off, and far ones after near ones")
+        func timersFarAndNear() async throws {
+            let loop = try EventLoop(name: "far")
+            let log = Log<(Int, Duration)>()
+            let done = Promise<Void>()
+            let schedule = { @Sendable (delay: Int) in
+                let deadline = MonotonicTime.now + .milliseconds(delay)
+                loop.schedule(Work { log.append((delay, MonotonicTime.now - deadline)) }, at: deadline)
+            }
+            loop.execute {
+                // Longer than the time limit of the suite: the loop sleeps for it.
+                loop.schedule(Work {}, at: .now + .seconds(600))
+                loop.schedule(Work {}, at: .distantFuture)
+                let now = MonotonicTime.now
+                loop.schedule(
+                    Work {
+                        // Of the loop's descriptor for what is far off, and of a timeout.
+                        for delay in [60, 20, 2] { _ = schedule(delay) }
+                        let last = MonotonicTime.now + .milliseconds(70)
+                        loop.schedule(Work { done.fulfil(()) }, at: last)
+                    },
+                    at: now + .milliseconds(15)
+                )
+            }
+            await done.value
+            #expect(log.all.map(\.0) == [2, 20, 60])
+            #expect(log.all.allSatisfy { $0.1 >= .zero })
+        }
+
         @Test("A cancelled timer does not fire")
         func cancelTimer() async throws {
             let loop = try EventLoop(name: "cancel")
@@ -144,6 +173,30 @@ extension NetworkTests {
             #expect(client.send([1, 2, 3]) == .count(3))
             #expect(await received.value == [1, 2, 3])
             _ = try await onLoop(loop) { loop.deregister(id) }
+        }
+
+        @Test("What can be read is not reported where it is not asked for, the end is, and the octets are later")
+        func readableUnreported() async throws {
+            let loop = try EventLoop(name: "unreported")
+            let (client, server) = try await connectedPair(loop)
+            let log = Log<ReadyEvents>()
+            let handler = Handler { log.append($0) }
+            let id = try await onLoop(loop) {
+                let id = try loop.register(server.descriptor, handler: handler)
+                loop.setReportsReadable(false, of: id)
+                return id
+            }
+            #expect(client.send([1, 2, 3]) == .count(3))
+            client.finishWriting()
+            // The end comes behind the octets.
+            await eventually { log.all.contains(where: \.isHangup) }
+            #expect(!log.all.contains { $0.has(.readable) })
+            try await onLoop(loop) { loop.setReportsReadable(true, of: id) }
+            await eventually { log.all.contains { $0.has(.readable) } }
+            #expect(server.receive().1 == [1, 2, 3])
+            try await onLoop(loop) { loop.deregister(id) }
+            // Gone: nothing happens.
+            try await onLoop(loop) { loop.setReportsReadable(true, of: id) }
         }
 
         @Test("The end of the peer is reported as a hangup")

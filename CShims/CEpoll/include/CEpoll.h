@@ -29,6 +29,12 @@ static inline int cepoll_wait(int epfd, struct epoll_event *events, int capacity
 /// epoll_pwait2(2) with a timeout in nanoseconds. -ENOSYS before Linux 5.11. In CEpoll.c: not every C library has it.
 int cepoll_wait_nanoseconds(int epfd, struct epoll_event *events, int capacity, uint64_t timeout_ns);
 
+/// timerfd_create(2) of the monotonic clock, non-blocking and close-on-exec.
+int cepoll_timer(void);
+
+/// timerfd_settime(2): once, at `time_ns` of the monotonic clock, greater than 0; an edge for who watches it.
+int cepoll_timer_set(int descriptor, uint64_t time_ns);
+
 /// prctl(2) PR_SET_TIMERSLACK of the calling thread: how late the kernel may be with its timeouts.
 int cepoll_set_timer_slack(unsigned long nanoseconds);
 

@@ -11,6 +11,9 @@ import Synchronization
 //
 // Wake-ups: `sleeping` is set under the lock of the remote queue just before a wait that may block, and taken by the
 // first producer, who alone pays for the eventfd; the eventfd is edge-triggered and never read.
+//
+// Timers: a timeout of epoll_wait is set and cancelled by the kernel with every sleep, a microsecond each time. One that
+// is far off waits in a timerfd instead, for which nothing is done until it fires or an earlier one comes.
 
 final class LoopCore: @unchecked Sendable {
     enum Entry {
@@ -38,12 +41,16 @@ final class LoopCore: @unchecked Sendable {
     private static let jobsPerTurn = 256
     private static let eventsPerWait = 256
     private static let wakeToken = UInt64.max
+    private static let timerToken = UInt64.max - 1
+    /// A sleep shorter than this, in nanoseconds, is a timeout of its wait.
+    private static let shortSleep: UInt64 = 10_000_000
 
     let executor = ExecutorReference()
     let counters = LoopCounters()
     private let name: String
     private let epoll: CInt
     private let wake: CInt
+    private let timer: CInt
     private let remote = Locked(Remote())
 
     // The loop thread's own. Unsafe: unchecked, because every turn touches all of them; one thread does, and no access
@@ -59,6 +66,8 @@ final class LoopCore: @unchecked Sendable {
     @exclusivity(unchecked) private var spareEndOfTick: [any LoopWork] = []
     @exclusivity(unchecked) private var ownExecutor: UnownedTaskExecutor?
     @exclusivity(unchecked) private(set) var hasStopped = false
+    /// What the timer descriptor is set to, until it has fired.
+    @exclusivity(unchecked) private var timerDeadline: MonotonicTime?
     /// Until the kernel says it does not know the call, or a sandbox forbids it.
     @exclusivity(unchecked) private var hasNanosecondWait = true
 
@@ -66,20 +75,25 @@ final class LoopCore: @unchecked Sendable {
         self.name = name
         let epoll = try SystemCall.checking("epoll_create1") { cepoll_create() }
         var wake: CInt = -1
+        var timer: CInt = -1
         do {
-            let eventfd = try SystemCall.checking("eventfd") { cepoll_eventfd() }
-            wake = eventfd
-            try SystemCall.checking("epoll_ctl") { cepoll_add(epoll, eventfd, Self.wakeToken) }
+            wake = try SystemCall.checking("eventfd") { cepoll_eventfd() }
+            timer = try SystemCall.checking("timerfd_create") { cepoll_timer() }
+            try SystemCall.checking("epoll_ctl") { cepoll_add(epoll, wake, Self.wakeToken) }
+            try SystemCall.checking("epoll_ctl") { cepoll_add(epoll, timer, Self.timerToken) }
         } catch {
+            if timer >= 0 { _ = cepoll_close(timer) }
             if wake >= 0 { _ = cepoll_close(wake) }
             _ = cepoll_close(epoll)
             throw error
         }
         self.epoll = epoll
         self.wake = wake
+        self.timer = timer
     }
 
     deinit {
+        _ = cepoll_close(self.timer)
         _ = cepoll_close(self.wake)
         _ = cepoll_close(self.epoll)
     }
@@ -158,16 +172,14 @@ extension LoopCore {
 
     /// Moves what others queued to the local queue; true when the loop is to end.
     private func drainRemote() -> Bool {
-        var taken = self.spare
-        self.spare = []
         let stop = self.remote.withLock { remote -> Bool in
             remote.isSleeping = false
-            swap(&remote.entries, &taken)
+            if !remote.entries.isEmpty { swap(&remote.entries, &self.spare) }
             return remote.isStopRequested
         }
-        for entry in taken { self.local.append(entry) }
-        taken.removeAll(keepingCapacity: taken.count <= 4096)
-        self.spare = taken
+        if self.spare.isEmpty { return stop }
+        for entry in self.spare { self.local.append(entry) }
+        self.spare.removeAll(keepingCapacity: self.spare.count <= 4096)
         return stop
     }
 
@@ -218,10 +230,10 @@ extension LoopCore {
     private enum Sleep { case none, until(MonotonicTime), untilWoken }
 
     /// Announces that the loop sleeps, unless there is something to do.
-    private func mayHaveToSleep() -> Sleep {
+    private func mayHaveToSleep(at now: MonotonicTime) -> Sleep {
         if !self.local.isEmpty || !self.endOfTick.isEmpty { return .none }
         let deadline = self.timers.nextDeadline
-        if let deadline, deadline <= .now { return .none }
+        if let deadline, deadline <= now { return .none }
         let maySleep = self.remote.withLock { remote -> Bool in
             remote.isSleeping = remote.entries.isEmpty && !remote.isStopRequested
             return remote.isSleeping
@@ -233,12 +245,12 @@ extension LoopCore {
     /// Asks the kernel for events, and sleeps until there are some, as long as there is nothing else to do.
     private func wait(_ events: UnsafeMutablePointer<epoll_event>) -> CInt {
         self.counters.waits.add()
-        let sleep = self.mayHaveToSleep()
+        let start = MonotonicTime.now
+        let sleep = self.mayHaveToSleep(at: start)
         if case .none = sleep {
-            defer { self.turnTime = MonotonicTime.now }
+            self.turnTime = start
             return cepoll_wait(self.epoll, events, CInt(Self.eventsPerWait), 0)
         }
-        let start = MonotonicTime.now
         self.counters.sleeps.add()
         self.counters.sleepStart.store(start.nanoseconds, ordering: .relaxed)
         defer {
@@ -246,24 +258,35 @@ extension LoopCore {
             self.turnTime = MonotonicTime.now
             self.counters.idleNanoseconds.add(self.turnTime.nanoseconds &- start.nanoseconds)
         }
-        guard case .until(let deadline) = sleep else {
-            return cepoll_wait(self.epoll, events, CInt(Self.eventsPerWait), -1)
+        if case .until(let deadline) = sleep, !self.isTimerSet(for: deadline, at: start) {
+            return self.wait(events, nanoseconds: deadline.nanoseconds - start.nanoseconds)
         }
-        let remaining = deadline > start ? deadline.nanoseconds - start.nanoseconds : 0
+        return cepoll_wait(self.epoll, events, CInt(Self.eventsPerWait), -1)
+    }
+
+    /// Whether the timer descriptor ends a sleep at `deadline` or earlier; sets it where that is far off.
+    private func isTimerSet(for deadline: MonotonicTime, at now: MonotonicTime) -> Bool {
+        if let timerDeadline = self.timerDeadline, timerDeadline <= deadline, timerDeadline > now { return true }
+        let remaining = deadline.nanoseconds - now.nanoseconds
+        guard remaining >= Self.shortSleep else { return false }
+        // An hour at most: the loop looks again, and no kernel has to add up to the end of time.
+        let time = now.nanoseconds + min(remaining, 3600 * 1_000_000_000)
+        guard cepoll_timer_set(self.timer, time) == 0 else { return false }
+        self.timerDeadline = MonotonicTime(nanoseconds: time)
+        return true
+    }
+
+    /// Waits for events, so many nanoseconds at most.
+    private func wait(_ events: UnsafeMutablePointer<epoll_event>, nanoseconds: UInt64) -> CInt {
+        let nanoseconds = min(nanoseconds, 3600 * 1_000_000_000)
         if self.hasNanosecondWait {
-            // An hour at most: the loop looks again, and no kernel has to add up to the end of time.
-            let count = cepoll_wait_nanoseconds(
-                self.epoll,
-                events,
-                CInt(Self.eventsPerWait),
-                min(remaining, 3600 * 1_000_000_000)
-            )
+            let count = cepoll_wait_nanoseconds(self.epoll, events, CInt(Self.eventsPerWait), nanoseconds)
             // Sandboxes that do not know the call forbid it.
             if count != -ENOSYS, count != -EPERM { return count }
             self.hasNanosecondWait = false
         }
         // Rounded up: a timer is never early.
-        let milliseconds = CInt(clamping: remaining / 1_000_000 + (remaining % 1_000_000 == 0 ? 0 : 1))
+        let milliseconds = CInt(clamping: nanoseconds / 1_000_000 + (nanoseconds % 1_000_000 == 0 ? 0 : 1))
         return cepoll_wait(self.epoll, events, CInt(Self.eventsPerWait), milliseconds)
     }
 
@@ -272,6 +295,10 @@ extension LoopCore {
         for index in 0..<count {
             let token = cepoll_event_token(events + index)
             if token == Self.wakeToken { continue }
+            if token == Self.timerToken {
+                self.timerDeadline = nil
+                continue
+            }
             // Looked up one by one: an earlier handler of this batch may have removed a later one.
             let handler = self.registrations.handler(of: RegistrationID(token: token))
             handler?.socketReady(ReadyEvents(rawValue: cepoll_event_bits(events + index)))

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+import CTaskCancellation
+
+// CancellableWait: a task waits for a continuation, and somebody is told when it is cancelled meanwhile.
+// withTaskCancellationHandler and withUnsafeContinuation switch executors five times around one wait, back and forth
+// between where the caller is and where it is, and each switch of a task that prefers an executor takes two locks of the
+// runtime. This wait stays where its caller is.
+//
+// Unsafe: it calls the two functions of the runtime that withTaskCancellationHandler consists of. Adding takes memory
+// from the task's own stack and removing gives it back, so what is taken in between must be given back in between: only
+// the continuation is, and it is gone when the task goes on. The runtime tells the wait at once where the task is
+// cancelled already, never twice, and never after the removal, which waits for a call that is under way; so the wait,
+// which the caller keeps until this has returned, outlives every call.
+
+/// What is told that its task was cancelled.
+@usableFromInline
+package protocol CancellableWait: AnyObject, Sendable {
+    /// Has the continuation resumed, if it is not yet, even if the wait has not begun.
+    ///
+    /// On the thread that cancels, and under a lock of the runtime: it does nothing that waits for the task.
+    func taskCancelled()
+}
+
+/// Suspends the task until the continuation that `body` gets is resumed.
+///
+/// - Parameters:
+///   - wait: Is told when the task is cancelled; before `body` where it is cancelled already.
+///   - body: Hands the continuation to whoever resumes it, or resumes it.
+/// - Returns: What the continuation was resumed with.
+@inlinable
+package nonisolated(nonsending) func withCancellableContinuation<Value: Sendable>(
+    _ wait: some CancellableWait,
+    _ body: (UnsafeContinuation<Value, Never>) -> Void
+) async -> Value {
+    let record = CancellationRecord(of: wait)
+    defer { withExtendedLifetime(wait) { record.remove() } }
+    return await suspend(body)
+}
+
+/// A function of its own, with nothing behind the suspension that would ask for the right executor first.
+@inlinable
+@inline(never)
+nonisolated(nonsending) func suspend<Value: Sendable>(
+    _ body: (UnsafeContinuation<Value, Never>) -> Void
+) async -> Value {
+    await _unsafeInheritExecutor_withUnsafeContinuation(body)
+}
+
+/// Stands for a wait in the list of what a task tells of its cancellation.
+@usableFromInline
+struct CancellationRecord {
+    private let record: UnsafeMutableRawPointer
+
+    @usableFromInline
+    init(of wait: some CancellableWait) { self.record = ctask_add(Unmanaged.passUnretained(wait).toOpaque()) }
+
+    @usableFromInline
+    func remove() { ctask_remove(self.record) }
+}
+
+@c(ctask_cancelled)
+func taskCancelled(_ wait: UnsafeRawPointer) {
+    let wait = Unmanaged<AnyObject>.fromOpaque(wait).takeUnretainedValue()
+    (wait as? any CancellableWait)?.taskCancelled()
+}
