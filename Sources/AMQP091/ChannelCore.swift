@@ -79,7 +79,9 @@ final class ChannelCore: @unchecked Sendable {
 
     // MARK: loop thread only
 
-    var consumers: [String: ConsumerInbox] = [:]
+    var consumers: [String: ConsumerInbox] = [:] { didSet { self.latestConsumer = nil } }
+    /// The consumer that got the last delivery, mostly that of the next one too.
+    @exclusivity(unchecked) private var latestConsumer: ConsumerInbox?
     var assembling: AssemblingContent?
     /// The highest delivery tag handed to a consumer or to a caller of `get`.
     var lastDeliveryTag: UInt64 = 0
@@ -99,6 +101,18 @@ extension ChannelCore {
     func withMachine<Result>(_ event: (inout ChannelStateMachine<UInt32>) -> Result) -> Result {
         defer { self.isClosing = !self.machine.isOpen }
         return event(&self.machine)
+    }
+}
+
+extension ChannelCore {
+    /// The consumer whose tag is the short string at `offset`.
+    ///
+    /// Loop thread.
+    func consumer(taggedAt offset: Int, in chunk: InboundChunk) -> ConsumerInbox? {
+        if let latest = self.latestConsumer, chunk.hasShortString(latest.tagOctets, at: offset) { return latest }
+        let consumer = self.consumers[chunk.shortString(at: offset)]
+        self.latestConsumer = consumer
+        return consumer
     }
 }
 

@@ -23,7 +23,7 @@ extension ConnectionDriver {
             self.violated(.unexpectedFrame, "a method inside a content")
             return nil
         }
-        guard let inbox = core.consumers[chunk.shortString(at: Int(record.arguments))] else {
+        guard let inbox = core.consumer(taggedAt: Int(record.arguments), in: chunk) else {
             core.returnToQueue(record.tag)
             return nil
         }

@@ -19,8 +19,10 @@ final class ConsumerInbox: CancellableWait, @unchecked Sendable {
         var ready = Deque<DeliveryBatch>()
         /// The batch an iterator walks through.
         var current: DeliveryBatch?
-        /// Who walks through it; gone when a loop was left in the middle.
-        weak var reader: DeliveryReader?
+        /// Who walks through it; nobody but this knows it any more when a loop was left in the middle.
+        ///
+        /// Not weak: every use of an object that was ever referenced weakly is dearer.
+        var reader: DeliveryReader?
         var spare: [DeliveryBatch] = []
         /// Octets handed over and not yet taken by the iterator.
         var octets = 0
@@ -29,6 +31,9 @@ final class ConsumerInbox: CancellableWait, @unchecked Sendable {
         var holdsBackReading = false
         /// The tags nobody will read, once the consumer was abandoned; nil before.
         var abandoned: [UInt64]?
+
+        /// Whether a loop still walks through `current`.
+        mutating func isBeingRead() -> Bool { self.reader != nil && !isKnownUniquelyReferenced(&self.reader) }
 
         /// Whether the consumer has caught up just now.
         mutating func resumesReading(bound: Int) -> Bool {
@@ -51,6 +56,8 @@ final class ConsumerInbox: CancellableWait, @unchecked Sendable {
     }
 
     let consumerTag: String
+    /// The consumer tag as a short string of the protocol.
+    let tagOctets: [UInt8]
     let queue: String
     let isAutomatic: Bool
     let channel: ChannelCore
@@ -74,6 +81,7 @@ final class ConsumerInbox: CancellableWait, @unchecked Sendable {
     ) {
         self.isSucceeded = isSucceeded
         self.consumerTag = consumerTag
+        self.tagOctets = [UInt8(truncatingIfNeeded: consumerTag.utf8.count)] + consumerTag.utf8
         self.queue = queue
         self.isAutomatic = isAutomatic
         self.channel = channel
@@ -219,7 +227,7 @@ final class ConsumerInbox: CancellableWait, @unchecked Sendable {
         var done = finished
         while true {
             let refill = self.state.withLock { state -> Refill in
-                if let left = state.current, left.readCount < left.count, state.reader == nil {
+                if let left = state.current, left.readCount < left.count, !state.isBeingRead() {
                     state.reader = reader
                     return .batch(left, resumesReading: false)
                 }
@@ -230,7 +238,7 @@ final class ConsumerInbox: CancellableWait, @unchecked Sendable {
                 // What is being read is no longer waiting: a reader may wait for the broker in the middle of it.
                 if let batch { state.octets -= batch.octets }
                 state.current = batch
-                state.reader = reader
+                if state.reader !== reader { state.reader = reader }
                 let resumes = state.resumesReading(bound: self.bound)
                 if let batch { return .batch(batch, resumesReading: resumes) }
                 if let ending = state.ending { return .ended(ending) }

@@ -33,6 +33,15 @@ final class InboundChunk: @unchecked Sendable {
         return String(decoding: UnsafeRawBufferPointer(start: self.base + offset + 1, count: Int(count)), as: UTF8.self)
     }
 
+    /// Whether this short string, its length first, stands at `offset`, which is as `shortString(at:)` wants it.
+    func hasShortString(_ octets: [UInt8], at offset: Int) -> Bool {
+        octets.withUnsafeBytes { octets in
+            guard let base = octets.baseAddress, octets[0] == self.base.load(fromByteOffset: offset, as: UInt8.self)
+            else { return false }
+            return memcmp(self.base + offset, base, octets.count) == 0
+        }
+    }
+
     /// Whether the same short string stands at both offsets, each as `shortString(at:)` wants it.
     @inline(__always)
     func hasSameShortString(at one: UInt32, as other: UInt32) -> Bool {
