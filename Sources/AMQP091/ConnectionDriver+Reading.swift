@@ -189,10 +189,7 @@ extension ConnectionDriver {
     ///
     /// - Parameter hasEmptied: Whether it left nothing in the socket.
     private func finishRead(hasEmptied: Bool) {
-        for inbox in self.touchedInboxes {
-            if inbox.handOver() { self.isPaused = true }
-        }
-        self.touchedInboxes.removeAll(keepingCapacity: true)
+        self.touchedInboxes.drain { if $0.handOver() { self.isPaused = true } }
         self.settlePendingConfirms()
         self.coalesce(hasEmptied: hasEmptied)
     }

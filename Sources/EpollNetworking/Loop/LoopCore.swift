@@ -220,8 +220,7 @@ extension LoopCore {
             var works = self.spareEndOfTick
             self.spareEndOfTick = []
             swap(&works, &self.endOfTick)
-            for work in works { work.runOnLoop() }
-            works.removeAll(keepingCapacity: true)
+            works.drain { $0.runOnLoop() }
             self.spareEndOfTick = works
         }
     }
