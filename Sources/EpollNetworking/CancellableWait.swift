@@ -3,8 +3,9 @@ import CTaskCancellation
 
 // CancellableWait: a task waits for a continuation, and somebody is told when it is cancelled meanwhile.
 // withTaskCancellationHandler and withUnsafeContinuation switch executors five times around one wait, back and forth
-// between where the caller is and where it is, and each switch of a task that prefers an executor takes two locks of the
-// runtime. This wait stays where its caller is.
+// between where the caller is and where it is, and each switch of a task that prefers an executor takes a lock of the
+// runtime. This wait stays where its caller is; so does the underscored form of withUnsafeContinuation, which is public
+// and compiled into its clients.
 //
 // Unsafe: it calls the two functions of the runtime that withTaskCancellationHandler consists of. Adding takes memory
 // from the task's own stack and removing gives it back, so what is taken in between must be given back in between: only
