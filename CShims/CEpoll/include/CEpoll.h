@@ -20,11 +20,9 @@ static inline int cepoll_create(void) {
     return descriptor < 0 ? -errno : descriptor;
 }
 
-/// epoll_wait(2). `timeout_ms`: -1 blocks, 0 polls. Returns the number of events, or -errno.
-static inline int cepoll_wait(int epfd, struct epoll_event *events, int capacity, int timeout_ms) {
-    int count = epoll_wait(epfd, events, capacity, timeout_ms);
-    return count < 0 ? -errno : count;
-}
+/// epoll_pwait(2) with the signals as they are. `timeout_ms`: -1 blocks, 0 polls. Returns the number of events, or
+/// -errno. In CEpoll.c, as it is called by its number.
+int cepoll_wait(int epfd, struct epoll_event *events, int capacity, int timeout_ms);
 
 /// epoll_pwait2(2) with a timeout in nanoseconds. -ENOSYS before Linux 5.11. In CEpoll.c: not every C library has it.
 int cepoll_wait_nanoseconds(int epfd, struct epoll_event *events, int capacity, uint64_t timeout_ns);
