@@ -23,38 +23,63 @@ struct LatencyWorkload: Sendable {
     private func confirmEach(_ channel: AMQPChannel) async throws -> Measurement {
         try await channel.enableConfirms()
         let (message, destination) = (self.message, AMQPDestination.queue(self.driver.queue))
-        return try await self.measure {
+        var trips = RoundTrips(of: self.driver)
+        repeat {
             try await channel.publishAndConfirm(message, to: destination)
-        }
+        } while trips.goOn()
+        return trips.measurement
     }
 
     private func pingPong(_ channel: AMQPChannel) async throws -> Measurement {
         let (message, destination) = (self.message, AMQPDestination.queue(self.driver.queue))
         return try await channel.consume(self.driver.queue, acknowledgement: .automatic) { deliveries in
-            var iterator = deliveries.makeAsyncIterator()
-            return try await self.measure {
+            var trips = RoundTrips(of: self.driver)
+            try await channel.publish(message, to: destination)
+            for try await _ in deliveries {
+                guard trips.goOn() else { break }
                 try await channel.publish(message, to: destination)
-                _ = try await iterator.next(isolation: nil)
             }
+            return trips.measurement
         }
     }
 
     private var message: AMQPMessage {
         AMQPMessage(AMQPBody([UInt8](repeating: 0x61, count: self.driver.size)))
     }
+}
 
-    private func measure(_ roundTrip: () async throws -> Void) async throws -> Measurement {
-        for _ in 0..<self.driver.warmup { try await roundTrip() }
-        var times: [Double] = []
-        times.reserveCapacity(self.driver.count)
-        let start = Reading.now
-        var before = Reading.seconds
-        for _ in 0..<self.driver.count {
-            try await roundTrip()
-            let after = Reading.seconds
-            times.append(after - before)
-            before = after
-        }
-        return Measurement(start: start, end: Reading.now, roundTrips: times)
+/// The times of round trips, after those that warm up.
+private struct RoundTrips {
+    private var left: Int
+    private var warmup: Int
+    private var start: Reading
+    private var before: Double
+    private var times: [Double] = []
+
+    init(of driver: AMQPDriver) {
+        self.left = driver.count
+        self.warmup = driver.warmup
+        self.times.reserveCapacity(driver.count)
+        self.start = .now
+        self.before = Reading.seconds
     }
+
+    /// One is over; says whether another is wanted.
+    mutating func goOn() -> Bool {
+        if self.warmup > 0 {
+            self.warmup -= 1
+            if self.warmup == 0 {
+                self.start = .now
+                self.before = Reading.seconds
+            }
+            return self.left > 0
+        }
+        let after = Reading.seconds
+        self.times.append(after - self.before)
+        self.before = after
+        self.left -= 1
+        return self.left > 0
+    }
+
+    var measurement: Measurement { Measurement(start: self.start, end: .now, roundTrips: self.times) }
 }
