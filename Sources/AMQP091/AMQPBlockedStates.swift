@@ -109,9 +109,7 @@ extension AMQPConnection {
 
 extension ConnectionState {
     mutating func takeUnblockedWaiters(into resumptions: inout [Resumption]) {
-        for token in self.unblockedWaiters {
-            if let waiter = self.waiters.finish(token) { resumptions.append(Resumption(waiter: waiter, result: .room)) }
-        }
+        for token in self.unblockedWaiters { self.wake(token, .room, into: &resumptions) }
         self.unblockedWaiters = []
     }
 }

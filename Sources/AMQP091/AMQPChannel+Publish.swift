@@ -275,6 +275,7 @@ extension ChannelCore {
             && (self.confirms.outstandingOctets < self.windowOctets || outstanding == 0)
     }
 
+    @inline(__always)
     nonisolated(nonsending) func publishAndConfirmUnwatched(
         _ message: AMQPMessage,
         to destination: AMQPDestination,
@@ -289,7 +290,7 @@ extension ChannelCore {
             let result: WaitResult
             do {
                 result = try await self.driver.wait(deadline: deadline) { state, token throws(AMQPError) in
-                    guard self.hasConfirms else { throw Self.confirmsAreOff }
+                    guard self.hasConfirms else { throw ChannelCore.confirmsAreOff }
                     ownToken = token
                     let attempt = try message.body.bytes.withUnsafeBytes { octets throws(AMQPError) in
                         try self.publish(
@@ -316,10 +317,11 @@ extension ChannelCore {
                 throw AMQPPublishOutcome.unknown(error).error ?? error
             }
             switch result {
-            case .room: continue
+            case .outcome(.confirmed): return
             case .outcome(let outcome):
                 if let error = AMQPError(outcome) { throw error }
                 return
+            case .room: continue
             default: return
             }
         }

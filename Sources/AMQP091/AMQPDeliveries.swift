@@ -84,6 +84,7 @@ public struct AMQPDeliveries: AsyncSequence, Sendable {
             return AMQPDelivery(batch: batch, record: batch.records[self.index - 1])
         }
 
+        @inline(__always)
         private nonisolated(nonsending) mutating func nextBatch(
             inPieces: Bool
         ) async throws(AMQPError) -> DeliveryBatch? {
@@ -94,7 +95,8 @@ public struct AMQPDeliveries: AsyncSequence, Sendable {
                     // used again.
                     let batch = try await self.inbox.next(after: self.batch.take(), for: self.reader)
                     if batch == nil, let failure = self.successor?.failure { throw failure }
-                    return inPieces ? batch : try await batch?.whole()
+                    guard !inPieces, let batch, let pieces = batch.pieces else { return batch }
+                    return try await batch.whole(pieces)
                 } catch {
                     guard let successor = self.successor else { throw error }
                     guard let next = try await successor.inbox(after: self.inbox, error) else { return nil }

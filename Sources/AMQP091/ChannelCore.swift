@@ -82,7 +82,9 @@ final class ChannelCore: @unchecked Sendable {
     var consumers: [String: ConsumerInbox] = [:] { didSet { self.latestConsumer = nil } }
     /// The consumer that got the last delivery, mostly that of the next one too.
     @exclusivity(unchecked) private var latestConsumer: ConsumerInbox?
-    var assembling: AssemblingContent?
+    var assembling: AssemblingContent? { didSet { self.isAssembling = self.assembling != nil } }
+    /// Beside it, because every frame asks: to look whether there is one would copy it.
+    @exclusivity(unchecked) private(set) var isAssembling = false
     /// The highest delivery tag handed to a consumer or to a caller of `get`.
     var lastDeliveryTag: UInt64 = 0
     var settlementWatch: SettlementWatch?
@@ -334,7 +336,7 @@ extension ChannelCore {
             state.counts.failToPublish()
             if let failure = self.failure { throw failure.withSafeRetry }
             try state.requireOpen()
-            throw Self.closing
+            throw ChannelCore.closing
         }
         guard state.fill.count < state.writeBufferSize, state.blockedReason == nil, !self.isFlowStopped else {
             return .noRoom
@@ -370,20 +372,12 @@ extension ChannelCore {
         }
         // A lone publish is written by its caller: waking the loop would cost more than the write.
         if isLone, state.writer == .nobody, !state.isFlushScheduled, state.unsentAcks.isEmpty {
-            return .done(state.takeWriter(.write))
+            return .done(self.driver.takeWriter(&state, .write))
         }
-        if state.fill.count >= Self.muchToWrite, state.writer == .nobody, self.driver.loop.isInLoop {
-            return .done(state.takeWriter(.writeAndBreathe))
+        if state.fill.count >= ChannelCore.muchToWrite, state.writer == .nobody, self.driver.loop.isInLoop {
+            return .done(self.driver.takeWriter(&state, .writeAndBreathe))
         }
         return .done(state.scheduleFlush())
-    }
-}
-
-extension ConnectionState {
-    /// Gives the writer token to the caller, who does as it is told.
-    mutating func takeWriter(_ kick: Kick) -> Kick {
-        self.writer = .caller
-        return kick
     }
 }
 

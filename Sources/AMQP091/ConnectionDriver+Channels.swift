@@ -58,23 +58,13 @@ extension ConnectionDriver {
         self.state.withLock { state in
             core.failure = error
             for token in waiters + cutShort + core.takeWaiters() {
-                if let waiter = state.waiters.finish(token) {
-                    resumptions.append(Resumption(waiter: waiter, result: .failed(error)))
-                }
+                state.wake(token, .failed(error), into: &resumptions)
             }
             state.counts.giveUp(core.confirms.outstandingMessages)
             state.counts.channel(-1)
-            core.endConfirms { token in
-                if let waiter = state.waiters.finish(token) {
-                    resumptions.append(Resumption(waiter: waiter, result: .failed(error)))
-                }
-            }
+            core.endConfirms { state.wake($0, .failed(error), into: &resumptions) }
             let done = Method.channelCloseOk(.init())
-            for token in closers {
-                if let waiter = state.waiters.finish(token) {
-                    resumptions.append(Resumption(waiter: waiter, result: .reply(done)))
-                }
-            }
+            for token in closers { state.wake(token, .reply(done), into: &resumptions) }
             state.channels[Int(core.number.rawValue)] = nil
             state.numbers.release(core.number)
         }

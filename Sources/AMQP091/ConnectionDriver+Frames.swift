@@ -19,7 +19,7 @@ extension ConnectionDriver {
             _ = self.receivedOnUnknownChannel(number)
             return nil
         }
-        guard core.assembling == nil else {
+        guard !core.isAssembling else {
             self.violated(.unexpectedFrame, "a method inside a content")
             return nil
         }
@@ -80,7 +80,7 @@ extension ConnectionDriver {
                 _ = self.receivedOnUnknownChannel(number)
                 return
             }
-            guard core.assembling == nil || Self.isChannelClose(payload) else {
+            guard !core.isAssembling || Self.isChannelClose(payload) else {
                 return self.violated(.unexpectedFrame, "a method inside a content")
             }
             if try self.receivedConfirm(payload, on: core) { return }
@@ -402,55 +402,59 @@ extension ChannelCore {
         into resumptions: inout [Resumption]
     ) throws(ConfirmRing.Violation) {
         guard !self.hasFailed, self.hasConfirms else { return }
-        let before = (outstanding: self.confirms.outstandingMessages, nacked: self.nackedCount)
-        defer {
-            let settled = before.outstanding - self.confirms.outstandingMessages
-            state.counts.settle(settled, nacked: Int(self.nackedCount - before.nacked))
-        }
-        func wake(_ token: UInt32, _ result: WaitResult) {
-            if let waiter = state.waiters.finish(token) {
-                resumptions.append(Resumption(waiter: waiter, result: result))
+        if isAck, let token = self.confirms.confirmOldest(tag) {
+            state.counts.settle(1, nacked: 0)
+            if token != 0 { self.publishEnded(tag, token, .confirmed, &state, into: &resumptions) }
+        } else {
+            let before = (outstanding: self.confirms.outstandingMessages, nacked: self.nackedCount)
+            defer {
+                let settled = before.outstanding - self.confirms.outstandingMessages
+                state.counts.settle(settled, nacked: Int(self.nackedCount - before.nacked))
             }
-        }
-        try self.confirms.settle(tag: tag, multiple: multiple, outcome: isAck ? .confirmed : .nacked) {
-            sequence,
-            token,
-            outcome in
-            let result = PublishOutcome(outcome)
-            switch result {
-            case .confirmed: break
-            case .nacked: self.nackedCount += 1
-            case .returned: self.returnedCount += 1
-            }
-            if token == 0 {
-                guard let error = AMQPError(result) else { return }
-                self.failedCount += 1
-                if self.firstFailure == nil { self.firstFailure = error }
-            } else if token == Self.receiptToken {
-                self.receipts.settled(sequence, result) { wake($0, .outcome(result)) }
-            } else {
-                wake(token, .outcome(result))
+            try self.confirms.settle(tag: tag, multiple: multiple, outcome: isAck ? .confirmed : .nacked) {
+                sequence,
+                token,
+                outcome in
+                self.publishEnded(sequence, token, PublishOutcome(outcome), &state, into: &resumptions)
             }
         }
         let lowest = self.confirms.lowest
-        self.receipts.settled(below: lowest) { wake($0, .room) }
+        self.receipts.settled(below: lowest) { state.wake($0, .room, into: &resumptions) }
         let outstanding = self.confirms.outstandingMessages
         if !self.windowWaiters.isEmpty, outstanding <= self.windowMessages / 2,
             self.confirms.outstandingOctets <= self.windowOctets / 2
         {
-            while let token = self.windowWaiters.popFirst() {
-                if let waiter = state.waiters.finish(token) {
-                    resumptions.append(Resumption(waiter: waiter, result: .room))
-                }
-            }
+            while let token = self.windowWaiters.popFirst() { state.wake(token, .room, into: &resumptions) }
         }
-        if outstanding == 0 {
-            for token in self.drainWaiters {
-                if let waiter = state.waiters.finish(token) {
-                    resumptions.append(Resumption(waiter: waiter, result: .room))
-                }
-            }
+        if outstanding == 0, !self.drainWaiters.isEmpty {
+            for token in self.drainWaiters { state.wake(token, .room, into: &resumptions) }
             self.drainWaiters = []
+        }
+    }
+
+    /// One publish has its outcome.
+    ///
+    /// Under the lock.
+    private func publishEnded(
+        _ sequence: UInt64,
+        _ token: UInt32,
+        _ result: PublishOutcome,
+        _ state: inout ConnectionState,
+        into resumptions: inout [Resumption]
+    ) {
+        switch result {
+        case .confirmed: break
+        case .nacked: self.nackedCount += 1
+        case .returned: self.returnedCount += 1
+        }
+        if token == 0 {
+            guard let error = AMQPError(result) else { return }
+            self.failedCount += 1
+            if self.firstFailure == nil { self.firstFailure = error }
+        } else if token == Self.receiptToken {
+            self.receipts.settled(sequence, result) { state.wake($0, .outcome(result), into: &resumptions) }
+        } else {
+            state.wake(token, .outcome(result), into: &resumptions)
         }
     }
 }

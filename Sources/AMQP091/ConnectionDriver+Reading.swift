@@ -65,7 +65,7 @@ extension ConnectionDriver {
         }
         self.finishRead(hasEmptied: false)
         // The budget of this turn is used up; with edges only, nobody else would say that there is more.
-        self.loop.enqueue(self.readAgain)
+        self.readAgain()
     }
 
     @inline(__always)

@@ -15,18 +15,20 @@ extension ConnectionDriver {
     ///   - register: Runs under the lock with the slot's token; appends and registers in one step.
     /// - Returns: What the slot was resolved with; never `.failed`.
     /// - Throws: What `register` throws, and then nothing was sent; or how the wait failed.
+    @inline(__always)
     nonisolated(nonsending) func wait(
         deadline: UInt64,
         register: (inout ConnectionState, UInt32) throws(AMQPError) -> Kick
     ) async throws(AMQPError) -> WaitResult {
-        let handle = WaitHandle(driver: self)
+        let handle = self.spareHandle.take() ?? WaitHandle(driver: self)
+        defer { self.spareHandle.keep(handle) }
         let result = await withCancellableContinuation(handle) { (waiter: Waiter) in
             var kick = Kick.none
             var isEarliest = false
             var immediate: WaitResult?
             self.state.withLock { state in
                 guard !handle.isCancelled else {
-                    immediate = .failed(Self.cancelled(safe: true))
+                    immediate = .failed(ConnectionDriver.cancelled(safe: true))
                     return
                 }
                 let token = state.waiters.add(waiter, deadline: deadline)

@@ -25,6 +25,7 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
     /// The configuration's `operationTimeout` in nanoseconds.
     private let operationTimeout: UInt64
     let state: Locked<ConnectionState>
+    let spareHandle = SpareHandle()
     /// Why the connection has ended; nil before.
     let ending = Watched<AMQPError?>(nil)
     let socket: StreamSocket
@@ -81,17 +82,9 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
     var closingError: AMQPError?
     @exclusivity(unchecked) private(set) var isTerminated = false
     private var isSocketClosed = false
-    private var timers = Timers()
+    /// A read that stopped before the socket was empty goes on in the next turn.
+    @exclusivity(unchecked) private var readsAgain = false
     @exclusivity(unchecked) private var timerDeadline = UInt64.max
-
-    /// The timers of one connection, by what they do.
-    private struct Timers {
-        var heartbeat: TimerID?
-        var deadline: TimerID?
-        var handshake: TimerID?
-        var settlementWatch: TimerID?
-        var coalescing: TimerID?
-    }
 
     struct PendingConfirm {
         let channel: ChannelCore
@@ -169,7 +162,10 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
         self.observation.metrics?.touch(self)
         self.flush()
         guard !self.isTerminated else { return }
-        if self.isPaused { self.readIfPossible() }
+        if self.isPaused || self.readsAgain {
+            self.readsAgain = false
+            self.readIfPossible()
+        }
         let (armed, ready) = self.state.withLock { ($0.armedDeadline, $0.readyWaiters.isEmpty) }
         if armed != self.timerDeadline || !ready { self.armDeadlineTimer() }
     }
@@ -215,9 +211,17 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
         return true
     }
 
+    /// Gives the writer token, and what was appended, to the caller, who does as it is told.
+    ///
+    /// Under the lock, when nobody has the token.
+    func takeWriter(_ state: inout ConnectionState, _ kick: Kick) -> Kick {
+        state.writer = .caller
+        _ = self.take(&state)
+        return kick
+    }
+
     /// A lone publish: one write on the caller's thread; what remains is the loop's.
     private func writeAsCaller() {
-        guard self.state.withLock({ self.take(&$0) }) else { return self.giveTokenToLoop() }
         if case .drained = self.writeTaken() {
             let kick = self.state.withLock { state -> Kick in
                 state.writer = .nobody
@@ -262,7 +266,7 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
                 // What the peer said before it left is read first: confirms, and its reason.
                 self.writeFailure = error
                 self.isHangingUp = true
-                self.loop.enqueue(self.readAgain)
+                self.readAgain()
                 return
             case .drained:
                 self.awaitsRoom = false
@@ -281,12 +285,12 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
         }
     }
 
-    lazy var readAgain = ReadAgain(driver: self)
-
-    final class ReadAgain: LoopWork, @unchecked Sendable {
-        private weak var driver: ConnectionDriver?
-        init(driver: ConnectionDriver) { self.driver = driver }
-        func runOnLoop() { self.driver?.readIfPossible() }
+    /// Reads in the next turn, even if the socket says nothing.
+    ///
+    /// Loop thread.
+    func readAgain() {
+        self.readsAgain = true
+        self.loop.enqueue(self)
     }
 
     // MARK: the end
@@ -302,12 +306,10 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
         self.machine.linkLost()
         self.settlePendingConfirms()
         for timer in [
-            self.timers.heartbeat, self.timers.deadline, self.timers.handshake, self.timers.settlementWatch,
-            self.timers.coalescing,
+            self.heartbeatTimer, self.deadlineTimer, self.handshakeTimer, self.settlementTimer, self.coalescingTimer,
         ] {
-            if let timer { self.loop.cancel(timer) }
+            timer.cancel()
         }
-        self.timers = Timers()
         var waiters: [Waiter] = []
         var refreshing: Task<Void, Never>?
         let cores = self.state.withLock { state -> [ChannelCore] in
@@ -377,34 +379,41 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
 
     // MARK: timers
 
+    /// A timer of the connection, which it keeps while it is set.
+    ///
+    /// Not weak: every use of an object that was ever referenced weakly is dearer.
     private final class Timer: LoopWork, @unchecked Sendable {
-        private weak var driver: ConnectionDriver?
+        private var set: (driver: ConnectionDriver, id: TimerID)?
         private let body: @Sendable (ConnectionDriver) -> Void
 
-        init(_ driver: ConnectionDriver, _ body: @escaping @Sendable (ConnectionDriver) -> Void) {
-            self.driver = driver
-            self.body = body
+        init(_ body: @escaping @Sendable (ConnectionDriver) -> Void) { self.body = body }
+
+        var isSet: Bool { self.set != nil }
+
+        /// Sets the timer, anew if it was.
+        func set(_ deadline: MonotonicTime, of driver: ConnectionDriver) {
+            self.cancel()
+            self.set = (driver, driver.loop.schedule(self, at: deadline))
+        }
+
+        func cancel() {
+            if let set = self.set.take() { set.driver.loop.cancel(set.id) }
         }
 
         func runOnLoop() {
-            if let driver = self.driver { self.body(driver) }
+            if let set = self.set.take() { self.body(set.driver) }
         }
+
+        func loopStopped() { self.set = nil }
     }
 
-    private lazy var heartbeatWork = Timer(self) { $0.heartbeatTick() }
-    private lazy var deadlineWork = Timer(self) { driver in
-        driver.timers.deadline = nil
-        driver.armDeadlineTimer()
+    private let heartbeatTimer = Timer { $0.heartbeatTick() }
+    private let deadlineTimer = Timer { $0.armDeadlineTimer() }
+    private let handshakeTimer = Timer {
+        $0.terminate(AMQPError(.timedOut, "the broker did not answer in time", scope: .connection))
     }
-    private lazy var handshakeWork = Timer(self) { driver in
-        driver.timers.handshake = nil
-        driver.terminate(AMQPError(.timedOut, "the broker did not answer in time", scope: .connection))
-    }
-
-    private lazy var settlementWatchWork = Timer(self) { $0.watchSettlements() }
-
-    private lazy var coalescingWork = Timer(self) { driver in
-        driver.timers.coalescing = nil
+    private let settlementTimer = Timer { $0.watchSettlements() }
+    private let coalescingTimer = Timer { driver in
         // Acknowledgements first: the broker may wait for them.
         driver.flush()
         driver.readIfPossible()
@@ -419,38 +428,28 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
             self.state.withLock { $0.isPausing = isPausing }
             if !isPausing { self.flush() }
         }
-        if isPausing, self.timers.coalescing == nil {
-            let end = self.loop.turnTime.advanced(by: self.configuration.deliveryCoalescing)
-            self.timers.coalescing = self.loop.schedule(self.coalescingWork, at: end)
+        if isPausing, !self.coalescingTimer.isSet {
+            self.coalescingTimer.set(self.loop.turnTime.advanced(by: self.configuration.deliveryCoalescing), of: self)
         }
     }
 
-    func scheduleSettlementWatch(at moment: MonotonicTime) {
-        self.timers.settlementWatch = self.loop.schedule(self.settlementWatchWork, at: moment)
-    }
+    func scheduleSettlementWatch(at moment: MonotonicTime) { self.settlementTimer.set(moment, of: self) }
 
     func scheduleHeartbeat() {
         guard let deadline = self.heartbeat?.deadline else { return }
-        self.timers.heartbeat = self.loop.schedule(self.heartbeatWork, at: MonotonicTime(nanoseconds: deadline))
+        self.heartbeatTimer.set(MonotonicTime(nanoseconds: deadline), of: self)
     }
 
     func setDeadlineTimer(_ deadline: UInt64) {
-        if let timer = self.timers.deadline { self.loop.cancel(timer) }
-        self.timers.deadline = nil
+        self.deadlineTimer.cancel()
         self.timerDeadline = deadline
         guard deadline != .max, !self.isTerminated else { return }
-        self.timers.deadline = self.loop.schedule(self.deadlineWork, at: MonotonicTime(nanoseconds: deadline))
+        self.deadlineTimer.set(MonotonicTime(nanoseconds: deadline), of: self)
     }
 
-    func setHandshakeTimer(_ deadline: MonotonicTime) {
-        self.cancelHandshakeTimer()
-        self.timers.handshake = self.loop.schedule(self.handshakeWork, at: deadline)
-    }
+    func setHandshakeTimer(_ deadline: MonotonicTime) { self.handshakeTimer.set(deadline, of: self) }
 
-    func cancelHandshakeTimer() {
-        if let timer = self.timers.handshake { self.loop.cancel(timer) }
-        self.timers.handshake = nil
-    }
+    func cancelHandshakeTimer() { self.handshakeTimer.cancel() }
 
     /// What the broker said of itself.
     var serverProperties: FieldTable { self.state.withLock { $0.serverProperties } }

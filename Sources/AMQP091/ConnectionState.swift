@@ -117,17 +117,18 @@ struct ConnectionState: ~Copyable {
         self.unsentAcks.removeAll(keepingCapacity: true)
     }
 
+    /// Has the task of a slot resumed with `result`, unless it gave up.
+    mutating func wake(_ token: UInt32, _ result: WaitResult, into resumptions: inout [Resumption]) {
+        if let waiter = self.waiters.finish(token) { resumptions.append(Resumption(waiter: waiter, result: result)) }
+    }
+
     /// The tasks that may publish again, when there is room.
     mutating func takeRoomWaiters(into resumptions: inout [Resumption]) {
-        while let token = self.readyWaiters.popLast() {
-            if let waiter = self.waiters.finish(token) { resumptions.append(Resumption(waiter: waiter, result: .room)) }
-        }
+        while let token = self.readyWaiters.popLast() { self.wake(token, .room, into: &resumptions) }
         guard !self.roomWaiters.isEmpty, self.blockedReason == nil, self.fill.count <= self.writeBufferSize / 2 else {
             return
         }
-        while let token = self.roomWaiters.popFirst() {
-            if let waiter = self.waiters.finish(token) { resumptions.append(Resumption(waiter: waiter, result: .room)) }
-        }
+        while let token = self.roomWaiters.popFirst() { self.wake(token, .room, into: &resumptions) }
     }
 }
 

@@ -220,6 +220,7 @@ final class ConsumerInbox: CancellableWait, @unchecked Sendable {
     /// The next batch; `finished` is the one the reader has walked through.
     ///
     /// Of a batch in whose middle another reader has stopped, the rest is next.
+    @inline(__always)
     nonisolated(nonsending) func next(
         after finished: consuming DeliveryBatch?,
         for reader: DeliveryReader
@@ -252,6 +253,7 @@ final class ConsumerInbox: CancellableWait, @unchecked Sendable {
             case .ended(.cancelledByApplication): return nil
             case .ended(.failed(let error)): throw error
             case .empty:
+                self.channel.driver.loop.endTickIfIdle()
                 await self.park()
                 if Task.isCancelled { throw AMQPError(.cancelled, "the consuming task was cancelled") }
             }
@@ -263,8 +265,8 @@ final class ConsumerInbox: CancellableWait, @unchecked Sendable {
         // The thread sanitizer does not see that whoever let go of the batch before had read it before, and would report
         // every write as a race. It does see the end of a batch.
         #if !AMQP091_PTHREAD_LOCKS
-            guard isKnownUniquelyReferenced(&finished), let batch = finished, state.spare.count < Self.spareLimit
-            else { return }
+            guard isKnownUniquelyReferenced(&finished), let batch = finished else { return }
+            guard state.spare.count < ConsumerInbox.spareLimit else { return }
             batch.recycle()
             state.spare.append(batch)
         #endif

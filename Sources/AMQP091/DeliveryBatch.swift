@@ -73,9 +73,8 @@ final class DeliveryBatch: @unchecked Sendable {
         self.pieces = pieces
     }
 
-    /// This batch, when its bodies are there; else one with the body that comes in pieces, put together.
-    nonisolated(nonsending) func whole() async throws(AMQPError) -> DeliveryBatch {
-        guard let pieces = self.pieces else { return self }
+    /// One with the body, put together, that comes in `pieces` of this batch.
+    nonisolated(nonsending) func whole(_ pieces: BodyPieces) async throws(AMQPError) -> DeliveryBatch {
         // From here on it is its reader's to settle.
         self.readCount = 1
         let record = self.records[0]

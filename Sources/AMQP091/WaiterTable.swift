@@ -2,6 +2,7 @@
 import AMQP091Protocol
 import AMQP091Wire
 import EpollNetworking
+import Synchronization
 
 // WaiterTable: the tasks that wait on one connection, each in a slot that is resolved exactly once.
 // A cancelled or timed-out task leaves its slot behind as a tombstone: the machine that holds the slot's token still
@@ -48,6 +49,12 @@ final class WaitHandle: CancellableWait, @unchecked Sendable {
 
     init(driver: ConnectionDriver) { self.driver = driver }
 
+    /// As it was made, for another wait.
+    func reset() {
+        self.token = 0
+        self.isCancelled = false
+    }
+
     func taskCancelled() {
         let waiter = self.driver.state.withLock { state -> Waiter? in
             self.isCancelled = true
@@ -57,15 +64,35 @@ final class WaitHandle: CancellableWait, @unchecked Sendable {
     }
 }
 
+/// A handle that no wait uses, so that a call that waits again and again allocates nothing.
+///
+/// Any thread.
+struct SpareHandle: ~Copyable {
+    private let handle = Atomic<Unmanaged<WaitHandle>?>(nil)
+
+    func take() -> WaitHandle? { self.handle.exchange(nil, ordering: .acquiring)?.takeRetainedValue() }
+
+    /// Keeps one, in the place of what is kept.
+    func keep(_ handle: WaitHandle) {
+        handle.reset()
+        self.handle.exchange(.passRetained(handle), ordering: .acquiringAndReleasing)?.release()
+    }
+
+    deinit { self.handle.load(ordering: .acquiring)?.release() }
+}
+
 struct WaiterTable: ~Copyable {
     private struct Slot {
         var waiter: Waiter?
-        var deadline: UInt64
-        var isUsed: Bool
+        var deadline = UInt64.max
+        var isUsed = false
+        /// The token of the next one that is free, 0 for none.
+        var nextFree: UInt32 = 0
     }
 
     private var slots: [Slot] = []
-    private var free: [UInt32] = []
+    /// The token of a free slot, 0 for none.
+    private var firstFree: UInt32 = 0
     /// Tasks waiting now; tombstones are not counted.
     private(set) var count = 0
 
@@ -73,7 +100,9 @@ struct WaiterTable: ~Copyable {
     mutating func add(_ waiter: Waiter, deadline: UInt64) -> UInt32 {
         self.count += 1
         let slot = Slot(waiter: waiter, deadline: deadline, isUsed: true)
-        if let token = self.free.popLast() {
+        let token = self.firstFree
+        if token != 0 {
+            self.firstFree = self.slots[Int(token) - 1].nextFree
             self.slots[Int(token) - 1] = slot
             return token
         }
@@ -87,8 +116,8 @@ struct WaiterTable: ~Copyable {
         guard self.slots.indices.contains(index), self.slots[index].isUsed else { return nil }
         let waiter = self.slots[index].waiter
         if waiter != nil { self.count -= 1 }
-        self.slots[index] = Slot(waiter: nil, deadline: .max, isUsed: false)
-        self.free.append(token)
+        self.slots[index] = Slot(nextFree: self.firstFree)
+        self.firstFree = token
         return waiter
     }
 
@@ -132,7 +161,7 @@ struct WaiterTable: ~Copyable {
             if let waiter = slot.waiter { each(waiter) }
         }
         self.slots = []
-        self.free = []
+        self.firstFree = 0
         self.count = 0
     }
 }

@@ -116,6 +116,25 @@ package struct ConfirmRing: Sendable {
         self.advance()
     }
 
+    /// The broker confirmed the oldest publish alone, as it does where one is made at a time: `settle` at less cost.
+    ///
+    /// - Parameter tag: The delivery tag.
+    /// - Returns: The publish's token, 0 for none; nil, and nothing has changed, where the tag is not that of the oldest or
+    ///   the publish was mandatory.
+    @inlinable
+    package mutating func confirmOldest(_ tag: UInt64) -> UInt32? {
+        guard tag == self.low, tag < self.high else { return nil }
+        let index = Int(tag & self.mask)
+        let slot = self.slots[index]
+        guard slot & (Self.outstandingBit | Self.mandatoryBit) == Self.outstandingBit else { return nil }
+        self.slots[index] = 0
+        self.messages -= 1
+        self.octets -= Int(slot >> 32 & Self.octetsMask)
+        self.low = tag + 1
+        self.advance()
+        return UInt32(truncatingIfNeeded: slot)
+    }
+
     /// Empties the slots of a range and tells of those that were outstanding.
     @inlinable
     mutating func settle(_ range: ClosedRange<UInt64>, _ outcome: Outcome, _ each: (UInt64, UInt32, Outcome) -> Void) {

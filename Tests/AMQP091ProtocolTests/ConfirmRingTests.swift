@@ -165,6 +165,25 @@ struct ConfirmRingTests {
         #expect(ring.outstandingMessages == 0)
     }
 
+    @Test("Only the oldest publish is confirmed alone, and only where it was not mandatory")
+    func oldest() throws {
+        var ring = Self.ring([7, 0, 9])
+        #expect(ring.confirmOldest(0) == nil)
+        #expect(ring.confirmOldest(2) == nil)
+        #expect(ring.confirmOldest(4) == nil)
+        #expect(ring.outstandingMessages == 3)
+        #expect(try Self.settle(&ring, 2, multiple: false) == [])
+        #expect(ring.confirmOldest(1) == 7)
+        // The second had been settled before: the third is the oldest now.
+        #expect(ring.lowest == 3)
+        #expect(ring.confirmOldest(1) == nil)
+        ring.markMandatory(3, exchange: "x", routingKey: "a", bodyLength: 10)
+        #expect(ring.confirmOldest(3) == nil)
+        #expect(try Self.settle(&ring, 3, multiple: false) == [End(3, 9, .confirmed)])
+        #expect(ring.confirmOldest(4) == nil)
+        #expect(ring.outstandingOctets == 0)
+    }
+
     @Test("Random runs agree with a naive model", arguments: 0..<40 as Range<UInt64>)
     func model(seed: UInt64) throws {
         var random = SeededGenerator(seed: seed)
@@ -186,7 +205,11 @@ struct ConfirmRingTests {
                 let outcome = Bool.random(using: &random) ? ConfirmRing.Outcome.confirmed : .nacked
                 var ends: [End] = []
                 do {
-                    ends = try Self.settle(&ring, tag, multiple: multiple, outcome)
+                    if outcome == .confirmed, let token = ring.confirmOldest(tag) {
+                        ends = token == 0 ? [] : [End(tag, token, .confirmed)]
+                    } else {
+                        ends = try Self.settle(&ring, tag, multiple: multiple, outcome)
+                    }
                     #expect(tag < next && (tag > 0 || multiple))
                 } catch {
                     #expect(tag >= next || (tag == 0 && !multiple))

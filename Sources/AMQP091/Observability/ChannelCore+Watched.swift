@@ -56,6 +56,7 @@ extension ChannelCore {
     }
 
     /// A publish that lasts until the broker's word on it.
+    @inline(__always)
     nonisolated(nonsending) func publishAndConfirm(
         _ message: AMQPMessage,
         to destination: AMQPDestination,

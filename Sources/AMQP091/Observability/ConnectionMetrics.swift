@@ -15,8 +15,8 @@ import EpollNetworking
         let instruments: MetricsInstruments
         /// Octets read since the last flush.
         @exclusivity(unchecked) private var octetsReceived = 0
-        @exclusivity(unchecked) private var isScheduled = false
-        private weak var driver: ConnectionDriver?
+        /// Whose counts are reported at the end of this turn.
+        @exclusivity(unchecked) private var scheduled: ConnectionDriver?
         private var isConnected = false
         /// What the meters were told of this connection.
         private var channels = 0
@@ -28,15 +28,13 @@ import EpollNetworking
         /// Has what was counted reported at the end of this turn.
         @inline(__always)
         func touch(_ driver: ConnectionDriver) {
-            guard !self.isScheduled else { return }
-            self.isScheduled = true
-            if self.driver == nil { self.driver = driver }
+            guard self.scheduled == nil else { return }
+            self.scheduled = driver
             driver.loop.atEndOfTick(self)
         }
 
         func runOnLoop() {
-            self.isScheduled = false
-            if let driver = self.driver { self.flush(driver) }
+            if let driver = self.scheduled.take() { self.flush(driver) }
         }
 
         @inline(__always)

@@ -107,6 +107,12 @@ public final class EventLoop: TaskExecutor, Sendable {
         return self.core.turnTime
     }
 
+    /// Ends the tick at once when its caller is the last of this turn's jobs: what waits for the end need not wait for
+    /// the caller's task to suspend, which it is about to do.
+    package func endTickIfIdle() {
+        if self.isInLoop, self.core.local.isEmpty { self.core.runEndOfTick() }
+    }
+
     /// Has `work` run once, after the jobs of this turn and before the next wait.
     ///
     /// Loop thread only.

@@ -211,7 +211,7 @@ extension LoopCore {
         }
     }
 
-    private func runEndOfTick() {
+    func runEndOfTick() {
         // Work may ask for more work at the end of the tick; a few rounds, then sockets get their turn.
         var rounds = 4
         while rounds > 0, !self.endOfTick.isEmpty {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import CEpoll
+public import CEpoll
 
 // Registration: who is told about a descriptor. A strong table by descriptor; the generation beside it goes through
 // epoll's 64 bits and back, so that an event for a descriptor that was closed and opened again finds nobody.
@@ -8,37 +8,41 @@ import CEpoll
 //   token:  generation (32 bits) | descriptor (32 bits)
 
 /// What became possible on a descriptor; may be spurious, so read and write until would-block.
+@frozen
+@usableFromInline
 package struct ReadyEvents: OptionSet, Sendable {
-    package let rawValue: UInt32
+    @usableFromInline package let rawValue: UInt32
 
-    package init(rawValue: UInt32) { self.rawValue = rawValue }
+    @inlinable package init(rawValue: UInt32) { self.rawValue = rawValue }
 
-    package static let readable = ReadyEvents(rawValue: UInt32(cepoll_in))
-    package static let writable = ReadyEvents(rawValue: UInt32(cepoll_out))
+    @inlinable package static var readable: ReadyEvents { ReadyEvents(rawValue: UInt32(cepoll_in)) }
+    @inlinable package static var writable: ReadyEvents { ReadyEvents(rawValue: UInt32(cepoll_out)) }
     /// The peer sends no more, or both ends are closed.
     ///
     /// Octets may still wait to be read.
-    package static let hangup = ReadyEvents(rawValue: UInt32(cepoll_hup) | UInt32(cepoll_rdhup))
-    package static let error = ReadyEvents(rawValue: UInt32(cepoll_err))
+    @inlinable package static var hangup: ReadyEvents {
+        ReadyEvents(rawValue: UInt32(cepoll_hup) | UInt32(cepoll_rdhup))
+    }
+    @inlinable package static var error: ReadyEvents { ReadyEvents(rawValue: UInt32(cepoll_err)) }
     /// The end of one direction or of both, or an error.
-    package static let ending = ReadyEvents(
-        rawValue: UInt32(cepoll_hup) | UInt32(cepoll_rdhup) | UInt32(cepoll_err)
-    )
+    @inlinable package static var ending: ReadyEvents {
+        ReadyEvents(rawValue: Self.hangup.rawValue | Self.error.rawValue)
+    }
     /// Readable, or an end of some kind, which a read tells apart.
-    package static let worthReading = ReadyEvents(
-        rawValue: Self.readable.rawValue | Self.ending.rawValue
-    )
+    @inlinable package static var worthReading: ReadyEvents {
+        ReadyEvents(rawValue: Self.readable.rawValue | Self.ending.rawValue)
+    }
     /// The loop ends: the last call.
     ///
     /// The registration is gone already; fail those who wait.
-    package static let loopStopped = ReadyEvents(rawValue: 0x8000_0000)
+    @inlinable package static var loopStopped: ReadyEvents { ReadyEvents(rawValue: 0x8000_0000) }
 
     /// Any of the bits; the hangup of one direction counts.
-    package var isHangup: Bool { self.has(.hangup) }
+    @inlinable package var isHangup: Bool { self.has(.hangup) }
 
     /// Whether any bit of `other` is set; without the generic ways of OptionSet, which cost more than a system call
     /// when they are not specialised.
-    package func has(_ other: ReadyEvents) -> Bool { self.rawValue & other.rawValue != 0 }
+    @inlinable package func has(_ other: ReadyEvents) -> Bool { self.rawValue & other.rawValue != 0 }
 }
 
 /// Is told about one descriptor, on the loop thread.
