@@ -48,8 +48,7 @@ extension AMQPChannel {
         _ = try await self.core.call(
             .basicRecover(.init(requeue: true)),
             timeout: timeout,
-            prepare: { $0.hold = .recovering },
-            before: { self.core.appendAcks(to: &$0.fill) }
+            prepare: { $0.hold = .recovering }
         )
     }
 }
@@ -91,9 +90,7 @@ extension ChannelCore {
                 core.transaction = nil
                 core.hold = .committing
                 core.isFlowStopped = true
-            },
-            // What was acknowledged inside belongs to the transaction.
-            before: { self.appendAcks(to: &$0.fill) }
+            }
         )
     }
 
@@ -115,8 +112,7 @@ extension ChannelCore {
             prepare: { core in
                 settled = core.transaction ?? []
                 core.transaction = nil
-            },
-            before: { self.appendAcks(to: &$0.fill) }
+            }
         )
         guard !settled.isEmpty else { return }
         // To the broker these are unsettled again, to us they are not: they go back to their queues.

@@ -118,6 +118,9 @@ extension ChannelCore {
             if let failure = self.failure { throw failure.withSafeRetry }
             try state.requireOpen()
             try before(&state)
+            // What was acknowledged goes out before: the broker's answer may be to close the channel, and then it would
+            // not count.
+            if self.hasUnsentAcks { self.appendAcks(to: &state.fill) }
             let start = state.fill.count
             do throws(WireError) {
                 try method.encodeFrame(channel: self.number, into: &state.fill)

@@ -142,6 +142,27 @@ struct ConsumeDialogueTests {
         }
     }
 
+    @Test("What was acknowledged before a request goes out before it, because the broker may close the channel")
+    func ackBeforeRequest() async throws {
+        try await ScriptedBroker.withChannel { broker, connection, channel in
+            async let starting = channel.deliveries(from: "orders")
+            let tag = try await broker.expect(Basic.Consume.self).consumerTag
+            try broker.send(.basicConsumeOk(.init(consumerTag: tag)), on: 1)
+            var iterator = try await starting.makeAsyncIterator()
+            try broker.deliver("m", tag: 1, consumer: tag)
+            let delivery = try #require(try await iterator.next(isolation: nil))
+            // On the loop's thread nothing is written between the two.
+            async let purged = withTaskExecutorPreference(connection.taskExecutor) {
+                try delivery.ack()
+                return try await channel.purgeQueue("orders")
+            }
+            try await broker.expect(Basic.Ack.self)
+            try await broker.expect(Queue.Purge.self)
+            try broker.send(.queuePurgeOk(.init(messageCount: 3)), on: 1)
+            #expect(try await purged == 3)
+        }
+    }
+
     @Test("U5: settling twice sends nothing the second time")
     func settledTwice() async throws {
         try await Self.withConsumer { broker, channel, deliveries, tag in
