@@ -28,9 +28,9 @@ extension ConnectionDriver {
             return nil
         }
         self.touch(inbox)
-        let batch = inbox.batch(for: chunk)
+        let (batch, isFull) = inbox.batch(for: chunk)
         // The bound counts within a long read too.
-        if inbox.isFull { self.isPaused = true }
+        if isFull { self.isPaused = true }
         return batch
     }
 
@@ -335,7 +335,7 @@ extension ConnectionDriver {
                 return core.returnToQueue(deliver.deliveryTag.rawValue)
             }
             self.touch(inbox)
-            inbox.batch(for: chunk).append(record)
+            inbox.batch(for: chunk).batch.append(record)
         case .basicGetOk(let ok):
             let (chunk, record) = content.getChunk(tag: ok.deliveryTag.rawValue)
             let (isAutomatic, queue) = self.state.withLock { state in

@@ -146,7 +146,7 @@ extension ConnectionDriver {
         var batch: DeliveryBatch?
         var batchChannel: UInt16 = 0
         var batchTag: UInt32 = 0
-        while true {
+        while offset < self.filled {
             let found = DeliverDecoder.find(
                 in: octets,
                 from: offset,

@@ -276,7 +276,7 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
                 let goesOn = self.state.withLock { state -> Bool in
                     let goesOn = self.take(&state)
                     if !goesOn { state.writer = .nobody }
-                    state.takeRoomWaiters(into: &resumptions)
+                    if state.hasRoomWaiters { state.takeRoomWaiters(into: &resumptions) }
                     return goesOn
                 }
                 for resumption in resumptions { resumption.resume() }

@@ -122,6 +122,8 @@ struct ConnectionState: ~Copyable {
         if let waiter = self.waiters.finish(token) { resumptions.append(Resumption(waiter: waiter, result: result)) }
     }
 
+    var hasRoomWaiters: Bool { !self.roomWaiters.isEmpty || !self.readyWaiters.isEmpty }
+
     /// The tasks that may publish again, when there is room.
     mutating func takeRoomWaiters(into resumptions: inout [Resumption]) {
         while let token = self.readyWaiters.popLast() { self.wake(token, .room, into: &resumptions) }

@@ -91,21 +91,21 @@ final class ConsumerInbox: CancellableWait, @unchecked Sendable {
 
     // MARK: loop thread
 
-    /// The batch that takes the next delivery of this chunk.
+    /// The batch that takes the next delivery of this chunk, and whether the consumer is too far behind.
     ///
     /// Of a batch that is full or of another chunk, the inbox is handed over before.
-    func batch(for chunk: InboundChunk) -> DeliveryBatch {
+    func batch(for chunk: InboundChunk) -> (batch: DeliveryBatch, isFull: Bool) {
         if let filling = self.filling {
-            if filling.chunk === chunk, !filling.isFull { return filling }
+            if filling.chunk === chunk, !filling.isFull { return (filling, self.isFull) }
             self.handOver()
         }
-        let spare = self.state.withLock { $0.spare.popLast() }
+        let (spare, isFull) = self.state.withLock { ($0.spare.popLast(), $0.holdsBackReading) }
         spare?.reuse(for: chunk)
         let batch =
             spare
             ?? DeliveryBatch(channel: self.channel, queue: self.queue, isAutomatic: self.isAutomatic, chunk: chunk)
         self.filling = batch
-        return batch
+        return (batch, isFull)
     }
 
     /// Takes a batch of its own, behind what came before it; it is handed over with the end of the read.

@@ -3,6 +3,9 @@
 // DeliverDecoder: recognises one whole basic.deliver (60, 60) with its content where it lies, in one pass.
 // The hot path of consuming. It only ever says yes to three well-formed frames of one channel, one behind the other;
 // for anything else it answers `.other`, and FrameDecoder and ContentAssembler judge those octets. It never throws.
+// Unsafe: it loads and adds without a check of its own. Each load stands behind a guard on the count of octets that
+// covers it: the first 11 by `available`, the header frame up to its body size by `header + 19`, all else by `end`, the
+// arguments of the method by `limit` before. No sum is above five times 2^32. A debug build checks each.
 
 /// Where the parts of one delivery lie in its chunk: octet offsets from the chunk's start.
 @frozen
@@ -75,48 +78,48 @@ package enum DeliverDecoder {
         maximumFrameSize: Int,
         maximumContiguous: Int
     ) -> Found {
-        let available = octets.byteCount - start
+        let available = octets.byteCount &- start
         guard available >= 11 else { return .other }
         // type 1, then class 60 method 60 at offset 7
-        guard Self.octet(octets, start) == 1, Self.load32(octets, start + 7) == 60 << 16 | 60 else { return .other }
-        let channel = Self.load16(octets, start + 1)
-        let methodSize = Int(Self.load32(octets, start + 3))
-        guard methodSize >= 16, methodSize + 8 <= maximumFrameSize else { return .other }
-        let header = start + methodSize + 8
+        guard Self.octet(octets, start) == 1, Self.load32(octets, start &+ 7) == 60 << 16 | 60 else { return .other }
+        let channel = Self.load16(octets, start &+ 1)
+        let methodSize = Int(Self.load32(octets, start &+ 3))
+        guard methodSize >= 16, methodSize &+ 8 <= maximumFrameSize else { return .other }
+        let header = start &+ methodSize &+ 8
         // the whole header frame up to its body size: 7 + 2 + 2 + 8
-        guard octets.byteCount >= header + 19 else {
+        guard octets.byteCount >= header &+ 19 else {
             guard Self.mayBegin(2, in: octets, at: header) else { return .other }
             return available < maximumContiguous ? .incomplete : .other
         }
-        guard Self.octet(octets, header - 1) == 0xCE, Self.octet(octets, header) == 2,
-            Self.load16(octets, header + 1) == channel, Self.load32(octets, header + 7) == 60 << 16
+        guard Self.octet(octets, header &- 1) == 0xCE, Self.octet(octets, header) == 2,
+            Self.load16(octets, header &+ 1) == channel, Self.load32(octets, header &+ 7) == 60 << 16
         else { return .other }
-        let headerSize = Int(Self.load32(octets, header + 3))
-        let bodySize64 = Self.load64(octets, header + 11)
-        guard headerSize >= 14, headerSize + 8 <= maximumFrameSize,
-            bodySize64 <= UInt64(maximumFrameSize - 8)
+        let headerSize = Int(Self.load32(octets, header &+ 3))
+        let bodySize64 = Self.load64(octets, header &+ 11)
+        guard headerSize >= 14, headerSize &+ 8 <= maximumFrameSize,
+            bodySize64 <= UInt64(maximumFrameSize &- 8)
         else { return .other }
         let bodySize = Int(bodySize64)
-        let bodyFrame = header + headerSize + 8
-        let end = bodySize == 0 ? bodyFrame : bodyFrame + bodySize + 8
+        let bodyFrame = header &+ headerSize &+ 8
+        let end = bodySize == 0 ? bodyFrame : bodyFrame &+ bodySize &+ 8
         guard octets.byteCount >= end else {
             guard bodySize == 0 || Self.mayBegin(3, in: octets, at: bodyFrame) else { return .other }
-            return end - start <= maximumContiguous ? .incomplete : .other
+            return end &- start <= maximumContiguous ? .incomplete : .other
         }
-        guard Self.octet(octets, bodyFrame - 1) == 0xCE else { return .other }
+        guard Self.octet(octets, bodyFrame &- 1) == 0xCE else { return .other }
         if bodySize > 0 {
-            guard Self.octet(octets, bodyFrame) == 3, Self.load16(octets, bodyFrame + 1) == channel,
-                Int(Self.load32(octets, bodyFrame + 3)) == bodySize, Self.octet(octets, end - 1) == 0xCE
+            guard Self.octet(octets, bodyFrame) == 3, Self.load16(octets, bodyFrame &+ 1) == channel,
+                Int(Self.load32(octets, bodyFrame &+ 3)) == bodySize, Self.octet(octets, end &- 1) == 0xCE
             else { return .other }
         }
         // consumer-tag, delivery-tag, redelivered, exchange, routing-key must fill the method exactly
-        let arguments = start + 11
-        let limit = header - 1
-        let tagAt = arguments + 1 + Int(Self.octet(octets, arguments))
-        guard tagAt + 10 < limit else { return .other }
-        let exchangeAt = tagAt + 9
-        let routingKeyAt = exchangeAt + 1 + Int(Self.octet(octets, exchangeAt))
-        guard routingKeyAt < limit, routingKeyAt + 1 + Int(Self.octet(octets, routingKeyAt)) == limit else {
+        let arguments = start &+ 11
+        let limit = header &- 1
+        let tagAt = arguments &+ 1 &+ Int(Self.octet(octets, arguments))
+        guard tagAt &+ 10 < limit else { return .other }
+        let exchangeAt = tagAt &+ 9
+        let routingKeyAt = exchangeAt &+ 1 &+ Int(Self.octet(octets, exchangeAt))
+        guard routingKeyAt < limit, routingKeyAt &+ 1 &+ Int(Self.octet(octets, routingKeyAt)) == limit else {
             return .other
         }
         return .delivery(
@@ -138,27 +141,31 @@ package enum DeliverDecoder {
     /// Whether what is there of a frame end and the octet behind it fits; what does not is not waited for.
     @inlinable
     static func mayBegin(_ type: UInt8, in octets: RawSpan, at offset: Int) -> Bool {
-        (octets.byteCount < offset || Self.octet(octets, offset - 1) == 0xCE)
+        (octets.byteCount < offset || Self.octet(octets, offset &- 1) == 0xCE)
             && (octets.byteCount <= offset || Self.octet(octets, offset) == type)
     }
 
     @inlinable
     static func octet(_ octets: RawSpan, _ offset: Int) -> UInt8 {
-        octets.unsafeLoad(fromByteOffset: offset, as: UInt8.self)
+        assert(offset >= 0 && offset < octets.byteCount)
+        return octets.unsafeLoad(fromUncheckedByteOffset: offset, as: UInt8.self)
     }
 
     @inlinable
     static func load16(_ octets: RawSpan, _ offset: Int) -> UInt16 {
-        UInt16(bigEndian: octets.unsafeLoadUnaligned(fromByteOffset: offset, as: UInt16.self))
+        assert(offset >= 0 && offset <= octets.byteCount - 2)
+        return UInt16(bigEndian: octets.unsafeLoadUnaligned(fromUncheckedByteOffset: offset, as: UInt16.self))
     }
 
     @inlinable
     static func load32(_ octets: RawSpan, _ offset: Int) -> UInt32 {
-        UInt32(bigEndian: octets.unsafeLoadUnaligned(fromByteOffset: offset, as: UInt32.self))
+        assert(offset >= 0 && offset <= octets.byteCount - 4)
+        return UInt32(bigEndian: octets.unsafeLoadUnaligned(fromUncheckedByteOffset: offset, as: UInt32.self))
     }
 
     @inlinable
     static func load64(_ octets: RawSpan, _ offset: Int) -> UInt64 {
-        UInt64(bigEndian: octets.unsafeLoadUnaligned(fromByteOffset: offset, as: UInt64.self))
+        assert(offset >= 0 && offset <= octets.byteCount - 8)
+        return UInt64(bigEndian: octets.unsafeLoadUnaligned(fromUncheckedByteOffset: offset, as: UInt64.self))
     }
 }

@@ -9,8 +9,8 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stddef.h>
-#include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/types.h>
 
 static _Atomic uint64_t allocations, system_calls, reads;
@@ -71,29 +71,10 @@ int posix_memalign(void **result, size_t alignment, size_t size) {
     static __typeof__(&name) next; \
     if (!next) next = (__typeof__(&name))dlsym(RTLD_NEXT, #name)
 
-ssize_t send(int descriptor, const void *octets, size_t size, int flags) {
-    NEXT(send);
-    count(&system_calls);
-    return next(descriptor, octets, size, flags);
-}
-
 ssize_t sendmsg(int descriptor, const struct msghdr *message, int flags) {
     NEXT(sendmsg);
     count(&system_calls);
     return next(descriptor, message, flags);
-}
-
-ssize_t recv(int descriptor, void *octets, size_t size, int flags) {
-    NEXT(recv);
-    count(&system_calls);
-    count(&reads);
-    return next(descriptor, octets, size, flags);
-}
-
-int epoll_wait(int epoll, struct epoll_event *events, int capacity, int timeout) {
-    NEXT(epoll_wait);
-    count(&system_calls);
-    return next(epoll, events, capacity, timeout);
 }
 
 extern long syscall(long, ...);
@@ -101,6 +82,7 @@ extern long syscall(long, ...);
 long syscall(long number, ...) {
     NEXT(syscall);
     count(&system_calls);
+    if (number == SYS_recvfrom) count(&reads);
     long arguments[6];
     va_list list;
     va_start(list, number);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // CHotPath: what the counts of the hot paths are taken with, in C because it must not allocate, nor be optimised with
 // the code it watches: counters of allocations and system calls, and peers that cost neither.
-// The counters are the functions themselves: malloc, send, recv and the others are defined here, count, and go on to
+// The counters are the functions themselves: malloc, syscall and the others are defined here, count, and go on to
 // the C library's. They count for the whole process, but for threads that ask to be left out.
 #ifndef CHOTPATH_H
 #define CHOTPATH_H
@@ -14,9 +14,9 @@
 struct chotpath_counts {
     /// Calls of malloc, calloc, realloc and the aligned forms.
     uint64_t allocations;
-    /// Calls of send, sendmsg, recv, epoll_wait and of syscall (epoll_pwait2).
+    /// Calls of sendmsg, and of syscall, by which the library sends, receives and waits.
     uint64_t system_calls;
-    /// Calls of recv.
+    /// Those that receive.
     uint64_t reads;
 };
 
