@@ -3,8 +3,8 @@ import AMQP091Protocol
 import AMQP091Wire
 
 // FrameTarget: the first octet says how large the pieces are in which the others come. What is found must not depend on
-// them; a method that is read must be written and read again as the same; the short cut for deliveries must see what the
-// general decoder sees.
+// them; a method that is read must be written and read again as the same; the short cuts for deliveries and for confirms
+// must see what the general decoder sees.
 
 enum FrameTarget {
     private struct Found: Equatable {
@@ -59,10 +59,36 @@ enum FrameTarget {
         promise(again == method, "\(method) was read again as \(String(describing: again))")
     }
 
+    /// Where the short cut says "a confirm", there is one, and everywhere else there is none.
+    private static func compareConfirm(_ stream: [UInt8], _ frame: DecodedFrame, _ confirm: ConfirmRecord?) {
+        let payload = stream.span.bytes.extracting(frame.payload)
+        let method = frame.type == .method && frame.payload.count == 13 ? try? Method.decode(payload) : nil
+        let expected: ConfirmRecord? =
+            switch method {
+            case .basicAck(let ack):
+                ConfirmRecord(
+                    channel: frame.channel.rawValue,
+                    tag: ack.deliveryTag.rawValue,
+                    multiple: ack.multiple,
+                    isAck: true
+                )
+            case .basicNack(let nack):
+                ConfirmRecord(
+                    channel: frame.channel.rawValue,
+                    tag: nack.deliveryTag.rawValue,
+                    multiple: nack.multiple,
+                    isAck: false
+                )
+            default: nil
+            }
+        promise(confirm == expected, "a confirm that is \(String(describing: expected))")
+    }
+
     /// Where the short cut says "a delivery", there are three frames, and its offsets are theirs.
     private static func compare(_ stream: [UInt8], _ found: Found) {
         for (index, frame) in found.frames.enumerated() {
             let start = frame.payload.lowerBound - Frame.headerSize
+            Self.compareConfirm(stream, frame, ConfirmDecoder.find(in: stream.span.bytes, from: start))
             let shortCut = DeliverDecoder.find(
                 in: stream.span.bytes,
                 from: start,

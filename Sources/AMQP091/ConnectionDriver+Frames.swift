@@ -83,7 +83,6 @@ extension ConnectionDriver {
             guard !core.isAssembling || Self.isChannelClose(payload) else {
                 return self.violated(.unexpectedFrame, "a method inside a content")
             }
-            if try self.receivedConfirm(payload, on: core) { return }
             try self.received(Method.decode(payload), octets: payload, on: core)
         case .header, .body:
             guard number > 0, let core = self.core(number) else {
@@ -100,19 +99,10 @@ extension ConnectionDriver {
             && payload.unsafeLoadUnaligned(fromByteOffset: 0, as: UInt32.self).bigEndian == 20 << 16 | 40
     }
 
-    /// `basic.ack` and `basic.nack`, without the way through `Method`: there may be one per publish.
-    private func receivedConfirm(_ payload: RawSpan, on core: ChannelCore) throws(WireError) -> Bool {
-        guard payload.byteCount == 13 else { return false }
-        let id = payload.unsafeLoadUnaligned(fromByteOffset: 0, as: UInt32.self).bigEndian
-        guard id == 60 << 16 | 80 || id == 60 << 16 | 120 else { return false }
-        self.pendingConfirms.append(
-            PendingConfirm(
-                channel: core,
-                tag: payload.unsafeLoadUnaligned(fromByteOffset: 4, as: UInt64.self).bigEndian,
-                multiple: payload.unsafeLoad(fromByteOffset: 12, as: UInt8.self) & 1 == 1,
-                isAck: id == 60 << 16 | 80
-            )
-        )
+    /// Keeps a confirm for the end of this read; false where none may come, which is judged as of any other frame.
+    func keep(_ confirm: ConfirmRecord) -> Bool {
+        guard let core = self.core(confirm.channel), !core.isAssembling else { return false }
+        self.pendingConfirms.append(PendingConfirm(channel: core, confirm: confirm))
         return true
     }
 
@@ -124,17 +114,11 @@ extension ConnectionDriver {
         swap(&resumptions, &self.confirmResumptions)
         var violation: String?
         self.state.withLock { state in
-            self.pendingConfirms.drain { confirm in
+            self.pendingConfirms.drain { pending in
                 do {
-                    try confirm.channel.settleConfirm(
-                        confirm.tag,
-                        multiple: confirm.multiple,
-                        isAck: confirm.isAck,
-                        &state,
-                        into: &resumptions
-                    )
+                    try pending.channel.settle(pending.confirm, &state, into: &resumptions)
                 } catch {
-                    violation = "a confirm for delivery tag \(confirm.tag), which was not published"
+                    violation = "a confirm for delivery tag \(pending.confirm.tag), which was not published"
                 }
             }
         }
@@ -394,27 +378,26 @@ extension ChannelCore {
     /// Settles publishes and collects the tasks to wake.
     ///
     /// Under the lock.
-    func settleConfirm(
-        _ tag: UInt64,
-        multiple: Bool,
-        isAck: Bool,
+    func settle(
+        _ confirm: ConfirmRecord,
         _ state: inout ConnectionState,
         into resumptions: inout [Resumption]
     ) throws(ConfirmRing.Violation) {
         guard !self.hasFailed, self.hasConfirms else { return }
-        if isAck, let token = self.confirms.confirmOldest(tag) {
+        if confirm.isAck, let token = self.confirms.confirmOldest(confirm.tag) {
             state.counts.settle(1, nacked: 0)
-            if token != 0 { self.publishEnded(tag, token, .confirmed, &state, into: &resumptions) }
+            if token != 0 { self.publishEnded(confirm.tag, token, .confirmed, &state, into: &resumptions) }
         } else {
             let before = (outstanding: self.confirms.outstandingMessages, nacked: self.nackedCount)
             defer {
                 let settled = before.outstanding - self.confirms.outstandingMessages
                 state.counts.settle(settled, nacked: Int(self.nackedCount - before.nacked))
             }
-            try self.confirms.settle(tag: tag, multiple: multiple, outcome: isAck ? .confirmed : .nacked) {
-                sequence,
-                token,
-                outcome in
+            try self.confirms.settle(
+                tag: confirm.tag,
+                multiple: confirm.multiple,
+                outcome: confirm.isAck ? .confirmed : .nacked
+            ) { sequence, token, outcome in
                 self.publishEnded(sequence, token, PublishOutcome(outcome), &state, into: &resumptions)
             }
         }

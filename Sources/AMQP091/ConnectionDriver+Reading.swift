@@ -171,6 +171,10 @@ extension ConnectionDriver {
                 batch?.append(record)
             case .incomplete: return
             case .other:
+                if let confirm = ConfirmDecoder.find(in: octets, from: offset), self.keep(confirm) {
+                    offset += ConfirmDecoder.size
+                    continue
+                }
                 // It may end the consumer.
                 batch = nil
                 do {
@@ -189,7 +193,7 @@ extension ConnectionDriver {
     ///
     /// - Parameter hasEmptied: Whether it left nothing in the socket.
     private func finishRead(hasEmptied: Bool) {
-        self.touchedInboxes.drain { if $0.handOver() { self.isPaused = true } }
+        if !self.touchedInboxes.isEmpty { self.touchedInboxes.drain { if $0.handOver() { self.isPaused = true } } }
         self.settlePendingConfirms()
         self.coalesce(hasEmptied: hasEmptied)
     }

@@ -88,9 +88,7 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
 
     struct PendingConfirm {
         let channel: ChannelCore
-        let tag: UInt64
-        let multiple: Bool
-        let isAck: Bool
+        let confirm: ConfirmRecord
     }
 
     /// What one read takes at most: four deliveries of 64 KiB with their frames.

@@ -66,7 +66,7 @@ final class WaitHandle: CancellableWait, @unchecked Sendable {
 
 /// A handle that no wait uses, so that a call that waits again and again allocates nothing.
 ///
-/// Any thread.
+/// Any thread. Unsafe: the reference is an unmanaged one, because only that is atomic; whoever exchanges it owns it.
 struct SpareHandle: ~Copyable {
     private let handle = Atomic<Unmanaged<WaitHandle>?>(nil)
 

@@ -158,6 +158,26 @@ extension NetworkTests {
             #expect(log.all == ["first", "job", "end"])
         }
 
+        @Test("The last job of a turn may end the tick at once, one with others behind it may not")
+        func endTickIfIdle() async throws {
+            let loop = try EventLoop(name: "idle")
+            let log = Log<String>()
+            let done = Promise<Void>()
+            loop.execute {
+                loop.atEndOfTick(Work { log.append("end") })
+                loop.execute {
+                    loop.endTickIfIdle()
+                    log.append("last")
+                    done.fulfil(())
+                }
+                loop.endTickIfIdle()
+                log.append("first")
+            }
+            loop.endTickIfIdle()
+            await done.value
+            #expect(log.all == ["first", "end", "last"])
+        }
+
         @Test("Readiness that exists at registration is reported, and later octets as an edge")
         func readiness() async throws {
             let loop = try EventLoop(name: "ready")
