@@ -185,17 +185,26 @@ extension ConnectionDriver {
             self.unblocked()
         case .fail(let failure): self.terminate(AMQPError(failure))
         case .sendCloseOkAndClose(let reason):
-            self.send(.connectionCloseOk(.init()), on: nil)
-            self.flushBeforeEnd()
+            self.sendLast(.connectionCloseOk(.init()))
             self.terminate(AMQPError(reason, isLoggingIn: self.openWaiter != nil))
         case .sendCloseOk: self.send(.connectionCloseOk(.init()), on: nil)
         case .closed: self.terminate(self.closingError ?? Self.closedByUs)
         case .violation(let close):
             let code = close.replyCode
-            self.send(.connectionClose(close), on: nil)
-            self.flushBeforeEnd()
+            self.sendLast(.connectionClose(close))
             self.terminate(.protocolViolation(code, close.replyText))
         }
+    }
+
+    /// Gives the method behind which nothing may follow to the socket, as far as it takes it.
+    private func sendLast(_ method: Method) {
+        self.state.withLock { state in
+            state.isClosing = true
+            state.appendUnsentAcks()
+            // Texts were cut to size: encoding it cannot fail.
+            try? method.encodeFrame(channel: ChannelNumber(rawValue: 0), into: &state.fill)
+        }
+        self.flush()
     }
 
     /// The peer sent what it must not: tells it why, and ends.

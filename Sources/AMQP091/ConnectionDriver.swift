@@ -366,11 +366,6 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
         self.socket.close()
     }
 
-    /// Gives the last frames to the socket, as far as it takes them.
-    func flushBeforeEnd() {
-        self.flush()
-    }
-
     func registerSocket() throws(SystemError) {
         self.registration = try self.loop.register(self.socket.descriptor, handler: self)
     }
