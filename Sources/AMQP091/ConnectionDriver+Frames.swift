@@ -407,7 +407,12 @@ extension ChannelCore {
         if !self.windowWaiters.isEmpty, outstanding <= self.windowMessages / 2,
             self.confirms.outstandingOctets <= self.windowOctets / 2
         {
-            while let token = self.windowWaiters.popFirst() { state.wake(token, .room, into: &resumptions) }
+            // No more than find room: the others would only queue again. With nothing unconfirmed all of them, for no
+            // confirm will come to wake the rest if those who were woken do not publish.
+            let room = outstanding == 0 ? .max : self.windowMessages - outstanding
+            for _ in 0..<min(room, self.windowWaiters.count) {
+                state.wake(self.windowWaiters.removeFirst(), .room, into: &resumptions)
+            }
         }
         if outstanding == 0, !self.drainWaiters.isEmpty {
             for token in self.drainWaiters { state.wake(token, .room, into: &resumptions) }

@@ -186,6 +186,24 @@ struct PublishDialogueTests {
         }
     }
 
+    @Test("Who waits for the window is served in turn, and no more are woken than it takes")
+    func windowInTurn() async throws {
+        try await Self.withConfirms(window: 4) { broker, _, channel in
+            // Each has found the window full before the next begins.
+            let publishing = (1...40).map { number in
+                Task.immediate { try await channel.publish("\(number)", to: .queue("q")) }
+            }
+            for _ in 1...4 { _ = try await broker.expectPublish() }
+            for confirmed in stride(from: 2, through: 36, by: 2) {
+                try broker.ack(UInt64(confirmed), multiple: true)
+                let bodies = [try await broker.expectPublish().body, try await broker.expectPublish().body]
+                // Two tasks on two threads: either may be the first.
+                #expect(Set(bodies) == [Array("\(confirmed + 3)".utf8), Array("\(confirmed + 4)".utf8)])
+            }
+            for task in publishing { try await task.value }
+        }
+    }
+
     @Test("A full window holds the next publish back until confirms come")
     func window() async throws {
         try await Self.withConfirms(window: 2) { broker, _, channel in
