@@ -4,6 +4,7 @@
 #include "CEpoll.h"
 
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -180,4 +181,13 @@ int cepoll_timer_set(int descriptor, uint64_t time_ns) {
     time.it_value.tv_sec = (time_t)(time_ns / 1000000000u);
     time.it_value.tv_nsec = (long)(time_ns % 1000000000u);
     return timerfd_settime(descriptor, TFD_TIMER_ABSTIME, &time, NULL) < 0 ? -errno : 0;
+}
+
+int cepoll_futex_wait(const void *word, uint32_t value) {
+    return syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0) < 0 ? -errno : 0;
+}
+
+int cepoll_futex_wake(const void *word) {
+    long count = syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+    return count < 0 ? -errno : (int)count;
 }

@@ -167,6 +167,22 @@ int cepoll_set_user_timeout(int descriptor, unsigned milliseconds);
 /// pthread_setname_np(3) of the calling thread, at most 15 octets. In CEpoll.c: it needs _GNU_SOURCE.
 int cepoll_name_thread(const char *name);
 
+/// futex(2), FUTEX_WAIT_PRIVATE: sleeps while the 32 bits at `word` are `value`. Returns 0, or -errno: -EAGAIN when they
+/// are not, -EINTR.
+int cepoll_futex_wait(const void *word, uint32_t value);
+
+/// futex(2), FUTEX_WAKE_PRIVATE: wakes one thread that sleeps on `word`. Returns how many, or -errno.
+int cepoll_futex_wake(const void *word);
+
+/// The processor's hint that this thread waits for another; no call.
+static inline void cepoll_pause(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("isb" ::: "memory");
+#endif
+}
+
 #pragma clang assume_nonnull end
 
 #endif
