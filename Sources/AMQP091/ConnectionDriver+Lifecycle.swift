@@ -185,26 +185,26 @@ extension ConnectionDriver {
             self.unblocked()
         case .fail(let failure): self.terminate(AMQPError(failure))
         case .sendCloseOkAndClose(let reason):
-            self.sendLast(.connectionCloseOk(.init()))
-            self.terminate(AMQPError(reason, isLoggingIn: self.openWaiter != nil))
+            self.end(AMQPError(reason, isLoggingIn: self.openWaiter != nil), saying: .connectionCloseOk(.init()))
         case .sendCloseOk: self.send(.connectionCloseOk(.init()), on: nil)
         case .closed: self.terminate(self.closingError ?? Self.closedByUs)
         case .violation(let close):
-            let code = close.replyCode
-            self.sendLast(.connectionClose(close))
-            self.terminate(.protocolViolation(code, close.replyText))
+            self.end(.protocolViolation(close.replyCode, close.replyText), saying: .connectionClose(close))
         }
     }
 
-    /// Gives the method behind which nothing may follow to the socket, as far as it takes it.
-    private func sendLast(_ method: Method) {
+    /// Gives the method behind which nothing may follow to the socket, as far as it takes it, and ends.
+    private func end(_ error: AMQPError, saying last: Method) {
+        self.settlePendingConfirms()
         self.state.withLock { state in
-            state.isClosing = true
+            // Who comes from here on is told why.
+            state.failure = error
             state.appendUnsentAcks()
             // Texts were cut to size: encoding it cannot fail.
-            try? method.encodeFrame(channel: ChannelNumber(rawValue: 0), into: &state.fill)
+            try? last.encodeFrame(channel: ChannelNumber(rawValue: 0), into: &state.fill)
         }
         self.flush()
+        self.terminate(error)
     }
 
     /// The peer sent what it must not: tells it why, and ends.
