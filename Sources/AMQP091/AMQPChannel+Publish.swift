@@ -275,6 +275,9 @@ extension ChannelCore {
             && (self.confirms.outstandingOctets < self.windowOctets || outstanding == 0)
     }
 
+    /// Publishes, and waits for the broker's word.
+    ///
+    /// The wait is prepared behind the publish, while the broker is at it: until then the publish is one with a receipt.
     @inline(__always)
     nonisolated(nonsending) func publishAndConfirmUnwatched(
         _ message: AMQPMessage,
@@ -283,48 +286,42 @@ extension ChannelCore {
         site: CallSite,
         timeout: Duration?
     ) async throws(AMQPError) {
-        let deadline = self.driver.deadline(timeout)
-        while true {
-            var isAppended = false
-            var ownToken: UInt32 = 0
-            let result: WaitResult
-            do {
-                result = try await self.driver.wait(deadline: deadline) { state, token throws(AMQPError) in
-                    guard self.hasConfirms else { throw ChannelCore.confirmsAreOff }
-                    ownToken = token
-                    let attempt = try message.body.bytes.withUnsafeBytes { octets throws(AMQPError) in
-                        try self.publish(
-                            &state,
-                            body: octets,
-                            destination: destination,
-                            mandatory: mandatory,
-                            properties: message.properties,
-                            site: site,
-                            token: token
-                        )
-                    }
-                    switch attempt {
-                    case .done(let kick):
-                        isAppended = true
-                        return kick
-                    case .windowFull: self.windowWaiters.append(token)
-                    case .noRoom: state.roomWaiters.append(token)
-                    }
-                    return .none
-                }
-            } catch {
-                guard isAppended else { throw self.gaveUpRoom(ownToken, error.withSafeRetry) }
-                throw AMQPPublishOutcome.unknown(error).error ?? error
-            }
-            switch result {
-            case .outcome(.confirmed): return
-            case .outcome(let outcome):
-                if let error = AMQPError(outcome) { throw error }
-                return
-            case .room: continue
-            default: return
-            }
+        if Task.isCancelled {
+            self.driver.state.withLock { $0.counts.failToPublish() }
+            throw ConnectionDriver.cancelled(safe: true)
         }
+        let attempt = try self.tryEnqueueUnwatched(message, to: destination, mandatory: mandatory, site: site)
+        let deadline = self.driver.deadline(timeout)
+        let sequence: UInt64
+        switch attempt {
+        case .done(let number): sequence = number
+        case .noRoom:
+            sequence = try await self.enqueueUnwatched(
+                message,
+                to: destination,
+                mandatory: mandatory,
+                site: site,
+                deadline: deadline
+            )
+        }
+        let outcome: AMQPPublishOutcome
+        do throws(AMQPError) {
+            let result = try await self.driver.wait(deadline: deadline) { state, token throws(AMQPError) in
+                if self.hasFailed || state.hasFailed, let failure = self.failure ?? state.failure { throw failure }
+                if self.confirms.setToken(token, of: sequence) { return .none }
+                // The broker was faster.
+                state.readyWaiters.append(token)
+                return .wakeLoop
+            }
+            if case .outcome(.confirmed) = result { return }
+            outcome =
+                if case .outcome(let refusal) = result { AMQPPublishOutcome(refusal) } else {
+                    self.knownOutcome(of: sequence) ?? .unknown(ConnectionDriver.cancelled(safe: false))
+                }
+        } catch {
+            outcome = self.knownOutcome(of: sequence) ?? .unknown(error)
+        }
+        if let error = outcome.error { throw error }
     }
 
     nonisolated(nonsending) func waitForConfirms(timeout: Duration?) async throws(AMQPError) {

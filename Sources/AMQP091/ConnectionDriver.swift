@@ -140,6 +140,15 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
 
     // MARK: writing
 
+    /// Whether only the loop may write.
+    private var isSecured: Bool {
+        #if TLS
+            self.tls != nil
+        #else
+            false
+        #endif
+    }
+
     /// After unlocking: does what the append asked for.
     @inline(__always)
     func perform(_ kick: Kick) {
@@ -148,10 +157,7 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
         case .wakeLoop:
             if self.loop.isInLoop { self.loop.atEndOfTick(self) } else { self.loop.enqueue(self) }
         case .write, .writeAndBreathe:
-            #if TLS
-                if self.tls != nil { return self.giveTokenToLoop() }
-            #endif
-            self.writeAsCaller()
+            if self.isSecured { self.giveTokenToLoop() } else { self.writeAsCaller() }
         }
     }
 
@@ -243,18 +249,8 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
     /// Loop thread.
     func flush() {
         guard !self.isTerminated else { return self.closeSocketIfPossible() }
-        guard self.writeFailure == nil else { return }
-        let mayWrite = self.state.withLock { state -> Bool in
-            state.isFlushScheduled = false
-            switch state.writer {
-            case .caller: return false
-            case .nobody, .loop:
-                state.writer = .loop
-                return true
-            }
-        }
-        guard mayWrite else { return }
-        while true {
+        guard self.writeFailure == nil, self.takesMore(isFirst: true) else { return }
+        repeat {
             let hasOctets = self.written < self.writing.count
             switch self.writeTaken() {
             case .wouldBlock:
@@ -270,17 +266,33 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
                 self.awaitsRoom = false
                 // A flush of nothing is no sign of life: a connection that only reads may come here all the time.
                 if hasOctets { self.heartbeat?.wrote(now: self.loop.turnTime.nanoseconds) }
-                var resumptions: [Resumption] = []
-                let goesOn = self.state.withLock { state -> Bool in
-                    let goesOn = self.take(&state)
-                    if !goesOn { state.writer = .nobody }
-                    if state.hasRoomWaiters { state.takeRoomWaiters(into: &resumptions) }
-                    return goesOn
-                }
-                for resumption in resumptions { resumption.resume() }
-                guard goesOn else { return }
             }
+        } while self.takesMore(isFirst: false)
+    }
+
+    /// Takes the writer token, and what was appended, for the loop; without anything to write the token is nobody's.
+    ///
+    /// - Parameter isFirst: False where the loop has the token and has written all it took.
+    /// - Returns: False when the loop has nothing to write, or a caller writes.
+    private func takesMore(isFirst: Bool) -> Bool {
+        var resumptions: [Resumption] = []
+        let hasMore = self.state.withLock { state -> Bool in
+            if isFirst {
+                state.isFlushScheduled = false
+                if state.writer == .caller { return false }
+                // Some is left of what was taken, or OpenSSL has something to say of its own.
+                if state.writer == .loop || self.isSecured {
+                    state.writer = .loop
+                    return true
+                }
+            }
+            let hasMore = self.take(&state)
+            state.writer = hasMore ? .loop : .nobody
+            if state.hasRoomWaiters { state.takeRoomWaiters(into: &resumptions) }
+            return hasMore
         }
+        for resumption in resumptions { resumption.resume() }
+        return hasMore
     }
 
     /// Reads in the next turn, even if the socket says nothing.

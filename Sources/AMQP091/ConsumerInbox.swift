@@ -233,9 +233,10 @@ final class ConsumerInbox: CancellableWait, @unchecked Sendable {
                     return .batch(left, resumesReading: false)
                 }
                 state.current = nil
-                self.reuse(&done, in: &state)
                 if self.isSucceeded { self.dropLost(&state) }
                 let batch = state.ready.popFirst()
+                // Where there is nothing to go on with, what was published has been waiting long enough.
+                if batch != nil { self.reuse(&done, in: &state) }
                 // What is being read is no longer waiting: a reader may wait for the broker in the middle of it.
                 if let batch { state.octets -= batch.octets }
                 state.current = batch
@@ -245,7 +246,6 @@ final class ConsumerInbox: CancellableWait, @unchecked Sendable {
                 if let ending = state.ending { return .ended(ending) }
                 return .empty
             }
-            done = nil
             switch refill {
             case .batch(let batch, let resumesReading):
                 if resumesReading { self.channel.driver.resumeReading() }
@@ -254,8 +254,9 @@ final class ConsumerInbox: CancellableWait, @unchecked Sendable {
             case .ended(.failed(let error)): throw error
             case .empty:
                 self.channel.driver.loop.endTickIfIdle()
-                await self.park()
-                if Task.isCancelled { throw AMQPError(.cancelled, "the consuming task was cancelled") }
+                guard await self.park(letGoOf: &done) else {
+                    throw AMQPError(.cancelled, "the consuming task was cancelled")
+                }
             }
         }
     }
@@ -296,17 +297,25 @@ final class ConsumerInbox: CancellableWait, @unchecked Sendable {
         self.channel.driver.resumeReading()
     }
 
-    nonisolated(nonsending) private func park() async {
+    /// Lets go of the batch that was walked through, and waits for another; answers false where the task was cancelled before.
+    ///
+    /// Of a task that is cancelled while it waits, the wait is over, and the next one answers. So a batch that came at the
+    /// same time is not left behind.
+    @inline(__always)
+    nonisolated(nonsending) private func park(letGoOf finished: inout DeliveryBatch?) async -> Bool {
+        var mayWait = true
         await withCancellableContinuation(self) { (continuation: UnsafeContinuation<Void, Never>) in
-            let resumesAtOnce = self.state.withLock { state in
-                guard state.ready.isEmpty, state.ending == nil, !Task.isCancelled, state.parked == nil else {
-                    return true
-                }
+            let isParked = self.state.withLock { state in
+                self.reuse(&finished, in: &state)
+                mayWait = !Task.isCancelled
+                guard mayWait, state.ready.isEmpty, state.ending == nil, state.parked == nil else { return false }
                 state.parked = continuation
-                return false
+                return true
             }
-            if resumesAtOnce { continuation.resume() }
+            finished = nil
+            if !isParked { continuation.resume() }
         }
+        return mayWait
     }
 
     /// The task that waits for a batch was cancelled.

@@ -169,6 +169,23 @@ struct PublishDialogueTests {
         }
     }
 
+    @Test("A task that is cancelled already publishes nothing")
+    func cancelledBefore() async throws {
+        try await Self.withConfirms { broker, _, channel in
+            let publishing = Task {
+                withUnsafeCurrentTask { $0?.cancel() }
+                try await channel.publishAndConfirm("cancelled", to: .queue("q"))
+            }
+            let error = await #expect(throws: AMQPError.self) { try await publishing.value }
+            #expect(error?.code == .cancelled)
+            #expect(error?.isSafeToRetry == true)
+            async let next: Void = channel.publishAndConfirm("next", to: .queue("q"))
+            #expect(try await broker.expectPublish().body == Array("next".utf8))
+            try broker.ack(1)
+            try await next
+        }
+    }
+
     @Test("A cancelled wait for a confirm renumbers nothing")
     func cancelledConfirm() async throws {
         try await Self.withConfirms { broker, _, channel in
