@@ -196,6 +196,8 @@ extension ConnectionDriver {
     /// Gives the method behind which nothing may follow to the socket, as far as it takes it, and ends.
     private func end(_ error: AMQPError, saying last: Method) {
         self.settlePendingConfirms()
+        // One of them may have ended it.
+        guard !self.isTerminated else { return }
         self.state.withLock { state in
             // Who comes from here on is told why.
             state.failure = error

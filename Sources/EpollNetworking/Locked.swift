@@ -11,7 +11,8 @@
 // @usableFromInline on the types is what makes the optimiser inline a package method in another module: 6 ns instead
 // of 110. For the same reason ShortLock is not nested.
 // Unsafe: lock and value lie side by side in memory that the Locked takes with it when it goes, at addresses that do not
-// change; it is not copied, so nobody uses them afterwards. The value is touched between lock and unlock only.
+// change; it is not copied, so nobody uses them afterwards. The value is touched between lock and unlock only. Who unlocks
+// may wake a word that is gone by then: the kernel takes its address for no more than a number, and sleepers bear it.
 
 /// A value reached only while a lock is held.
 @frozen @usableFromInline package struct Locked<State: ~Copyable>: ~Copyable, @unchecked Sendable {
