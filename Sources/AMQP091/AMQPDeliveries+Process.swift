@@ -130,7 +130,8 @@ extension AMQPDeliveries {
         guard !delivery.batch.isAutomatic else { return failure }
         do throws(AMQPError) {
             if let failure {
-                let putsBack = Task.isCancelled || requeue.requeues(delivery)
+                let isCancelled = Task.isCancelled
+                let putsBack = isCancelled || requeue.requeues(delivery)
                 self.inbox.channel.driver.logger.info(
                     "a handler failed",
                     metadata: [
@@ -142,7 +143,12 @@ extension AMQPDeliveries {
                         "error": "\(failure)",
                     ]
                 )
-                try delivery.nack(requeue: putsBack, fileID: site.fileID, line: site.line)
+                // A failure counts towards a delivery limit; what a cancelled handler gave up was not processed.
+                if isCancelled {
+                    try delivery.nack(requeue: true, fileID: site.fileID, line: site.line)
+                } else {
+                    try delivery.reject(requeue: putsBack, fileID: site.fileID, line: site.line)
+                }
             } else {
                 try delivery.ack(fileID: site.fileID, line: site.line)
             }

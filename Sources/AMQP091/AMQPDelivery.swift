@@ -130,7 +130,10 @@ extension AMQPDelivery {
         }
     }
 
-    /// Refuses the message: `basic.nack` (60, 120).
+    /// Returns a message that was not processed: `basic.nack` (60, 120).
+    ///
+    /// For a message whose processing failed use ``reject(requeue:fileID:line:)``: since RabbitMQ 4.3 a nack that
+    /// requeues does not count towards the delivery limit of a quorum queue; before, both count.
     ///
     /// - Parameters:
     ///   - requeue: True puts it back into its queue; false drops or dead-letters it.
@@ -152,7 +155,9 @@ extension AMQPDelivery {
         }
     }
 
-    /// Refuses the message: `basic.reject` (60, 90).
+    /// Refuses a message whose processing failed: `basic.reject` (60, 90).
+    ///
+    /// With `requeue` it counts towards the delivery limit of a quorum queue on every version of RabbitMQ.
     ///
     /// - Parameters:
     ///   - requeue: True puts it back into its queue; false drops or dead-letters it.
@@ -168,7 +173,7 @@ extension AMQPDelivery {
     ) throws(AMQPError) -> AMQPSettlement {
         try self.settle(.reject) { () throws(AMQPError) in
             let site = CallSite(fileID, line)
-            try self.batch.channel.refuse(self.record.tag, multiple: false, requeue: requeue, site: site)
+            try self.batch.channel.refuse(self.record.tag, requeue: requeue, isRejection: true, site: site)
         }
     }
 

@@ -6,7 +6,7 @@ public import AMQP091Wire
 
 /// A message from the broker that is settled exactly once: settling consumes it.
 ///
-/// One that is dropped without being settled, also because of an error, goes back to its queue.
+/// A delivery that is dropped without being settled, also because of an error, returns to its queue (`basic.nack`).
 public struct AMQPOwnedDelivery: ~Copyable, Sendable {
     private let delivery: AMQPDelivery
     private var isSettled: Bool
@@ -55,7 +55,9 @@ public struct AMQPOwnedDelivery: ~Copyable, Sendable {
         return isAutomatic ? .settled : try self.delivery.ack(fileID: fileID, line: line)
     }
 
-    /// Refuses the message: `basic.nack` (60, 120).
+    /// Returns a message that was not processed: `basic.nack` (60, 120).
+    ///
+    /// For a message whose processing failed use ``reject(requeue:fileID:line:)``.
     ///
     /// - Parameters:
     ///   - requeue: True puts it back into its queue; false drops or dead-letters it.
@@ -72,6 +74,27 @@ public struct AMQPOwnedDelivery: ~Copyable, Sendable {
         let isAutomatic = self.isSettled
         self.isSettled = true
         return isAutomatic ? .settled : try self.delivery.nack(requeue: requeue, fileID: fileID, line: line)
+    }
+
+    /// Refuses a message whose processing failed: `basic.reject` (60, 90).
+    ///
+    /// With `requeue` it counts towards the delivery limit of a quorum queue on every version of RabbitMQ.
+    ///
+    /// - Parameters:
+    ///   - requeue: True puts it back into its queue; false drops or dead-letters it.
+    ///   - fileID: The caller's file, for ``AMQPError/callSite``.
+    ///   - line: The caller's line.
+    /// - Returns: As ``ack(fileID:line:)``.
+    /// - Throws: ``AMQPError`` as ``ack(fileID:line:)``.
+    @discardableResult
+    public consuming func reject(
+        requeue: Bool = true,
+        fileID: StaticString = #fileID,
+        line: UInt32 = #line
+    ) throws(AMQPError) -> AMQPSettlement {
+        let isAutomatic = self.isSettled
+        self.isSettled = true
+        return isAutomatic ? .settled : try self.delivery.reject(requeue: requeue, fileID: fileID, line: line)
     }
 }
 

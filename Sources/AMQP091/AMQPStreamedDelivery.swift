@@ -99,7 +99,7 @@ public struct AMQPStreamedDelivery: Sendable {
         try self.delivery.ack(fileID: fileID, line: line)
     }
 
-    /// Refuses the message; as ``AMQPDelivery/nack(requeue:multiple:fileID:line:)``.
+    /// Returns a message that was not processed; as ``AMQPDelivery/nack(requeue:multiple:fileID:line:)``.
     ///
     /// - Parameters:
     ///   - requeue: True puts it back into its queue; false drops or dead-letters it.
@@ -114,6 +114,23 @@ public struct AMQPStreamedDelivery: Sendable {
         line: UInt32 = #line
     ) throws(AMQPError) -> AMQPSettlement {
         try self.delivery.nack(requeue: requeue, fileID: fileID, line: line)
+    }
+
+    /// Refuses a message whose processing failed; as ``AMQPDelivery/reject(requeue:fileID:line:)``.
+    ///
+    /// - Parameters:
+    ///   - requeue: True puts it back into its queue; false drops or dead-letters it.
+    ///   - fileID: The caller's file, for ``AMQPError/callSite``.
+    ///   - line: The caller's line.
+    /// - Returns: As ``ack(fileID:line:)``.
+    /// - Throws: ``AMQPError`` as ``AMQPDelivery/ack(multiple:fileID:line:)``.
+    @discardableResult
+    public func reject(
+        requeue: Bool = true,
+        fileID: StaticString = #fileID,
+        line: UInt32 = #line
+    ) throws(AMQPError) -> AMQPSettlement {
+        try self.delivery.reject(requeue: requeue, fileID: fileID, line: line)
     }
 }
 

@@ -37,8 +37,16 @@ extension BasicProperties {
         set { self.setRoutingKeys("BCC", newValue) }
     }
 
-    /// How often a quorum queue has delivered the message before; nil when its header `x-delivery-count` is not there.
+    /// How often processing of the message has failed: header `x-delivery-count` of a quorum queue, counted towards its
+    /// delivery limit; nil at the first delivery, and from other queues.
+    ///
+    /// Before RabbitMQ 4.3 every return to the queue counts; since 4.3 `basic.reject` and a channel that ends before
+    /// the delivery is settled, but not `basic.nack`.
     public var deliveryCount: Int64? { self.headers?["x-delivery-count"]?.integerValue }
+
+    /// How often the message was handed to a consumer before, whatever became of it: header `x-acquired-count` of a
+    /// quorum queue; nil at the first delivery, from other queues, and before RabbitMQ 4.3.
+    public var acquiredCount: Int64? { self.headers?["x-acquired-count"]?.integerValue }
 
     /// The place of the message in its stream; nil when it did not come from one.
     public var streamOffset: UInt64? {

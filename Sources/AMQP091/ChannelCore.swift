@@ -120,12 +120,14 @@ extension ChannelCore {
 
 // MARK: settling
 
-/// One call of `ack` or `nack`.
+/// One call of `ack`, `nack` or `reject`.
 struct Settlement: Sendable {
     let tag: UInt64
     let multiple: Bool
-    /// What `nack` said; nil for an acknowledgement.
+    /// Whether a refused message returns to its queue; nil for an acknowledgement.
     let requeue: Bool?
+    /// Sent as `basic.reject`, which counts towards the delivery limit, instead of `basic.nack`.
+    var isRejection = false
 }
 
 /// Why settlements are kept back.
@@ -155,14 +157,22 @@ extension ChannelCore {
         self.driver.perform(kick)
     }
 
-    func refuse(_ tag: UInt64, multiple: Bool, requeue: Bool, site: CallSite?) throws(AMQPError) {
+    /// Refuses deliveries with `basic.nack`, or one with `basic.reject`: since RabbitMQ 4.3 only a rejection counts
+    /// towards the delivery limit of a quorum queue, a nack says that the message was not processed.
+    func refuse(
+        _ tag: UInt64,
+        multiple: Bool = false,
+        requeue: Bool,
+        isRejection: Bool = false,
+        site: CallSite?
+    ) throws(AMQPError) {
         let kick = try self.driver.state.withLock { state throws(AMQPError) -> Kick in
             guard !self.isClosing, !self.hasFailed, !state.hasFailed else { throw self.closed(state.failure) }
             let refused = multiple ? self.acks.reject(upTo: tag) : self.acks.reject(tag) ? 1 : 0
             guard refused > 0 else { throw Self.alreadySettled }
             state.counts.refuse(refused, requeue: requeue)
             self.settlementSite = site
-            let settlement = Settlement(tag: tag, multiple: multiple, requeue: requeue)
+            let settlement = Settlement(tag: tag, multiple: multiple, requeue: requeue, isRejection: isRejection)
             self.transaction?.append(settlement)
             guard self.hold == .none else {
                 self.heldRefusals.append(settlement)
@@ -194,17 +204,18 @@ extension ChannelCore {
         }
     }
 
-    /// Appends a `basic.nack`.
+    /// Appends a `basic.nack` or a `basic.reject`.
     ///
     /// Under the lock.
     func append(_ refusal: Settlement, to buffer: inout WireBuffer) {
-        let nack = Basic.Nack(
-            deliveryTag: DeliveryTag(rawValue: refusal.tag),
-            multiple: refusal.multiple,
-            requeue: refusal.requeue ?? true
-        )
+        let tag = DeliveryTag(rawValue: refusal.tag)
+        let requeue = refusal.requeue ?? true
+        let method: Method =
+            refusal.isRejection
+            ? .basicReject(.init(deliveryTag: tag, requeue: requeue))
+            : .basicNack(.init(deliveryTag: tag, multiple: refusal.multiple, requeue: requeue))
         // A number and two bits: encoding it cannot fail.
-        try? Method.basicNack(nack).encodeFrame(channel: self.number, into: &buffer)
+        try? method.encodeFrame(channel: self.number, into: &buffer)
     }
 
     /// Why nothing can be sent any more.

@@ -192,8 +192,8 @@
                     ]
                 )
                 #expect(errors.allSatisfy { $0.status?.code == .error })
-                // The failed handler's delivery was refused, in a span of its own.
-                #expect(Self.spans(tracer, "nack").count == 1)
+                // The failed handler's delivery was rejected, in a span of its own.
+                #expect(Self.spans(tracer, "reject").count == 1)
             }
         }
 

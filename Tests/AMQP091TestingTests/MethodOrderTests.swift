@@ -40,7 +40,7 @@ struct MethodOrderTests {
 
     static let steps: [MethodID] = [
         .connectionStartOk, .connectionTuneOk, .connectionOpen, .channelOpen, .exchangeDeclare, .queueDeclare,
-        .queueBind, .confirmSelect, .basicPublish, .basicGet, .basicNack, .basicQos, .basicConsume, .basicAck,
+        .queueBind, .confirmSelect, .basicPublish, .basicGet, .basicReject, .basicQos, .basicConsume, .basicAck,
         .basicCancel, .queueDelete, .channelClose, .connectionClose,
     ]
 

@@ -181,6 +181,74 @@ struct ConsumeDialogueTests {
         }
     }
 
+    @Test(
+        "Refusing: reject sends basic.reject and nack sends basic.nack, with its requeue bit",
+        arguments: [true, false]
+    )
+    func rejectAndNack(requeue: Bool) async throws {
+        try await Self.withConsumer { broker, _, deliveries, tag in
+            try broker.deliver("m", tag: 1, consumer: tag)
+            try broker.deliver("m", tag: 2, consumer: tag)
+            var iterator = deliveries.makeAsyncIterator()
+            try await iterator.next(isolation: nil)?.reject(requeue: requeue)
+            #expect(try await broker.expect(Basic.Reject.self) == .init(deliveryTag: DeliveryTag(1), requeue: requeue))
+            try await iterator.next(isolation: nil)?.nack(requeue: requeue)
+            let nack = try await broker.expect(Basic.Nack.self)
+            #expect(nack == .init(deliveryTag: DeliveryTag(2), multiple: false, requeue: requeue))
+        }
+    }
+
+    @Test("Refusing: a move-only and a streamed delivery send basic.reject; a dropped one returns with basic.nack")
+    func rejectsOfOtherForms() async throws {
+        struct Stop: Error {}
+        try await Self.withConsumer { broker, _, deliveries, tag in
+            for number: UInt64 in 1...3 { try broker.deliver("m", tag: number, consumer: tag) }
+            let reading = Task {
+                try await deliveries.forEach { delivery in
+                    let number = delivery.deliveryTag.rawValue
+                    if number == 1 { try delivery.reject(requeue: false) }
+                    if number == 3 { throw Stop() }
+                }
+            }
+            #expect(try await broker.expect(Basic.Reject.self) == .init(deliveryTag: DeliveryTag(1), requeue: false))
+            for _ in 2...3 { #expect(try await broker.expect(Basic.Nack.self).requeue) }
+            await #expect(throws: Stop.self) { try await reading.value }
+            try broker.deliver("m", tag: 4, consumer: tag)
+            var iterator = deliveries.streamed.makeAsyncIterator()
+            try await iterator.next(isolation: nil)?.reject(requeue: true)
+            #expect(try await broker.expect(Basic.Reject.self) == .init(deliveryTag: DeliveryTag(4), requeue: true))
+        }
+    }
+
+    @Test("Refusing: a handler that failed rejects its message; a cancelled one returns it with basic.nack")
+    func failedHandler() async throws {
+        struct Failure: Error {}
+        try await Self.withConsumer { broker, _, deliveries, tag in
+            let (started, start) = AsyncStream<Void>.makeStream()
+            let processing = Task {
+                try await deliveries.process { delivery in
+                    if delivery.deliveryTag.rawValue == 3 {
+                        start.yield()
+                        try await Task.sleep(for: .seconds(60))
+                    }
+                    throw Failure()
+                }
+            }
+            try broker.deliver("m", tag: 1, consumer: tag)
+            #expect(try await broker.expect(Basic.Reject.self) == .init(deliveryTag: DeliveryTag(1), requeue: true))
+            try broker.deliver("m", tag: 2, consumer: tag)
+            #expect(try await broker.expect(Basic.Reject.self) == .init(deliveryTag: DeliveryTag(2), requeue: true))
+            try broker.deliver("m", tag: 3, consumer: tag)
+            for await _ in started { break }
+            processing.cancel()
+            #expect(
+                try await broker.expect(Basic.Nack.self)
+                    == .init(deliveryTag: DeliveryTag(3), multiple: false, requeue: true)
+            )
+            _ = await processing.result
+        }
+    }
+
     @Test("F10: a cancel by the broker ends the consumer with a reason and leaves the channel usable")
     func cancelledByBroker() async throws {
         try await Self.withConsumer { broker, channel, deliveries, tag in
