@@ -96,27 +96,35 @@ let package = Package(
             path: "CShims/CTLS",
             cSettings: [.define("TLS", .when(traits: ["TLS"]))]
         ),
+        .target(name: "SecretValues", swiftSettings: settings),
         .target(
             name: "EpollNetworking",
             dependencies: [
-                "CEpoll", "CTaskCancellation", .target(name: "CTLS", condition: .when(traits: ["TLS"])), deque, system,
+                "SecretValues", "CEpoll", "CTaskCancellation", .target(name: "CTLS", condition: .when(traits: ["TLS"])),
+                deque, system,
             ],
             swiftSettings: settings
         ),
         .target(name: "AMQP091Wire", swiftSettings: settings),
-        .target(name: "AMQP091Protocol", dependencies: ["AMQP091Wire", deque], swiftSettings: settings),
+        .target(
+            name: "AMQP091Protocol",
+            dependencies: ["AMQP091Wire", "SecretValues", deque],
+            swiftSettings: settings
+        ),
         .target(
             name: "AMQP091",
             dependencies: [
-                "AMQP091Protocol", "AMQP091Wire", "EpollNetworking", logging, deque, system, lifecycle, metrics,
-                tracing, configuration,
+                "AMQP091Protocol", "AMQP091Wire", "EpollNetworking", "SecretValues", logging, deque, system, lifecycle,
+                metrics, tracing, configuration,
             ],
             swiftSettings: settings
         ),
         .target(name: "AMQP091Foundation", dependencies: ["AMQP091"], swiftSettings: settings),
         .target(
             name: "AMQP091Testing",
-            dependencies: ["AMQP091", "AMQP091Protocol", "AMQP091Wire", "EpollNetworking", logging, deque, system],
+            dependencies: [
+                "AMQP091", "AMQP091Protocol", "AMQP091Wire", "EpollNetworking", "SecretValues", logging, deque, system,
+            ],
             swiftSettings: settings
         ),
         .executableTarget(name: "AMQP091Codegen", dependencies: [], swiftSettings: settings),
@@ -136,12 +144,15 @@ let package = Package(
         ),
         .testTarget(
             name: "AMQP091ProtocolTests",
-            dependencies: ["AMQP091Protocol", "AMQP091Wire"],
+            dependencies: ["AMQP091Protocol", "AMQP091Wire", "SecretValues"],
             swiftSettings: settings
         ),
         .testTarget(
             name: "AMQP091Tests",
-            dependencies: ["AMQP091", "AMQP091Wire", "AMQP091Testing", logging],
+            dependencies: [
+                "AMQP091", "AMQP091Protocol", "AMQP091Wire", "AMQP091Testing", "EpollNetworking", "SecretValues",
+                logging,
+            ],
             swiftSettings: settings
         ),
         .testTarget(
@@ -158,7 +169,9 @@ let package = Package(
         // What scripts/fuzz fuzzes, in the package Fuzzing; here to replay its corpus.
         .target(
             name: "AMQP091FuzzTargets",
-            dependencies: ["AMQP091Testing", "AMQP091", "AMQP091Protocol", "AMQP091Wire", "EpollNetworking"],
+            dependencies: [
+                "AMQP091Testing", "AMQP091", "AMQP091Protocol", "AMQP091Wire", "EpollNetworking", "SecretValues",
+            ],
             path: "Fuzzing/Targets",
             swiftSettings: settings
         ),

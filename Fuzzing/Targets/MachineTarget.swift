@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Protocol
 import AMQP091Wire
+import SecretValues
 
 // MachineTarget: the client's machines, driven as their owner drives them, by a peer that sends any method at any moment
 // and an owner that calls anything. Waiters are numbers: each must be given back exactly once. The property tests drive

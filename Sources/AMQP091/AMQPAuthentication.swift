@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Protocol
 import EpollNetworking
+import SecretValues
 
 // AMQPAuthentication: how the client says who it is. What goes onto the wire is SASLMechanism's.
 
@@ -31,7 +32,7 @@ public struct AMQPAuthentication: Hashable, Sendable, CustomStringConvertible {
 
     /// Empty where a provider gives it.
     let username: String
-    let password: String
+    @Secret var password: String
     /// The preferred first; the first that the broker offers is used.
     let mechanisms: [Mechanism]
     let provider: AMQPCredentialsProvider?
@@ -84,9 +85,9 @@ public struct AMQPAuthentication: Hashable, Sendable, CustomStringConvertible {
     var sasl: [SASLMechanism] {
         self.mechanisms.map { mechanism in
             switch mechanism {
-            case .amqplain: .amqplain(user: self.username, password: self.password)
+            case .amqplain: .amqplain(user: self.username, password: self._password)
             case .external: .external
-            default: .plain(user: self.username, password: self.password)
+            default: .plain(user: self.username, password: self._password)
             }
         }
     }

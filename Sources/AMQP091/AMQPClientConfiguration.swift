@@ -99,7 +99,7 @@ public struct AMQPClientConfiguration: Hashable, Sendable {
     /// Understood behind the question mark: `heartbeat` (seconds), `connection_timeout` (milliseconds), `channel_max`,
     /// `frame_max`, `connection_name`, `auth_mechanism` (`plain`, `amqplain` or `external`; repeated, the preferred
     /// first). With `amqps://` also `cacertfile`, `certfile`, `keyfile`, `password` (of the key), `verify`
-    /// (`verify_peer` or `verify_none`) and `server_name_indication`. Others are refused by name.
+    /// (`verify_peer` or `verify_none`) and `server_name_indication`. Others are refused.
     ///
     /// - Throws: ``AMQPError`` with code `.invalidConfiguration` that names the wrong part.
     public init(uri: String) throws(AMQPError) {
@@ -113,7 +113,7 @@ public struct AMQPClientConfiguration: Hashable, Sendable {
             }
         }
         var mechanisms: [AMQPAuthentication.Mechanism] = []
-        for parameter in parsed.parameters {
+        for (index, parameter) in parsed.parameters.enumerated() {
             switch parameter.name {
             case "heartbeat": self.heartbeat = .seconds(Int64(try Self.number(parameter, 0...65535)))
             case "connection_timeout":
@@ -129,7 +129,7 @@ public struct AMQPClientConfiguration: Hashable, Sendable {
             case "cacertfile", "certfile", "keyfile", "password", "verify", "server_name_indication":
                 try self.readTLS(parameter)
             default:
-                throw Self.invalid("unknown URI parameter \(parameter.name)")
+                throw Self.unknown(parameter, number: index + 1)
             }
         }
         self.authentication = .plain(
@@ -138,6 +138,13 @@ public struct AMQPClientConfiguration: Hashable, Sendable {
             mechanisms: mechanisms.isEmpty ? [.plain] : mechanisms
         )
         try self.validate()
+    }
+
+    /// A name that is not well known is left out: it may be a piece of a password with a raw `?` or `&`.
+    private static func unknown(_ parameter: AMQPURI.Parameter, number: Int) -> AMQPError {
+        let name = AMQPURI.Parameter.isKnown(parameter.name) ? ", \(parameter.name)," : ""
+        let supported = AMQPURI.Parameter.supportedNames.joined(separator: ", ")
+        return Self.invalid("URI parameter \(number)\(name) is not supported; supported are \(supported)")
     }
 
     private static func invalid(_ text: String) -> AMQPError {

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+internal import SecretValues
 
 // AMQPCredentials: what a provider of credentials answers, and how long it is good.
 
@@ -6,15 +7,19 @@
 public struct AMQPCredentials: Hashable, Sendable, CustomStringConvertible {
     /// The user name.
     public var username: String
-    /// The password or token; never logged.
-    public var password: String
+    /// The password or token; shown by no description and no reflection.
+    public var password: String {
+        get { self.secret }
+        set { self.secret = newValue }
+    }
+    @Secret private var secret: String
     /// How long the password is good from now on; nil when it does not expire.
     public var lifetime: Duration?
 
     /// Names the credentials.
     public init(username: String, password: String, lifetime: Duration? = nil) {
         self.username = username
-        self.password = password
+        self.secret = password
         self.lifetime = lifetime
     }
 

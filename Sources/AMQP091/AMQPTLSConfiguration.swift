@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+internal import SecretValues
 
 // AMQPTLSConfiguration: how a connection uses TLS, as a value. What it takes to do so is in EpollNetworking, and only
 // in builds with the package's trait TLS; in others a connect with it is refused with a sentence that says so.
@@ -29,8 +30,12 @@ public struct AMQPTLSConfiguration: Hashable, Sendable {
     public var certificateChain: String?
     /// The PEM file of its private key; nil when it is in the file of the certificate.
     public var privateKey: String?
-    /// The password of an encrypted private key.
-    public var privateKeyPassword: String?
+    /// The password of an encrypted private key; shown by no description and no reflection.
+    public var privateKeyPassword: String? {
+        get { self.keyPassword }
+        set { self.keyPassword = newValue }
+    }
+    @Secret var keyPassword: String? = nil
     /// The name to ask for (SNI) and to expect in the certificate; nil takes the host of the address.
     public var serverName: String?
     /// How the broker's certificate is looked at.
@@ -54,7 +59,7 @@ public struct AMQPTLSConfiguration: Hashable, Sendable {
             roots: roots,
             certificateChain: certificateChain,
             privateKey: privateKey,
-            privateKeyPassword: privateKeyPassword
+            keyPassword: privateKeyPassword
         )
     }
 }

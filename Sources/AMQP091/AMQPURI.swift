@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
+internal import SecretValues
 
 // AMQPURI: reads amqp://user:password@host:port/vhost?heartbeat=10 as RabbitMQ's URI specification has it.
 // A Unix socket is named by amqp+unix://user:password@%2Frun%2Fbroker.sock/vhost: its path, percent-encoded, in the
 // place of the host.
 // Not here: what the parts mean for a connection (AMQPClientConfiguration).
-// Error texts name the part that is wrong and never show the user name or the password.
+// Error texts name the part that is wrong and repeat nothing of the URI: in one that is malformed, such as one with a
+// raw ? or / in its password, any part of the text may be a piece of the password.
 
 /// The parts of an `amqp://`, `amqps://` or `amqp+unix://` URI, percent-decoded.
 public struct AMQPURI: Hashable, Sendable {
@@ -18,19 +20,38 @@ public struct AMQPURI: Hashable, Sendable {
     public var unixPath: String?
     /// The user name.
     public var username = "guest"
-    /// The password.
-    public var password = "guest"
+    /// The password; shown by no description and no reflection.
+    public var password: String {
+        get { self.secret }
+        set { self.secret = newValue }
+    }
+    @Secret private var secret = "guest"
     /// The virtual host: `/` when the URI has no path, empty when the path is a lone slash.
     public var virtualHost = "/"
     /// The parameters behind the question mark, in order.
     public var parameters: [Parameter] = []
 
     /// One parameter behind the question mark.
+    ///
+    /// Its value, which may be the password of a key, is shown by no description and no reflection.
     public struct Parameter: Hashable, Sendable {
         /// The name, percent-decoded.
-        public var name: String
+        public var name: String {
+            get { self.hiddenName }
+            set { self.hiddenName = newValue }
+        }
         /// The value, percent-decoded.
-        public var value: String
+        public var value: String {
+            get { self.hiddenValue }
+            set { self.hiddenValue = newValue }
+        }
+        @Secret private var hiddenName: String
+        @Secret private var hiddenValue: String
+
+        init(name: String, value: String) {
+            self.hiddenName = name
+            self.hiddenValue = value
+        }
     }
 
     /// Reads a URI.
@@ -48,8 +69,13 @@ public struct AMQPURI: Hashable, Sendable {
         self.usesTLS = scheme == "amqps"
         if self.usesTLS { self.port = 5671 }
         var rest = octets[(schemeEnd + 3)...]
-        if let fragment = rest.firstIndex(of: UInt8(ascii: "#")) {
-            guard fragment == rest.endIndex else { throw Self.invalid("it has a fragment; write # as %23") }
+        guard !rest.contains(UInt8(ascii: "#")) else { throw Self.invalid("it has a fragment; write # as %23") }
+        let at = UInt8(ascii: "@")
+        let authority = rest.prefix { $0 != UInt8(ascii: "/") && $0 != UInt8(ascii: "?") }
+        if rest[authority.endIndex...].contains(at), !authority.contains(at) {
+            throw Self.invalid(
+                "an @ comes after a / or ?: in a password write / as %2F and ? as %3F; elsewhere @ as %40"
+            )
         }
         if let question = rest.firstIndex(of: UInt8(ascii: "?")) {
             self.parameters = try Self.parameters(rest[(question + 1)...])
@@ -59,6 +85,9 @@ public struct AMQPURI: Hashable, Sendable {
             let path = rest[(slash + 1)...]
             guard !path.contains(UInt8(ascii: "/")) else {
                 throw Self.invalid("the virtual host has a slash; write / as %2f")
+            }
+            guard !path.contains(UInt8(ascii: "@")) else {
+                throw Self.invalid("the virtual host has an @: write / in a password as %2f, and @ as %40")
             }
             self.virtualHost = try Self.decode(path, part: "virtual host")
             rest = rest[..<slash]
@@ -120,10 +149,16 @@ public struct AMQPURI: Hashable, Sendable {
 
     private static func parameters(_ query: ArraySlice<UInt8>) throws(AMQPError) -> [Parameter] {
         var result: [Parameter] = []
-        for item in query.split(separator: UInt8(ascii: "&")) {
+        for (index, item) in query.split(separator: UInt8(ascii: "&")).enumerated() {
             let equals = item.firstIndex(of: UInt8(ascii: "=")) ?? item.endIndex
-            let name = try Self.decode(item[..<equals], part: "parameter name")
-            let value = try Self.decode(item[min(equals + 1, item.endIndex)...], part: "value of \(name)")
+            guard !item[..<equals].contains(UInt8(ascii: "@")) else {
+                throw Self.invalid("the name of a parameter has an @: write ? in a password as %3F, and @ as %40")
+            }
+            let name = try Self.decode(item[..<equals], part: "name of parameter \(index + 1)")
+            let value = try Self.decode(
+                item[min(equals + 1, item.endIndex)...],
+                part: "value of parameter \(index + 1)"
+            )
             result.append(Parameter(name: name, value: value))
         }
         return result
@@ -169,6 +204,28 @@ public struct AMQPURI: Hashable, Sendable {
     private static func invalid(_ reason: String) -> AMQPError {
         AMQPError(.invalidConfiguration, "the URI cannot be used: \(reason)", isSafeToRetry: true)
     }
+}
+
+extension AMQPURI.Parameter: CustomStringConvertible {
+    /// The name, if it is one that is known, and never the value.
+    public var description: String { Self.isKnown(self.name) ? "\(self.name)=***" : "***" }
+
+    /// Whether it is the name of a parameter that the client or RabbitMQ's own clients read, and so no piece of a password.
+    static func isKnown(_ name: String) -> Bool { self.knownNames.contains(name) }
+
+    /// Parameters of ``AMQPClientConfiguration/init(uri:)``.
+    static let supportedNames = [
+        "heartbeat", "connection_timeout", "channel_max", "frame_max", "connection_name", "auth_mechanism",
+        "cacertfile",
+        "certfile", "keyfile", "password", "verify", "server_name_indication",
+    ]
+
+    private static let knownNames = Set(
+        Self.supportedNames + [
+            "blocked_connection_timeout", "client_properties", "connection_attempts", "connectiontimeout", "depth",
+            "fail_if_no_peer_cert", "locale", "retry_delay", "socket_timeout", "ssl_options", "tcp_options",
+        ]
+    )
 }
 
 extension AMQPURI: CustomStringConvertible {

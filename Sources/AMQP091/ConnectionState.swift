@@ -3,6 +3,7 @@ import AMQP091Protocol
 import AMQP091Wire
 import DequeModule
 import EpollNetworking
+import SecretValues
 
 // ConnectionState: everything of one connection that more than the loop thread touches, behind one short lock:
 // the octets waiting to be written, who writes, who waits, and the state of every channel.
@@ -58,7 +59,7 @@ struct ConnectionState: ~Copyable {
     /// Keeps credentials that expire fresh.
     var refreshing: Task<Void, Never>?
     /// The secret the broker took last; nil while that of the login holds.
-    var updatedSecret: String?
+    @Secret var updatedSecret: String? = nil
     var waiters = WaiterTable()
     /// Publishers that wait for `fill` to drain or for the broker to unblock.
     var roomWaiters = Deque<UInt32>()

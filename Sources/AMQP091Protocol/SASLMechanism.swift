@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 internal import AMQP091Wire
+package import SecretValues
 
 // SASLMechanism: how a client says who it is in connection.start-ok, with what it sends.
 
 package enum SASLMechanism: Hashable, Sendable {
     /// RFC 4616.
-    case plain(user: String, password: String)
+    case plain(user: String, password: Secret<String>)
     /// AMQP's own: the same as a field table without its length.
-    case amqplain(user: String, password: String)
+    case amqplain(user: String, password: Secret<String>)
     /// RFC 4422, appendix A: the certificate says it.
     case external
 
@@ -21,9 +22,9 @@ package enum SASLMechanism: Hashable, Sendable {
 
     var response: [UInt8] {
         switch self {
-        case .plain(let user, let password): [0] + Array(user.utf8) + [0] + Array(password.utf8)
+        case .plain(let user, let password): [0] + Array(user.utf8) + [0] + Array(password.wrappedValue.utf8)
         case .amqplain(let user, let password):
-            Self.entry("LOGIN", user) + Self.entry("PASSWORD", password)
+            Self.entry("LOGIN", user) + Self.entry("PASSWORD", password.wrappedValue)
         case .external: []
         }
     }

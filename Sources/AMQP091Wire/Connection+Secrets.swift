@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The three methods that carry credentials, shown without them: what is logged or recorded names no secret.
+// The three methods that carry credentials, shown without them: what is logged, dumped or reflected names no secret.
 
 extension Connection.StartOk: CustomStringConvertible {
     package var description: String { "StartOk(mechanism: \(self.mechanism), locale: \(self.locale))" }
@@ -12,4 +12,18 @@ extension Connection.SecureOk: CustomStringConvertible {
 
 extension Connection.UpdateSecret: CustomStringConvertible {
     package var description: String { "UpdateSecret(reason: \(self.reason))" }
+}
+
+extension Connection.StartOk: CustomReflectable {
+    package var customMirror: Mirror {
+        Mirror(self, children: ["mechanism": self.mechanism, "locale": self.locale], displayStyle: .struct)
+    }
+}
+
+extension Connection.SecureOk: CustomReflectable {
+    package var customMirror: Mirror { Mirror(self, children: [:], displayStyle: .struct) }
+}
+
+extension Connection.UpdateSecret: CustomReflectable {
+    package var customMirror: Mirror { Mirror(self, children: ["reason": self.reason], displayStyle: .struct) }
 }

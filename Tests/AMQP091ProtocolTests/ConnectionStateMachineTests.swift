@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Protocol
 import AMQP091Wire
+import SecretValues
 import Testing
 
 // ConnectionStateMachine as dialogue: what the broker says, and what must follow.

@@ -2,6 +2,7 @@
 public import AMQP091
 package import EpollNetworking
 import Glibc
+internal import SecretValues
 import SystemPackage
 
 // InProcessBroker: an AMQP 0-9-1 broker in the memory of this process, for tests and for benchmarks without an
@@ -83,8 +84,12 @@ public final class InProcessBroker: Sendable {
         public var endpoints: [Endpoint] = [.loopback()]
         /// Certificate and key of endpoints with TLS; none by default.
         public var tls: TLS?
-        /// Passwords by user name; `guest` with `guest` by default.
-        public var users = ["guest": "guest"]
+        /// Passwords by user name; `guest` with `guest` by default; shown by no description and no reflection.
+        public var users: [String: String] {
+            get { self.passwords }
+            set { self.passwords = newValue }
+        }
+        @Secret private var passwords = ["guest": "guest"]
         /// Subjects of clients' certificates (RFC 2253, such as `CN=orders`) that log in with the mechanism EXTERNAL,
         /// which is offered to them alone; none by default, and none without ``TLS/clientAuthority``.
         public var certificateUsers: Set<String> = []

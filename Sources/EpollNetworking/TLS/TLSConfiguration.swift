@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+internal import SecretValues
 
 // TLSConfiguration: what one side of TLS is set to, as a value. It opens nothing; TLSContext does.
 
@@ -54,8 +55,12 @@ public struct TLSConfiguration: Hashable, Sendable {
     public var certificateChain: String?
     /// The file of the private key, in PEM; nil when it is in the file of the certificate.
     public var privateKey: String?
-    /// The password of an encrypted private key.
-    public var privateKeyPassword: String?
+    /// The password of an encrypted private key; shown by no description and no reflection.
+    public var privateKeyPassword: String? {
+        get { self.keyPassword }
+        set { self.keyPassword = newValue }
+    }
+    @Secret private var keyPassword: String? = nil
     /// The oldest version that is accepted.
     public var minimumVersion = Version.tls12
     /// The newest version that is offered.

@@ -2,6 +2,7 @@
 import AMQP091Wire
 import DequeModule
 import EpollNetworking
+import SecretValues
 import SystemPackage
 
 // BrokerCore: all state of one in-process broker, on one loop thread, without a lock. Connections turn octets into calls
@@ -25,7 +26,7 @@ final class BrokerCore: LoopWork, QueueServices, @unchecked Sendable {
     private(set) var isFrozen = false
     var refusesConnections = false
     /// Passwords by user name.
-    var users: [String: String]
+    @Secret var users: [String: String]
     var confirmOrder = ConfirmOrders()
     var methodOrders = MethodOrders()
     /// Octets of one write at most, on order.
