@@ -38,15 +38,27 @@ struct BrokerUnderTest: Sendable {
         switch choice {
         case .embedded: return try await EmbeddedBroker.with(body)
         case .docker(let tag): return try await DockerBroker.with(tag: tag, say: say, body)
-        case .rabbitmq: break
+        case .rabbitmq(let release):
+            return try await Self.withNode(of: release, interruption: interruption, say: say, body)
         }
+    }
+
+    /// Runs an operation with a private RabbitMQ.
+    private static func withNode<Result: Sendable>(
+        of release: String?,
+        interruption: Interruption,
+        say: (String) -> Void,
+        _ body: (BrokerUnderTest) async throws -> Result
+    ) async throws -> Result {
         let node = try PrivateNode()
         let result: Swift.Result<Result, any Error>
         do {
-            say("Starting a private RabbitMQ; where it is missing it is installed with apt-get first …")
+            let name = release.map { "RabbitMQ \($0)" } ?? "RabbitMQ"
+            say("Starting a private \(name); where it is missing it is installed first …")
             let started = ContinuousClock.now
-            let uri = try await node.start()
+            let uri = try await node.start(release: release)
             let startSeconds = (ContinuousClock.now - started) / .seconds(1)
+            if release == nil, let hint = ReleaseAge.hint(forVersion: await node.version) { say(hint) }
             let broker = BrokerUnderTest(
                 uris: [uri],
                 startSeconds: startSeconds,
@@ -85,8 +97,9 @@ private struct PrivateNode: Sendable {
             .appendingPathComponent("amqp-bench-\(getpid())-\(UInt32.random(in: 0...UInt32.max))").path
     }
 
-    func start() async throws -> String {
-        let result = try await self.run("start")
+    /// Starts it, of a release of scripts/rabbitmq or as it is installed.
+    func start(release: String?) async throws -> String {
+        let result = try await self.run("start", release.map { ["--release", $0] } ?? [])
         let uri = (result.output ?? "").trimmingCharacters(in: .whitespacesAndNewlines)
         guard result.isSuccess, !uri.isEmpty else {
             try Task.checkCancellation()
@@ -97,6 +110,14 @@ private struct PrivateNode: Sendable {
             )
         }
         return uri
+    }
+
+    /// The version of its programs; empty when the script cannot tell.
+    var version: String {
+        get async {
+            let result = try? await self.run("version")
+            return (result?.output ?? "").trimmingCharacters(in: .whitespacesAndNewlines)
+        }
     }
 
     func control(_ command: String) async throws {
@@ -127,13 +148,13 @@ private struct PrivateNode: Sendable {
     }
 
     /// Runs a command of the script in a session of its own: Ctrl-C on the terminal reaches this process alone.
-    private func run(_ command: String) async throws -> (isSuccess: Bool, output: String?) {
+    private func run(_ command: String, _ more: [String] = []) async throws -> (isSuccess: Bool, output: String?) {
         var options = PlatformOptions()
         options.createSession = true
         options.teardownSequence = [.gracefulShutDown(allowedDurationToNextStep: .seconds(20))]
         let result = try await Subprocess.run(
             .path(FilePath(self.script)),
-            arguments: [command],
+            arguments: Arguments([command] + more),
             environment: .inherit.updating(["AMQP091_BROKER_DIR": self.directory]),
             platformOptions: options,
             output: .string(limit: 4096),

@@ -5,31 +5,40 @@ import ArgumentParser
 
 /// A broker to start, as `--broker` names it.
 enum BrokerChoice: ExpressibleByArgument, Codable, Hashable, Sendable {
-    case embedded, rabbitmq
+    case embedded
+    /// A private node of the installed RabbitMQ, or of a release that scripts/rabbitmq provides.
+    case rabbitmq(release: String?)
     /// A container of the image `rabbitmq` with a tag.
     case docker(tag: String)
 
     init?(argument: String) {
         switch argument {
         case "embedded": self = .embedded
-        case "rabbitmq": self = .rabbitmq
+        case "rabbitmq": self = .rabbitmq(release: nil)
         case "docker": self = .docker(tag: "latest")
         default:
             let parts = argument.split(separator: ":", maxSplits: 1).map(String.init)
             let isTag = { (tag: String) in
                 tag.count <= 128 && tag.allSatisfy { $0.isASCII && ($0.isLetter || $0.isNumber || "._-".contains($0)) }
             }
-            guard parts.count == 2, parts[0] == "docker", isTag(parts[1]) else { return nil }
-            self = .docker(tag: parts[1])
+            guard parts.count == 2, isTag(parts[1]), !parts[1].isEmpty else { return nil }
+            switch parts[0] {
+            case "docker": self = .docker(tag: parts[1])
+            case "rabbitmq" where Self.releases.contains(parts[1]): self = .rabbitmq(release: parts[1])
+            default: return nil
+            }
         }
     }
 
-    static let allValueStrings = ["embedded", "rabbitmq", "docker"]
+    static let allValueStrings = ["embedded", "rabbitmq", "rabbitmq:4.3", "docker:TAG"]
+
+    /// What scripts/rabbitmq knows: releases, and the Debian releases that have them.
+    static let releases = ["3.10", "4.0", "4.3", "bookworm", "trixie", "forky"]
 
     var defaultValueDescription: String {
         switch self {
         case .embedded: "embedded"
-        case .rabbitmq: "rabbitmq"
+        case .rabbitmq(let release): release.map { "rabbitmq:\($0)" } ?? "rabbitmq"
         case .docker(let tag): "docker:\(tag)"
         }
     }
@@ -59,7 +68,9 @@ enum ColorChoice: String, ExpressibleByArgument, CaseIterable, Sendable {
 
 /// What the runs of all commands share.
 struct CommonOptions: ParsableArguments {
-    @Option(help: "Start this broker for the run and stop it afterwards: embedded, rabbitmq or docker[:TAG].")
+    @Option(
+        help: "Start this broker for the run and stop it afterwards: embedded, rabbitmq, rabbitmq:4.3 or docker[:TAG]."
+    )
     var broker = BrokerChoice.embedded
 
     @Option(

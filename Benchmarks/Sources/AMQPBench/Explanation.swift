@@ -33,8 +33,10 @@ struct Explanation: Sendable {
             return [
                 ("--broker embedded", "the in-process broker, in a process of its own: it says nothing about RabbitMQ")
             ]
-        case .rabbitmq:
-            return [("--broker rabbitmq", "a private RabbitMQ on free ports, stopped and deleted at the end")]
+        case .rabbitmq(let release):
+            let name = self.common.broker.defaultValueDescription
+            let origin = release == nil ? "" : "of that release, installed in a root of its own if it is not there, "
+            return [("--broker \(name)", "a private RabbitMQ \(origin)on free ports, stopped and deleted at the end")]
         case .docker(let tag):
             return [("--broker docker:\(tag)", "a container of rabbitmq:\(tag), removed at the end")]
         }
@@ -75,7 +77,7 @@ struct Explanation: Sendable {
             rows.append(
                 (
                     "--queues \(self.options.queues)",
-                    "\(self.options.queueType), \(self.isDurable ? "durable" : "transient"), made for this run and deleted"
+                    "\(self.options.queueType), durable, made for this run and deleted"
                 )
             )
         }
@@ -91,8 +93,6 @@ struct Explanation: Sendable {
         )
         return rows
     }
-
-    private var isDurable: Bool { self.options.persistent || self.options.queueType != .classic }
 
     private var publishing: Rows {
         guard self.options.producers > 0 else { return [] }

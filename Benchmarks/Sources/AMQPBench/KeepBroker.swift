@@ -11,7 +11,7 @@ struct KeepBroker: AsyncParsableCommand {
         abstract: "Start a broker, print its URI, and stop it on Ctrl-C."
     )
 
-    @Option(help: "Which broker: embedded, rabbitmq or docker[:TAG].")
+    @Option(help: "Which broker: embedded, rabbitmq[:RELEASE] or docker[:TAG].")
     var broker = BrokerChoice.embedded
 
     func run() async throws {

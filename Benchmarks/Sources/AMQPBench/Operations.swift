@@ -35,7 +35,11 @@ struct RPCOperations: OperationSet {
     private mutating func prepare(_ options: RunOptions, _ connector: Connector) async throws {
         let queue = self.queue
         try await self.control.withChannel { channel in
-            try await channel.declareQueue(queue, arguments: FieldTable(typing: options.queueArguments ?? [:]))
+            try await channel.declareQueue(
+                queue,
+                durable: true,
+                arguments: FieldTable(typing: options.queueArguments ?? [:])
+            )
         }
         let work = options.consumerWork.map { Duration.seconds($0) }
         for number in 0..<options.consumers {

@@ -32,7 +32,7 @@ struct PublishOptions: ParsableArguments {
     @Flag(help: "Publish without confirms: nothing tells then whether the broker took a message.")
     var noConfirms = false
 
-    @Flag(help: "Mark messages persistent, and make the queue durable.")
+    @Flag(help: "Mark messages persistent; queues are durable in any case.")
     var persistent = false
 
     @Flag(help: "Have messages returned that no queue takes.")

@@ -41,7 +41,7 @@ struct QueueUnderTest: Sendable {
         guard let exchange = options.exchange, !exchange.isEmpty else { return false }
         let isThere = try await connection.exchangeExists(exchange)
         try await connection.withChannel { channel in
-            if !isThere { try await channel.declareExchange(exchange, type: .direct, durable: options.persistent) }
+            if !isThere { try await channel.declareExchange(exchange, type: .direct, durable: true) }
             try await channel.bindQueue(queue, to: exchange, routingKey: options.routingKey ?? queue)
         }
         return !isThere
@@ -66,17 +66,15 @@ struct QueueUnderTest: Sendable {
                 status: ExitStatus.failed
             )
         }
-        var options = options
-        // It stays, and so must be there after a restart of the broker.
-        options.persistent = true
-        try await connection.withChannel { [options] channel in try await Self.declare(name, options, on: channel) }
+        try await connection.withChannel { channel in try await Self.declare(name, options, on: channel) }
     }
 
     private static func declare(_ name: String, _ options: RunOptions, on channel: AMQPChannel) async throws {
         let isClassic = options.queueType == .classic
         var arguments = FieldTable(typing: options.queueArguments ?? [:])
         if !isClassic { arguments.append(.string(options.queueType.rawValue), named: "x-queue-type") }
-        try await channel.declareQueue(name, durable: options.persistent || !isClassic, arguments: arguments)
+        // Durable, whatever the messages are: RabbitMQ 4.3 refuses a transient queue that several connections use.
+        try await channel.declareQueue(name, durable: true, arguments: arguments)
     }
 
     /// Messages that nobody holds.
