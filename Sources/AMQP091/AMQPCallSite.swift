@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // AMQPCallSite: a place in the application's source, as an error tells it. No path of a machine is in it: only the
-// module, the file's name and the line. PublishSites and ChannelCore keep the places (CallSite) an error is made from.
+// module, the file's name and the line. PublishSites and ChannelSession keep the places (CallSite) an error is made from.
 
 /// A line of source that called this library.
 public struct AMQPCallSite: Hashable, Sendable {

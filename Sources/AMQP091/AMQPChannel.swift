@@ -8,7 +8,7 @@ import EpollNetworking
 
 /// A channel of a connection.
 public struct AMQPChannel: Sendable {
-    @usableFromInline let core: ChannelCore
+    @usableFromInline let core: ChannelSession
 
     /// The number of the channel, 1...65535.
     public var number: ChannelNumber { self.core.number }

@@ -29,20 +29,3 @@ extension AMQPChannel {
     /// All zero until ``enableConfirms(window:windowOctets:timeout:)``; goes on to answer after the channel has closed.
     public var confirmCounts: AMQPConfirmCounts { self.core.confirmCounts }
 }
-
-extension ChannelCore {
-    var confirmCounts: AMQPConfirmCounts {
-        self.driver.state.withLock { _ in
-            var counts = AMQPConfirmCounts()
-            guard self.hasConfirms else { return counts }
-            counts.published = self.confirms.next - 1
-            counts.nacked = self.nackedCount
-            counts.returned = self.returnedCount
-            counts.unknown = self.unknownCount
-            counts.unconfirmed = UInt64(self.confirms.outstandingMessages)
-            counts.confirmed =
-                counts.published - counts.nacked - counts.returned - counts.unknown - counts.unconfirmed
-            return counts
-        }
-    }
-}

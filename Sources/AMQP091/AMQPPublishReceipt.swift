@@ -9,7 +9,7 @@ import AMQP091Wire
 /// A publish whose outcome can be asked for later.
 public struct AMQPPublishReceipt: Sendable {
     private enum Source: Sendable {
-        case channel(ChannelCore)
+        case channel(ChannelSession)
         case outbox(OutboxEntry, RecoveringPublisher)
     }
 
@@ -20,7 +20,7 @@ public struct AMQPPublishReceipt: Sendable {
     /// Of a message that was published again, the first number.
     public let sequenceNumber: UInt64
 
-    init(core: ChannelCore, sequenceNumber: UInt64) {
+    init(core: ChannelSession, sequenceNumber: UInt64) {
         self.source = .channel(core)
         self.sequenceNumber = sequenceNumber
     }

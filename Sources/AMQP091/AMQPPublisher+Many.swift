@@ -82,7 +82,7 @@ extension AMQPPublisher {
                 isSafeToRetry: true
             )
         }
-        let core: ChannelCore
+        let core: ChannelSession
         switch self.source {
         case .channel(let own): core = own
         case .recovering(let publisher):
@@ -119,67 +119,15 @@ extension AMQPPublisher {
     }
 }
 
-extension ChannelCore {
-    nonisolated(nonsending) fileprivate func publish(
-        contentsOf messages: some Sequence<AMQPMessage>,
-        to destination: AMQPDestination,
-        mandatory: Bool,
-        site: CallSite,
-        deadline: UInt64
-    ) async -> [AMQPPublishOutcome] {
-        var sent: [Result<UInt64, AMQPError>] = []
-        sent.reserveCapacity(messages.underestimatedCount)
-        var last: UInt64 = 0
-        var end: AMQPError?
-        let watch = self.watchBatch(of: messages.underestimatedCount, to: destination)
-        for message in messages {
-            if let end {
-                sent.append(.failure(end))
-                continue
-            }
-            do throws(AMQPError) {
-                var message = message
-                watch?.inject(into: &message.properties)
-                last = try await self.enqueueUnwatched(
-                    message,
-                    to: destination,
-                    mandatory: mandatory,
-                    site: site,
-                    deadline: deadline
-                )
-                sent.append(.success(last))
-            } catch {
-                // A message that cannot be encoded is its own affair; all else concerns those behind it too.
-                if error.code != .invalidArgument { end = error }
-                sent.append(.failure(error))
-            }
-        }
-        var interruption = AMQPError(.timedOut, "the deadline passed before the broker confirmed")
-        do throws(AMQPError) {
-            try await self.waitUntilSettled(through: last, deadline: deadline)
-        } catch {
-            interruption = error
-        }
-        let outcomes = sent.map { result -> AMQPPublishOutcome in
-            switch result {
-            case .success(let sequence): self.knownOutcome(of: sequence) ?? .unknown(interruption)
-            case .failure(let error): .notSent(error)
-            }
-        }
-        watch?.end(outcomes.lazy.compactMap(\.error).first)
-        return outcomes
-    }
-}
-
 /// The messages of one stream that are unconfirmed, in order.
 private struct StreamFlight {
-    let core: ChannelCore
+    let core: ChannelSession
     let limit: Int
     let onOutcome: ((AMQPPublishOutcome) -> Void)?
     var summary = AMQPPublishSummary()
     private var unconfirmed = Deque<UInt64>()
 
-    init(core: ChannelCore, limit: Int, onOutcome: ((AMQPPublishOutcome) -> Void)?) {
+    init(core: ChannelSession, limit: Int, onOutcome: ((AMQPPublishOutcome) -> Void)?) {
         self.core = core
         self.limit = limit
         self.onOutcome = onOutcome

@@ -10,7 +10,7 @@ import AMQP091Wire
 //   publish(contentsOf:)    a batch: one outcome per message, in order
 //   publish(stream:)        pulls from a sequence under the confirm window
 //
-// Any number of tasks may use one publisher at a time. Not here: the waits (ChannelCore+Receipts), and what becomes of
+// Any number of tasks may use one publisher at a time. Not here: the waits (ChannelSession+Receipts), and what becomes of
 // publishes when a client's connection is lost (RecoveringPublisher).
 
 /// Publishes with confirms, on a channel of its own.
@@ -20,7 +20,7 @@ import AMQP091Wire
 public struct AMQPPublisher: Sendable {
     /// Where its channel comes from.
     enum Source: Sendable {
-        case channel(ChannelCore)
+        case channel(ChannelSession)
         case recovering(RecoveringPublisher)
     }
 
@@ -282,7 +282,7 @@ extension AMQPConnection {
         maxInFlight: Int,
         maxInFlightOctets: Int,
         timeout: Duration?
-    ) async throws(AMQPError) -> ChannelCore {
+    ) async throws(AMQPError) -> ChannelSession {
         let channel = try await self.openChannel(timeout: timeout)
         do throws(AMQPError) {
             try await channel.enableConfirms(window: maxInFlight, windowOctets: maxInFlightOctets, timeout: timeout)

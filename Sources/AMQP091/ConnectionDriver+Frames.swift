@@ -41,13 +41,13 @@ extension ConnectionDriver {
 
     /// The channel of this number, if it is in use.
     @inline(__always)
-    func core(_ number: UInt16) -> ChannelCore? {
+    func core(_ number: UInt16) -> ChannelSession? {
         let index = Int(number)
         if index < self.channelCache.count, let core = self.channelCache[index] { return core }
         return self.findCore(index)
     }
 
-    private func findCore(_ index: Int) -> ChannelCore? {
+    private func findCore(_ index: Int) -> ChannelSession? {
         guard index > 0,
             let core = self.state.withLock({ $0.channels.indices.contains(index) ? $0.channels[index] : nil })
         else { return nil }
@@ -127,7 +127,7 @@ extension ConnectionDriver {
         if let violation { self.violated(.commandInvalid, violation) }
     }
 
-    private func received(_ method: Method, octets: RawSpan, on core: ChannelCore) throws(WireError) {
+    private func received(_ method: Method, octets: RawSpan, on core: ChannelSession) throws(WireError) {
         // Confirms that came before this method are settled before it: a return or a close must not overtake them.
         self.settlePendingConfirms()
         let event = self.state.withLock { _ in
@@ -179,7 +179,7 @@ extension ConnectionDriver {
         }
     }
 
-    private func receivedReply(_ reply: Method, _ octets: RawSpan, on core: ChannelCore, token: UInt32) {
+    private func receivedReply(_ reply: Method, _ octets: RawSpan, on core: ChannelSession, token: UInt32) {
         if case .basicGetOk = reply { return self.beginContent(reply, octets, on: core, waiter: token) }
         if case .basicGetEmpty = reply {
             _ = self.state.withLock { _ in core.expectedGets.popFirst() }
@@ -190,7 +190,7 @@ extension ConnectionDriver {
     }
 
     /// A consumer begins with `consume-ok` and ends with `cancel-ok`, here and not when the waiting task wakes.
-    private func registered(_ reply: Method, on core: ChannelCore) {
+    private func registered(_ reply: Method, on core: ChannelSession) {
         switch reply {
         case .basicConsumeOk(let ok):
             if let inbox = self.state.withLock({ _ in core.startingConsumers.removeValue(forKey: ok.consumerTag) }) {
@@ -206,12 +206,11 @@ extension ConnectionDriver {
         }
     }
 
-    private func receivedFlow(_ active: Bool, on core: ChannelCore) {
+    private func receivedFlow(_ active: Bool, on core: ChannelSession) {
         var resumptions: [Resumption] = []
         self.state.withLock { state in
-            core.isStoppedByBroker = !active
-            core.isFlowStopped = !active || core.hold == .committing
-            if !core.isFlowStopped { state.takeRoomWaiters(into: &resumptions) }
+            if active { core.publishHold.remove(.brokerFlow) } else { core.publishHold.insert(.brokerFlow) }
+            if core.publishHold.isEmpty { state.takeRoomWaiters(into: &resumptions) }
         }
         self.send(.channelFlowOk(.init(active: active)), on: core)
         for resumption in resumptions { resumption.resume() }
@@ -222,7 +221,7 @@ extension ConnectionDriver {
     }
 
     /// Appends a method the loop itself has to send.
-    func send(_ method: Method, on core: ChannelCore?) {
+    func send(_ method: Method, on core: ChannelSession?) {
         let kick = self.state.withLock { state -> Kick in
             // What the loop sends are short answers whose strings were cut to size: encoding them cannot fail.
             try? method.encodeFrame(channel: core?.number ?? ChannelNumber(rawValue: 0), into: &state.fill)
@@ -233,7 +232,7 @@ extension ConnectionDriver {
 
     // MARK: contents in pieces
 
-    private func beginContent(_ method: Method, _ octets: RawSpan, on core: ChannelCore, waiter: UInt32) {
+    private func beginContent(_ method: Method, _ octets: RawSpan, on core: ChannelSession, waiter: UInt32) {
         var assembler = ContentAssembler(maximumBodySize: UInt64(self.configuration.maximumBodySize))
         _ = assembler.receivedMethod(method.id, carriesContent: true)
         core.assembling = AssemblingContent(
@@ -248,7 +247,7 @@ extension ConnectionDriver {
         _ frame: DecodedFrame,
         _ payload: RawSpan,
         in chunk: InboundChunk,
-        on core: ChannelCore
+        on core: ChannelSession
     ) throws(WireError) {
         guard var content = core.assembling else {
             let isClosing = self.state.withLock { _ in core.isClosing }
@@ -291,7 +290,7 @@ extension ConnectionDriver {
     }
 
     /// Hands over a delivery whose body does not lie in one piece, to be read while it arrives; nil for other contents.
-    private func beginPieces(of content: AssemblingContent, count: Int, on core: ChannelCore) -> BodyPieces? {
+    private func beginPieces(of content: AssemblingContent, count: Int, on core: ChannelSession) -> BodyPieces? {
         guard case .basicDeliver(let deliver) = content.method, let inbox = core.consumers[deliver.consumerTag]
         else { return nil }
         let pieces = BodyPieces(count: count, for: inbox)
@@ -310,7 +309,7 @@ extension ConnectionDriver {
         return pieces
     }
 
-    private func completed(_ content: AssemblingContent, on core: ChannelCore) {
+    private func completed(_ content: AssemblingContent, on core: ChannelSession) {
         if let pieces = content.pieces { return pieces.complete() }
         switch content.method {
         case .basicDeliver(let deliver):
@@ -326,7 +325,7 @@ extension ConnectionDriver {
                 state.counts.get()
                 let get = core.expectedGets.popFirst()
                 let isAutomatic = get?.isAutomatic ?? false
-                if isAutomatic { _ = core.acks.markAutomatic(ok.deliveryTag.rawValue) }
+                if isAutomatic { _ = core.settlements.acks.markAutomatic(ok.deliveryTag.rawValue) }
                 return (isAutomatic, get?.queue ?? "")
             }
             core.lastDeliveryTag = max(core.lastDeliveryTag, ok.deliveryTag.rawValue)
@@ -349,7 +348,7 @@ extension ConnectionDriver {
         case .basicReturn(let returned):
             self.state.withLock { state in
                 state.counts.returned()
-                _ = core.confirms.receivedReturn(
+                _ = core.confirms.ring.receivedReturn(
                     exchange: returned.exchange,
                     routingKey: returned.routingKey,
                     bodyLength: content.body.count,
@@ -358,101 +357,6 @@ extension ConnectionDriver {
                 )
             }
         default: break
-        }
-    }
-}
-
-// MARK: what the loop does on a channel
-
-extension ChannelCore {
-    func removeConsumer(_ tag: String) -> ConsumerInbox? {
-        self.driver.state.withLock { _ in _ = self.consumerTags.remove(tag) }
-        return self.consumers.removeValue(forKey: tag)
-    }
-
-    /// Gives back a delivery nobody here wants: its consumer or its caller has gone.
-    func returnToQueue(_ tag: UInt64) {
-        try? self.refuse(tag, multiple: false, requeue: true, site: nil)
-    }
-
-    /// Settles publishes and collects the tasks to wake.
-    ///
-    /// Under the lock.
-    func settle(
-        _ confirm: ConfirmRecord,
-        _ state: inout ConnectionState,
-        into resumptions: inout [Resumption]
-    ) throws(ConfirmRing.Violation) {
-        guard !self.hasFailed, self.hasConfirms else { return }
-        if confirm.isAck, let token = self.confirms.confirmOldest(confirm.tag) {
-            state.counts.settle(1, nacked: 0)
-            if token != 0 { self.publishEnded(confirm.tag, token, .confirmed, &state, into: &resumptions) }
-        } else {
-            let before = (outstanding: self.confirms.outstandingMessages, nacked: self.nackedCount)
-            defer {
-                let settled = before.outstanding - self.confirms.outstandingMessages
-                state.counts.settle(settled, nacked: Int(self.nackedCount - before.nacked))
-            }
-            try self.confirms.settle(
-                tag: confirm.tag,
-                multiple: confirm.multiple,
-                outcome: confirm.isAck ? .confirmed : .nacked
-            ) { sequence, token, outcome in
-                self.publishEnded(sequence, token, PublishOutcome(outcome), &state, into: &resumptions)
-            }
-        }
-        let lowest = self.confirms.lowest
-        self.receipts.settled(below: lowest) { state.wake($0, .room, into: &resumptions) }
-        let outstanding = self.confirms.outstandingMessages
-        if !self.windowWaiters.isEmpty, outstanding <= self.windowMessages / 2,
-            self.confirms.outstandingOctets <= self.windowOctets / 2
-        {
-            // No more than find room: the others would only queue again. With nothing unconfirmed all of them, for no
-            // confirm will come to wake the rest if those who were woken do not publish.
-            let room = outstanding == 0 ? .max : self.windowMessages - outstanding
-            for _ in 0..<min(room, self.windowWaiters.count) {
-                state.wake(self.windowWaiters.removeFirst(), .room, into: &resumptions)
-            }
-        }
-        if outstanding == 0, !self.drainWaiters.isEmpty {
-            for token in self.drainWaiters { state.wake(token, .room, into: &resumptions) }
-            self.drainWaiters = []
-        }
-    }
-
-    /// One publish has its outcome.
-    ///
-    /// Under the lock.
-    private func publishEnded(
-        _ sequence: UInt64,
-        _ token: UInt32,
-        _ result: PublishOutcome,
-        _ state: inout ConnectionState,
-        into resumptions: inout [Resumption]
-    ) {
-        switch result {
-        case .confirmed: break
-        case .nacked: self.nackedCount += 1
-        case .returned: self.returnedCount += 1
-        }
-        if token == 0 {
-            guard let error = AMQPError(result) else { return }
-            self.failedCount += 1
-            if self.firstFailure == nil { self.firstFailure = error }
-        } else if token == Self.receiptToken {
-            self.receipts.settled(sequence, result) { state.wake($0, .outcome(result), into: &resumptions) }
-        } else {
-            state.wake(token, .outcome(result), into: &resumptions)
-        }
-    }
-}
-
-extension PublishOutcome {
-    init(_ outcome: ConfirmRing.Outcome) {
-        switch outcome {
-        case .confirmed: self = .confirmed
-        case .nacked: self = .nacked
-        case .returned(let code, let text): self = .returned(code, text)
         }
     }
 }

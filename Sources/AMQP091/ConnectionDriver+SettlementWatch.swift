@@ -25,7 +25,7 @@ extension ConnectionDriver {
         guard !self.isTerminated, let limit = self.settlementLimit else { return }
         let now = MonotonicTime.now.nanoseconds
         let cores = self.state.withLock { state in
-            state.channels.compactMap { core in core.map { ($0, $0.acks.oldestOpen) } }
+            state.channels.compactMap { core in core.map { ($0, $0.settlements.acks.oldestOpen) } }
         }
         for (core, oldest) in cores {
             var watch = core.settlementWatch ?? SettlementWatch(limit: limit)

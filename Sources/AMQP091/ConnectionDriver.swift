@@ -75,7 +75,7 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
     @exclusivity(unchecked) var deliveriesRead = 0
     @exclusivity(unchecked) var octetsRead = 0
     /// Channels by number, as far as a frame has asked for them.
-    @exclusivity(unchecked) var channelCache: [ChannelCore?] = []
+    @exclusivity(unchecked) var channelCache: [ChannelSession?] = []
     var openWaiter: CheckedContinuation<Result<Void, AMQPError>, Never>?
     var closeWaiters: [CheckedContinuation<Result<Void, AMQPError>, Never>] = []
     /// What waiters are told when a close of ours is answered; nil for the ordinary text.
@@ -87,7 +87,7 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
     @exclusivity(unchecked) private var timerDeadline = UInt64.max
 
     struct PendingConfirm {
-        let channel: ChannelCore
+        let channel: ChannelSession
         let confirm: ConfirmRecord
     }
 
@@ -322,7 +322,7 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
         }
         var waiters: [Waiter] = []
         var refreshing: Task<Void, Never>?
-        let cores = self.state.withLock { state -> [ChannelCore] in
+        let cores = self.state.withLock { state -> [ChannelSession] in
             state.failure = cause
             refreshing = state.refreshing.take()
             state.waiters.removeAll { waiters.append($0) }
@@ -337,7 +337,7 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
                 core.failure = cause
                 // Their waiters are among those of the connection.
                 _ = core.takeWaiters()
-                core.endConfirms { _ in }
+                core.confirms.end { _ in }
             }
             state.channels = []
             state.counts.end()

@@ -66,10 +66,10 @@ struct ConnectionState: ~Copyable {
     /// Tasks whose wait was over when it began; the loop wakes them.
     var readyWaiters: [UInt32] = []
     /// Channels by number; number 0 is never used.
-    var channels: [ChannelCore?] = [nil]
+    var channels: [ChannelSession?] = [nil]
     var numbers = ChannelNumbers(maximum: 1)
     /// Channels with acknowledgements to merge into the next write.
-    var unsentAcks: [ChannelCore] = []
+    var unsentAcks: [ChannelSession] = []
     /// The loop reads after a pause, and then sends what waits in `unsentAcks`: nobody has to wake it for them.
     var isPausing = false
     /// Largest frame payload: the negotiated frame-max less 8.

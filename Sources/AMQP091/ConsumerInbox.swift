@@ -60,7 +60,7 @@ final class ConsumerInbox: CancellableWait, @unchecked Sendable {
     let tagOctets: [UInt8]
     let queue: String
     let isAutomatic: Bool
-    let channel: ChannelCore
+    let channel: ChannelSession
     /// Another inbox follows when this one is lost: what nobody has read by then will be delivered again.
     let isSucceeded: Bool
     private let bound: Int
@@ -75,7 +75,7 @@ final class ConsumerInbox: CancellableWait, @unchecked Sendable {
         consumerTag: String,
         queue: String,
         isAutomatic: Bool,
-        channel: ChannelCore,
+        channel: ChannelSession,
         bound: Int,
         isSucceeded: Bool = false
     ) {
@@ -327,19 +327,5 @@ final class ConsumerInbox: CancellableWait, @unchecked Sendable {
             return parked
         }
         parked?.resume()
-    }
-}
-
-extension ChannelCore {
-    /// Deliveries came.
-    func count(_ batch: DeliveryBatch) {
-        self.driver.state.withLock { $0.counts.consume(batch.count) }
-    }
-
-    /// Deliveries that need no acknowledgement use up tags, which must not stand in the way of merging the others.
-    func markAutomatic(_ batch: DeliveryBatch) {
-        self.driver.state.withLock { _ in
-            for index in 0..<batch.count { _ = self.acks.markAutomatic(batch.records[index].tag) }
-        }
     }
 }

@@ -10,7 +10,7 @@ import AMQP091Wire
 /// Deliveries handed over together.
 @usableFromInline
 final class DeliveryBatch: @unchecked Sendable {
-    @usableFromInline let channel: ChannelCore
+    @usableFromInline let channel: ChannelSession
     /// The queue the deliveries come from.
     let queue: String
     @usableFromInline let isAutomatic: Bool
@@ -33,7 +33,7 @@ final class DeliveryBatch: @unchecked Sendable {
     private static let noChunk = InboundChunk(capacity: 1)
 
     init(
-        channel: ChannelCore,
+        channel: ChannelSession,
         queue: String,
         isAutomatic: Bool,
         chunk: InboundChunk,
@@ -56,7 +56,7 @@ final class DeliveryBatch: @unchecked Sendable {
         _ record: DeliveryRecord,
         in chunk: InboundChunk,
         queue: String,
-        channel: ChannelCore,
+        channel: ChannelSession,
         isAutomatic: Bool,
         messageCount: UInt32? = nil,
         pieces: BodyPieces? = nil

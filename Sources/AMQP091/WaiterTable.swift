@@ -23,12 +23,18 @@ enum WaitResult: Sendable {
     case failed(AMQPError)
 }
 
-/// How a publish ended, as the broker told it.
-enum PublishOutcome: Sendable {
-    case confirmed
-    case nacked
-    case returned(ReplyCode, String)
+extension WaitResult {
+    /// How the confirms of a channel wake a task.
+    init(_ wake: ConfirmTracker.Wake) {
+        switch wake {
+        case .progress: self = .room
+        case .outcome(let outcome): self = .outcome(outcome)
+        }
+    }
 }
+
+/// How a publish ended, as the broker told it.
+typealias PublishOutcome = ConfirmRing.Outcome
 
 typealias Waiter = UnsafeContinuation<WaitResult, Never>
 

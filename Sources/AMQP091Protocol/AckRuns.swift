@@ -82,6 +82,7 @@ package struct AckRuns: Sendable {
     /// Acknowledges every undecided tag up to and including `tag`, for a caller that acknowledges with `multiple`.
     ///
     /// - Returns: False when there was none, or the tag lies beyond the limit.
+    @usableFromInline
     package mutating func settle(upTo tag: UInt64) -> Bool {
         self.decide(upTo: tag, isAcknowledged: true) > 0
     }

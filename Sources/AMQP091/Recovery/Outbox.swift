@@ -11,7 +11,7 @@ final class OutboxEntry: Sendable {
     enum State: Sendable {
         /// Somebody is publishing it.
         case publishing
-        case published(on: ChannelCore, UInt64)
+        case published(on: ChannelSession, UInt64)
         /// It could not be published again, and waits for the next connection.
         case lost
     }
@@ -41,7 +41,7 @@ final class OutboxEntry: Sendable {
     /// What it counts for: the body, and roughly the rest.
     var octets: Int { self.message.body.count + 256 }
 
-    func publish(on core: ChannelCore, until deadline: MonotonicTime) async throws(AMQPError) {
+    func publish(on core: ChannelSession, until deadline: MonotonicTime) async throws(AMQPError) {
         let sequence = try await core.enqueue(
             self.message,
             to: self.destination,
@@ -66,7 +66,7 @@ final class OutboxEntry: Sendable {
     }
 
     /// Whether it was lost with a channel other than this one; the caller then is the one to publish it again.
-    func takeIfLost(except present: ChannelCore?) -> Bool {
+    func takeIfLost(except present: ChannelSession?) -> Bool {
         self.state.withLock { state in
             switch state {
             case .publishing: return false
@@ -116,7 +116,7 @@ final class Outbox: Sendable {
     var oldest: OutboxEntry? { self.state.withLock { $0.entries.first } }
 
     /// Publishes again what was lost, in its order, before anything new.
-    func replay(on core: ChannelCore, until deadline: MonotonicTime) async throws(AMQPError) {
+    func replay(on core: ChannelSession, until deadline: MonotonicTime) async throws(AMQPError) {
         let entries = self.state.withLock { state in
             Self.trim(&state)
             return state.entries

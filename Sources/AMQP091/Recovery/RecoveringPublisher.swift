@@ -21,7 +21,7 @@ final class RecoveringPublisher: Sendable {
     /// Nobody's scope closes it: the client's shutdown does.
     let closesWithClient: Bool
     private let onClose: @Sendable (RecoveringPublisher) -> Void
-    private let channels: Renewable<ChannelCore>
+    private let channels: Renewable<ChannelSession>
     private let past: Watched<Past>
 
     init(
@@ -67,7 +67,7 @@ final class RecoveringPublisher: Sendable {
     func deadline(_ timeout: Duration?) -> MonotonicTime { self.link.deadline(timeout) }
 
     /// The present channel; waits for a connection where there is none.
-    func core(until deadline: MonotonicTime) async throws(AMQPError) -> ChannelCore {
+    func core(until deadline: MonotonicTime) async throws(AMQPError) -> ChannelSession {
         try await self.channels.current(until: deadline)
     }
 
@@ -133,7 +133,7 @@ final class RecoveringPublisher: Sendable {
         deadline: MonotonicTime
     ) async throws(AMQPError) -> AMQPPublishReceipt {
         if self.outbox != nil {
-            let token = ChannelCore.receiptToken
+            let token = ChannelSession.receiptToken
             let entry = OutboxEntry(message.identified, to: destination, mandatory: mandatory, site: site, token: token)
             try await self.put(entry, until: deadline)
             return AMQPPublishReceipt(entry, of: self)
@@ -164,10 +164,10 @@ final class RecoveringPublisher: Sendable {
             return nil
         }
         guard self.outbox == nil else {
-            let token = ChannelCore.receiptToken
+            let token = ChannelSession.receiptToken
             let entry = OutboxEntry(message.identified, to: destination, mandatory: mandatory, site: site, token: token)
             guard self.outbox?.add(entry) == true else { return nil }
-            let attempt: ChannelCore.EnqueueAttempt
+            let attempt: ChannelSession.EnqueueAttempt
             do throws(AMQPError) {
                 attempt = try core.tryEnqueue(entry.message, to: destination, mandatory: mandatory, site: site)
             } catch {
@@ -190,7 +190,7 @@ final class RecoveringPublisher: Sendable {
     /// Runs `body` on the present channel, and on the next when it was gone before anything was written.
     private func retrying<Result>(
         until deadline: MonotonicTime,
-        _ body: (ChannelCore) async throws(AMQPError) -> Result
+        _ body: (ChannelSession) async throws(AMQPError) -> Result
     ) async throws(AMQPError) -> Result {
         while true {
             let core = try await self.channels.current(until: deadline)
@@ -247,7 +247,7 @@ final class RecoveringPublisher: Sendable {
     func settledPlace(
         of entry: OutboxEntry,
         until deadline: MonotonicTime
-    ) async throws(AMQPError) -> (core: ChannelCore, sequence: UInt64) {
+    ) async throws(AMQPError) -> (core: ChannelSession, sequence: UInt64) {
         while true {
             let (core, sequence) = try await entry.state.wait(until: deadline) { state in
                 if case .published(let core, let sequence) = state { (core, sequence) } else { nil }
@@ -323,10 +323,13 @@ final class RecoveringPublisher: Sendable {
 
 extension RecoveringPublisher.Past {
     /// Takes over what a channel that is gone knew.
-    mutating func add(_ core: ChannelCore, keepsUnknown: Bool) {
+    mutating func add(_ core: ChannelSession, keepsUnknown: Bool) {
         self.counts.add(core.confirmCounts)
         let (failure, failedCount, unknown, reason) = core.driver.state.withLock { state in
-            (core.firstFailure, core.failedCount, core.unknownSendCount, core.failure ?? state.failure)
+            (
+                core.confirms.endings.firstFailure.flatMap { AMQPError($0) }, core.confirms.endings.failedCount,
+                core.confirms.unknownSendCount, core.failure ?? state.failure
+            )
         }
         if let failure {
             self.failure = self.failure ?? failure
@@ -362,12 +365,5 @@ extension AMQPMessage {
             }
             .joined()
         return message
-    }
-}
-
-extension ChannelCore {
-    /// Whether the channel takes publishes and settlements.
-    var isUsable: Bool {
-        self.driver.state.withLock { !self.hasFailed && !self.isClosing && !$0.hasFailed && !$0.isClosing }
     }
 }

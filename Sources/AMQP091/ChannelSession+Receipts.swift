@@ -6,9 +6,9 @@ import EpollNetworking
 // Publishes whose outcome is asked for later: numbered and appended like any other, marked with one token for all of
 // them (`receiptToken`), so that their end is written to the channel's ReceiptLedger instead of waking a task.
 
-extension ChannelCore {
+extension ChannelSession {
     /// The token of publishes whose outcome is asked for later; no waiter ever has it.
-    static let receiptToken = UInt32.max
+    static let receiptToken = PublishEndings.receiptToken
 
     /// What one attempt to enqueue came to.
     enum EnqueueAttempt {
@@ -22,11 +22,11 @@ extension ChannelCore {
         to destination: AMQPDestination,
         mandatory: Bool,
         site: CallSite,
-        token: UInt32 = ChannelCore.receiptToken
+        token: UInt32 = ChannelSession.receiptToken
     ) throws(AMQPError) -> EnqueueAttempt {
         let (attempt, sequence) = try message.body.bytes.withUnsafeBytes { octets throws(AMQPError) in
             try self.driver.state.withLock { state throws(AMQPError) in
-                guard self.hasConfirms else { throw Self.confirmsAreOff }
+                guard self.confirms.isOn else { throw Self.confirmsAreOff }
                 let attempt = try self.publish(
                     &state,
                     body: octets,
@@ -36,7 +36,7 @@ extension ChannelCore {
                     site: site,
                     token: token
                 )
-                return (attempt, self.confirms.next - 1)
+                return (attempt, self.confirms.ring.next - 1)
             }
         }
         guard case .done(let kick) = attempt else { return .noRoom }
@@ -51,7 +51,7 @@ extension ChannelCore {
         mandatory: Bool,
         site: CallSite,
         deadline: UInt64,
-        token: UInt32 = ChannelCore.receiptToken
+        token: UInt32 = ChannelSession.receiptToken
     ) async throws(AMQPError) -> UInt64 {
         while true {
             let attempt = try self.tryEnqueueUnwatched(
@@ -73,12 +73,11 @@ extension ChannelCore {
 
     /// As above, under the lock.
     private func knownOutcome(of sequence: UInt64, _ state: inout ConnectionState) -> AMQPPublishOutcome? {
-        if let refusal = self.receipts.refusal(sequence) { return AMQPPublishOutcome(refusal) }
-        let confirms = self.endedConfirms ?? self.confirms
-        if confirms.isOutstanding(sequence) {
+        if let refusal = self.confirms.endings.receipts.refusal(sequence) { return AMQPPublishOutcome(refusal) }
+        if self.confirms.isOutstanding(sequence) {
             return (self.failure ?? state.failure).map { .unknown($0) }
         }
-        guard sequence > self.receipts.forgottenThrough else {
+        guard sequence > self.confirms.endings.receipts.forgottenThrough else {
             return .unknown(
                 AMQPError(.unknownOutcome, "more than \(ReceiptLedger.limit) refusals came before it was asked for")
             )
@@ -100,8 +99,8 @@ extension ChannelCore {
     /// Waits until one publish has ended.
     nonisolated(nonsending) func waitUntilSettled(_ sequence: UInt64, deadline: UInt64) async throws(AMQPError) {
         try await self.waitForSettlement(sequence, deadline: deadline) { token in
-            guard self.confirms.isOutstanding(sequence) else { return false }
-            self.receipts.wait(for: sequence, token: token)
+            guard self.confirms.ring.isOutstanding(sequence) else { return false }
+            self.confirms.endings.receipts.wait(for: sequence, token: token)
             return true
         }
     }
@@ -111,11 +110,11 @@ extension ChannelCore {
         through sequence: UInt64,
         deadline: UInt64
     ) async throws(AMQPError) {
-        let isSettled = self.driver.state.withLock { _ in self.confirms.lowest > sequence }
+        let isSettled = self.driver.state.withLock { _ in self.confirms.ring.lowest > sequence }
         guard !isSettled else { return }
         try await self.waitForSettlement(sequence, deadline: deadline) { token in
-            guard self.confirms.lowest <= sequence else { return false }
-            self.receipts.wait(through: sequence, token: token)
+            guard self.confirms.ring.lowest <= sequence else { return false }
+            self.confirms.endings.receipts.wait(through: sequence, token: token)
             return true
         }
     }
@@ -141,7 +140,7 @@ extension ChannelCore {
             let token = ownToken
             self.driver.state.withLock { state in
                 guard state.waiters.isTombstone(token) else { return }
-                self.receipts.forget(token, of: sequence)
+                self.confirms.endings.receipts.forget(token, of: sequence)
                 _ = state.waiters.finish(token)
             }
             throw error
@@ -150,25 +149,74 @@ extension ChannelCore {
 
     /// Whether a publish has no outcome, and, when the channel is gone, will never have one.
     func isUnsettled(_ sequence: UInt64) -> Bool {
-        self.driver.state.withLock { _ in (self.endedConfirms ?? self.confirms).isOutstanding(sequence) }
+        self.driver.state.withLock { _ in self.confirms.isOutstanding(sequence) }
     }
 
-    /// The channel is gone: what is unconfirmed stays so, and receipts can still tell which that is.
-    ///
-    /// Under the lock.
-    ///
-    /// - Parameter each: Called with the token of each unconfirmed publish that has one.
-    func endConfirms(each: (UInt32) -> Void) {
-        guard self.endedConfirms == nil else { return }
-        self.endedConfirms = self.confirms
-        let unknown = self.confirms.outstandingMessages
-        self.unknownCount += UInt64(unknown)
-        var awaited = 0
-        self.confirms.failAll { _, token in
-            awaited += 1
-            each(token)
+    /// Publishes a batch and waits for the outcome of each.
+    nonisolated(nonsending) func publish(
+        contentsOf messages: some Sequence<AMQPMessage>,
+        to destination: AMQPDestination,
+        mandatory: Bool,
+        site: CallSite,
+        deadline: UInt64
+    ) async -> [AMQPPublishOutcome] {
+        var sent: [Result<UInt64, AMQPError>] = []
+        sent.reserveCapacity(messages.underestimatedCount)
+        var last: UInt64 = 0
+        var end: AMQPError?
+        let watch = self.watchBatch(of: messages.underestimatedCount, to: destination)
+        for message in messages {
+            if let end {
+                sent.append(.failure(end))
+                continue
+            }
+            do throws(AMQPError) {
+                var message = message
+                watch?.inject(into: &message.properties)
+                last = try await self.enqueueUnwatched(
+                    message,
+                    to: destination,
+                    mandatory: mandatory,
+                    site: site,
+                    deadline: deadline
+                )
+                sent.append(.success(last))
+            } catch {
+                // A message that cannot be encoded is its own affair; all else concerns those behind it too.
+                if error.code != .invalidArgument { end = error }
+                sent.append(.failure(error))
+            }
         }
-        self.unknownSendCount = unknown - awaited
+        var interruption = AMQPError(.timedOut, "the deadline passed before the broker confirmed")
+        do throws(AMQPError) {
+            try await self.waitUntilSettled(through: last, deadline: deadline)
+        } catch {
+            interruption = error
+        }
+        let outcomes = sent.map { result -> AMQPPublishOutcome in
+            switch result {
+            case .success(let sequence): self.knownOutcome(of: sequence) ?? .unknown(interruption)
+            case .failure(let error): .notSent(error)
+            }
+        }
+        watch?.end(outcomes.lazy.compactMap(\.error).first)
+        return outcomes
+    }
+
+    /// How the publishes of the channel have ended, all at one moment.
+    var confirmCounts: AMQPConfirmCounts {
+        self.driver.state.withLock { _ in
+            var counts = AMQPConfirmCounts()
+            guard self.confirms.isOn else { return counts }
+            counts.published = self.confirms.ring.next - 1
+            counts.nacked = self.confirms.endings.nackedCount
+            counts.returned = self.confirms.endings.returnedCount
+            counts.unknown = self.confirms.unknownCount
+            counts.unconfirmed = UInt64(self.confirms.ring.outstandingMessages)
+            counts.confirmed =
+                counts.published - counts.nacked - counts.returned - counts.unknown - counts.unconfirmed
+            return counts
+        }
     }
 
     static let confirmsAreOff = AMQPError(
@@ -185,13 +233,13 @@ extension ConnectionDriver {
     var publishSights: (sights: [(ObjectIdentifier, PublishWatch.Sight)], isBlocked: Bool) {
         self.state.withLock { state in
             let sights = state.channels.compactMap { core -> (ObjectIdentifier, PublishWatch.Sight)? in
-                guard let core, core.hasConfirms else { return nil }
-                let outstanding = core.confirms.outstandingMessages
-                let settled = core.confirms.next - 1 - UInt64(outstanding)
+                guard let core, core.confirms.isOn else { return nil }
+                let outstanding = core.confirms.ring.outstandingMessages
+                let settled = core.confirms.ring.next - 1 - UInt64(outstanding)
                 let sight = PublishWatch.Sight(
-                    oldest: outstanding > 0 ? core.confirms.lowest : nil,
-                    hasConfirmed: settled > core.nackedCount,
-                    nacked: core.nackedCount
+                    oldest: outstanding > 0 ? core.confirms.ring.lowest : nil,
+                    hasConfirmed: settled > core.confirms.endings.nackedCount,
+                    nacked: core.confirms.endings.nackedCount
                 )
                 return (ObjectIdentifier(core), sight)
             }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import Testing
 
-@testable import AMQP091
+@testable import AMQP091Protocol
 
 @Suite("Receipt ledger")
 struct ReceiptLedgerTests {

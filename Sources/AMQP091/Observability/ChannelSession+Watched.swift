@@ -5,7 +5,7 @@ import AMQP091Wire
 // ordinary way at once. A publish's span goes into the headers of its message. Not here: what a watch does
 // (OperationWatch), handlers of deliveries (AMQPDeliveries+Process).
 
-extension ChannelCore {
+extension ChannelSession {
     private func watchPublish(
         _ destination: AMQPDestination,
         _ properties: BasicProperties,
@@ -98,7 +98,7 @@ extension ChannelCore {
         mandatory: Bool,
         site: CallSite,
         deadline: UInt64,
-        token: UInt32 = ChannelCore.receiptToken
+        token: UInt32 = ChannelSession.receiptToken
     ) async throws(AMQPError) -> UInt64 {
         guard self.isTracing else {
             return try await self.enqueueUnwatched(
@@ -136,7 +136,7 @@ extension ChannelCore {
         to destination: AMQPDestination,
         mandatory: Bool,
         site: CallSite,
-        token: UInt32 = ChannelCore.receiptToken
+        token: UInt32 = ChannelSession.receiptToken
     ) throws(AMQPError) -> EnqueueAttempt {
         guard self.isTracing else {
             return try self.tryEnqueueUnwatched(

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+import AMQP091Protocol
+import AMQP091Wire
+import EpollNetworking
+
+// Requests of the RPC client on a channel: a publish whose outcome is a reply, found by its correlation id.
+
+extension ChannelSession {
+    nonisolated(nonsending) func call(
+        _ request: AMQPMessage,
+        to destination: AMQPDestination,
+        site: CallSite,
+        deadline: UInt64
+    ) async throws(AMQPError) -> AMQPDelivery {
+        var request = request
+        while true {
+            var ownToken: UInt32 = 0
+            var sequence: UInt64?
+            let result: WaitResult
+            do throws(AMQPError) {
+                result = try await self.driver.wait(deadline: deadline) { state, token throws(AMQPError) in
+                    ownToken = token
+                    let next = self.confirms.ring.next
+                    request.properties.correlationID = String(next)
+                    let attempt = try request.body.bytes.withUnsafeBytes { octets throws(AMQPError) in
+                        try self.publish(
+                            &state,
+                            body: octets,
+                            destination: destination,
+                            mandatory: true,
+                            properties: request.properties,
+                            site: site,
+                            token: Self.receiptToken
+                        )
+                    }
+                    switch attempt {
+                    case .done(let kick):
+                        sequence = next
+                        self.confirms.endings.receipts.expectReply(to: next, token: token)
+                        return kick
+                    case .windowFull: self.confirms.waitForRoom(token)
+                    case .noRoom: state.roomWaiters.append(token)
+                    }
+                    return .none
+                }
+            } catch {
+                guard let sequence else { throw self.gaveUpRoom(ownToken, error.withSafeRetry) }
+                self.gaveUpReply(ownToken, to: sequence)
+                throw error
+            }
+            switch result {
+            case .message(let reply?): return reply
+            case .outcome(let outcome): throw AMQPError(outcome) ?? Self.noReply
+            case .room: continue
+            default: throw Self.noReply
+            }
+        }
+    }
+
+    private func gaveUpReply(_ token: UInt32, to sequence: UInt64) {
+        self.driver.state.withLock { state in
+            guard state.waiters.isTombstone(token) else { return }
+            self.confirms.endings.receipts.forget(token, of: sequence)
+            _ = state.waiters.finish(token)
+        }
+    }
+
+    /// A reply came: its correlation id names the publish it answers.
+    ///
+    /// One nobody waits for is dropped.
+    func received(reply: AMQPDelivery) {
+        guard let text = try? reply.properties().correlationID, let sequence = UInt64(text) else { return }
+        let waiter = self.driver.state.withLock { state in
+            self.confirms.endings.receipts.replied(to: sequence).flatMap { state.waiters.finish($0) }
+        }
+        waiter?.resume(returning: .message(reply))
+    }
+
+    private static let noReply = AMQPError(.protocolViolation, "a call ended without a reply")
+}

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+private import DequeModule
+
+// ConfirmTracker: the publisher confirms of one channel: the window, the publishes without an outcome, what became of the
+// others, and the tasks that wait for any of it.
+// Pure: no socket, clock, task or lock. Waiters are tokens of the owner's table; each event names the tokens to wake.
+// Not here: the octets of a publish, and why a channel ended (the owner).
+//
+//   enable() -> hasRoom? -> append() -> settle()* -> end()      after end() outcomes can still be asked for
+// @inlinable on what every message runs through: it is called from another module.
+
+/// The confirms of one channel.
+@usableFromInline
+package struct ConfirmTracker: Sendable {
+    /// Why a waiting task is woken.
+    @frozen
+    @usableFromInline
+    package enum Wake: Sendable {
+        /// What it waited for may be so now: room in the window, or everything settled.
+        case progress
+        /// The outcome of its publish.
+        case outcome(ConfirmRing.Outcome)
+    }
+
+    /// Publishes that one confirm has settled.
+    @frozen
+    @usableFromInline
+    package struct Settled: Hashable, Sendable {
+        @usableFromInline package let count: Int
+        /// Of these, refused by the broker.
+        @usableFromInline package let nacked: Int
+
+        @inlinable
+        init(count: Int, nacked: Int) {
+            self.count = count
+            self.nacked = nacked
+        }
+    }
+
+    /// Publishes without an outcome; empty while confirms are off.
+    @usableFromInline package var ring = ConfirmRing(capacity: 16)
+    /// Whether `confirm.select` was answered.
+    @usableFromInline package var isOn = false
+    @usableFromInline var windowMessages = 0
+    @usableFromInline var windowOctets = 0
+    /// Publishers that wait for the window.
+    private var windowWaiters = Deque<UInt32>()
+    @usableFromInline var hasWindowWaiters = false
+    /// Tasks that wait until nothing is unconfirmed.
+    @usableFromInline var drainWaiters: [UInt32] = []
+    /// What became of the publishes that have ended.
+    @usableFromInline package var endings = PublishEndings()
+    /// Publishes that were unconfirmed when the channel ended.
+    package private(set) var unknownCount: UInt64 = 0
+    /// Of those with an unknown outcome, how many had no waiter.
+    package private(set) var unknownSendCount = 0
+    /// The publishes that were unconfirmed when the channel ended; nil before.
+    private var ended: ConfirmRing?
+
+    package init() {}
+
+    /// `confirm.select` was answered, for the first time or again with another window.
+    package mutating func enable(windowMessages: Int, windowOctets: Int) {
+        self.windowMessages = windowMessages
+        self.windowOctets = windowOctets
+        if !self.isOn { self.ring = ConfirmRing(capacity: min(windowMessages, 4096)) }
+        self.isOn = true
+    }
+
+    /// Whether the window takes another publish; a message larger than the window passes alone.
+    @inlinable package var hasRoom: Bool {
+        guard self.isOn else { return true }
+        let outstanding = self.ring.outstandingMessages
+        return outstanding < self.windowMessages && !self.ring.isFull
+            && (self.ring.outstandingOctets < self.windowOctets || outstanding == 0)
+    }
+
+    // MARK: waiting
+
+    /// A publisher waits for the window.
+    package mutating func waitForRoom(_ token: UInt32) {
+        self.windowWaiters.append(token)
+        self.hasWindowWaiters = true
+    }
+
+    /// A publisher gave up its wait for the window.
+    package mutating func stopWaitingForRoom(_ token: UInt32) {
+        self.windowWaiters.removeAll { $0 == token }
+        self.hasWindowWaiters = !self.windowWaiters.isEmpty
+    }
+
+    /// A task waits until nothing is unconfirmed.
+    ///
+    /// - Returns: False when nothing is; the token was not taken.
+    package mutating func waitUntilDrained(_ token: UInt32) -> Bool {
+        guard self.ring.outstandingMessages > 0 else { return false }
+        self.drainWaiters.append(token)
+        return true
+    }
+
+    /// A task gave up its wait of `waitUntilDrained`.
+    package mutating func stopWaitingUntilDrained(_ token: UInt32) {
+        self.drainWaiters.removeAll { $0 == token }
+    }
+
+    // MARK: events
+
+    /// The broker sent `basic.ack` or `basic.nack`.
+    ///
+    /// - Parameters:
+    ///   - tag: The delivery tag of the confirm.
+    ///   - multiple: Whether all publishes up to the tag are meant.
+    ///   - isAck: Whether it is an acknowledgement.
+    ///   - wake: Called for each waiter to wake.
+    /// - Returns: How many publishes it settled.
+    /// - Throws: A confirm for a publish that was never made; nothing has changed then.
+    @inlinable
+    package mutating func settle(
+        tag: UInt64,
+        multiple: Bool,
+        isAck: Bool,
+        wake: (UInt32, Wake) -> Void
+    ) throws(ConfirmRing.Violation) -> Settled {
+        let settled: Settled
+        if isAck, let token = self.ring.confirmOldest(tag) {
+            if token != 0 { self.endings.publishEnded(tag, token, .confirmed, wake) }
+            settled = Settled(count: 1, nacked: 0)
+        } else {
+            settled = try Self.settle(&self.ring, &self.endings, tag: tag, multiple: multiple, isAck: isAck, wake: wake)
+        }
+        self.endings.receipts.settled(below: self.ring.lowest) { wake($0, .progress) }
+        let outstanding = self.ring.outstandingMessages
+        if self.hasWindowWaiters, outstanding <= self.windowMessages / 2,
+            self.ring.outstandingOctets <= self.windowOctets / 2
+        {
+            self.wakeWindowWaiters(outstanding, wake)
+        }
+        if outstanding == 0, !self.drainWaiters.isEmpty {
+            for token in self.drainWaiters { wake(token, .progress) }
+            self.drainWaiters = []
+        }
+        return settled
+    }
+
+    /// On the two parts and not on the tracker: the ring calls back while it is changed.
+    @inlinable
+    static func settle(
+        _ ring: inout ConfirmRing,
+        _ endings: inout PublishEndings,
+        tag: UInt64,
+        multiple: Bool,
+        isAck: Bool,
+        wake: (UInt32, Wake) -> Void
+    ) throws(ConfirmRing.Violation) -> Settled {
+        let before = (outstanding: ring.outstandingMessages, nacked: endings.nackedCount)
+        try ring.settle(tag: tag, multiple: multiple, outcome: isAck ? .confirmed : .nacked) {
+            endings.publishEnded($0, $1, $2, wake)
+        }
+        return Settled(
+            count: before.outstanding - ring.outstandingMessages,
+            nacked: Int(endings.nackedCount - before.nacked)
+        )
+    }
+
+    /// Wakes no more than find room: the others would only queue again.
+    ///
+    /// With nothing unconfirmed it wakes all of them: no confirm will come to wake the rest if those who were woken do
+    /// not publish.
+    @usableFromInline
+    mutating func wakeWindowWaiters(_ outstanding: Int, _ wake: (UInt32, Wake) -> Void) {
+        let room = outstanding == 0 ? .max : self.windowMessages - outstanding
+        for _ in 0..<min(room, self.windowWaiters.count) { wake(self.windowWaiters.removeFirst(), .progress) }
+        self.hasWindowWaiters = !self.windowWaiters.isEmpty
+    }
+
+    // MARK: the end
+
+    /// The publishes without an outcome, also after the channel has ended.
+    package func isOutstanding(_ sequence: UInt64) -> Bool { (self.ended ?? self.ring).isOutstanding(sequence) }
+
+    /// The channel is gone: what is unconfirmed stays so, and receipts can still tell which publishes those are.
+    ///
+    /// - Parameter each: Called with the token of each unconfirmed publish that has one.
+    package mutating func end(each: (UInt32) -> Void) {
+        guard self.ended == nil else { return }
+        self.ended = self.ring
+        let unknown = self.ring.outstandingMessages
+        self.unknownCount += UInt64(unknown)
+        var awaited = 0
+        self.ring.failAll { _, token in
+            awaited += 1
+            each(token)
+        }
+        self.unknownSendCount = unknown - awaited
+    }
+
+    /// The tasks that wait for something other than the outcome of their own publish, once the channel has ended.
+    package mutating func takeWaiters() -> [UInt32] {
+        // An array made of an empty Deque writes its count, 0, into the empty array that all threads share.
+        let tokens = self.drainWaiters + self.endings.receipts.takeWaiters() + self.windowWaiters
+        self.windowWaiters = []
+        self.hasWindowWaiters = false
+        self.drainWaiters = []
+        return tokens
+    }
+}

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// PublishEndings: what became of the publishes of one channel that have an outcome: counts, the refusals that no task
+// waited for, and the receipts. Part of ConfirmTracker, which decides when a publish has ended.
+// Pure: no socket, clock, task or lock. Waiters are tokens of the owner's table.
+
+/// The outcomes of the publishes of one channel.
+@usableFromInline
+package struct PublishEndings: Sendable {
+    /// The token of publishes whose outcome is asked for later; no waiter ever has it.
+    @inlinable package static var receiptToken: UInt32 { .max }
+
+    /// What receipts need to know.
+    @usableFromInline package var receipts = ReceiptLedger()
+    /// Publishes that ended otherwise than confirmed.
+    @usableFromInline package var nackedCount: UInt64 = 0
+    @usableFromInline package var returnedCount: UInt64 = 0
+    /// The first refusal of a publish without a waiter, and how many there were, since the last `takeFailures`.
+    package private(set) var firstFailure: ConfirmRing.Outcome?
+    package private(set) var failedCount = 0
+
+    package init() {}
+
+    /// One publish has its outcome.
+    ///
+    /// - Parameters:
+    ///   - sequence: Its number.
+    ///   - token: Its waiter; 0 for none, or `receiptToken`.
+    ///   - outcome: The outcome.
+    ///   - wake: Called for each waiter to wake.
+    @inlinable
+    package mutating func publishEnded(
+        _ sequence: UInt64,
+        _ token: UInt32,
+        _ outcome: ConfirmRing.Outcome,
+        _ wake: (UInt32, ConfirmTracker.Wake) -> Void
+    ) {
+        switch outcome {
+        case .confirmed: break
+        case .nacked: self.nackedCount += 1
+        case .returned: self.returnedCount += 1
+        }
+        if token == 0 {
+            if outcome != .confirmed { self.failed(outcome) }
+        } else if token == Self.receiptToken {
+            self.receipts.settled(sequence, outcome) { wake($0, .outcome(outcome)) }
+        } else {
+            wake(token, .outcome(outcome))
+        }
+    }
+
+    @usableFromInline
+    mutating func failed(_ outcome: ConfirmRing.Outcome) {
+        self.failedCount += 1
+        if self.firstFailure == nil { self.firstFailure = outcome }
+    }
+
+    /// The first refusal of a publish without a waiter since this was last called, and how many there were.
+    package mutating func takeFailures() -> (first: ConfirmRing.Outcome, count: Int)? {
+        defer {
+            self.firstFailure = nil
+            self.failedCount = 0
+        }
+        return self.firstFailure.map { ($0, self.failedCount) }
+    }
+}
