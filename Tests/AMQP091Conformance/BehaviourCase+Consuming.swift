@@ -5,7 +5,54 @@ import AMQP091Wire
 // Consumers: who gets what, in which order, and what comes back.
 
 extension BehaviourCase {
+    /// A prefetch of 1 and two consumers on one channel.
+    private static func prefetchCase(
+        _ title: String,
+        _ releases: Releases,
+        global: Bool,
+        deliveries: Int
+    ) -> BehaviourCase {
+        BehaviourCase(title, releases) { stage in
+            let n = stage.name
+            try await stage.client.declare(n)
+            for number in 1...5 { try stage.client.publish("\(number)", key: n) }
+            try await stage.client.waitFor(n, messages: 5)
+            try await stage.client.prefetch(1, global: global)
+            try await stage.client.consume(n, tag: "a")
+            try await stage.client.consume(n, tag: "b")
+            for _ in 0..<deliveries { _ = try await stage.client.delivery() }
+            try await stage.client.expectNothing(before: n)
+        }
+    }
+
+    /// Header fields as they are published and as they are delivered; names can occur twice.
+    private static func headersCase(
+        _ title: String,
+        _ releases: Releases,
+        _ published: [(String, FieldValue)],
+        _ delivered: [(String, FieldValue)]
+    ) -> BehaviourCase {
+        BehaviourCase(title, releases) { stage in
+            try await stage.client.declare(stage.name)
+            let properties = BasicProperties(headers: FieldTable(published))
+            try stage.client.publish("m", key: stage.name, properties: properties)
+            let headers = try await stage.client.getSoon(stage.name).properties.headers ?? FieldTable()
+            try expect(headers.map { "\($0.name): \($0.value)" }, delivered.map { "\($0): \($1)" }, "headers")
+        }
+    }
+
+    private static let unsorted: [(String, FieldValue)] = [
+        ("b", 1), ("a", ["z": 1, "y": 2]), ("aa", 3), ("B", 4), ("b", 5),
+    ]
+
     static let consuming: [BehaviourCase] = [
+        headersCase("headers keep their order and every field of a name", .before4, unsorted, unsorted),
+        headersCase(
+            "headers are sorted by name, and the first field of a name is kept",
+            .since4,
+            unsorted,
+            [("B", 4), ("a", ["z": 1, "y": 2]), ("aa", 3), ("b", 1)]
+        ),
         BehaviourCase("deliveries carry tag, exchange and key, and the message as it was published") { stage in
             let n = stage.name
             try await stage.client.declare(n)
@@ -56,24 +103,10 @@ extension BehaviourCase {
             try stage.client.ack(3, multiple: true)
             try expect(try await stage.client.delivery().event.text, "4", "delivery after the acks")
         },
-        BehaviourCase("prefetch counts per consumer, global prefetch for all of the channel") { stage in
-            let n = stage.name
-            try await stage.client.declare(n)
-            for number in 1...5 { try stage.client.publish("\(number)", key: n) }
-            try await stage.client.waitFor(n, messages: 5)
-            try await stage.client.prefetch(1)
-            try await stage.client.consume(n, tag: "a")
-            try await stage.client.consume(n, tag: "b")
-            for _ in 0..<2 { _ = try await stage.client.delivery() }
-            try await stage.client.expectNothing(before: n)
-            let other = try await stage.another()
-            try await other.prefetch(1, global: true)
-            try await other.consume(n, tag: "a")
-            try await other.consume(n, tag: "b")
-            _ = try await other.delivery()
-            try await other.expectNothing(before: n)
-        },
-        BehaviourCase("prefetch does not hold back what needs no acknowledgement") { stage in
+        Self.prefetchCase("prefetch counts per consumer", .all, global: false, deliveries: 2),
+        Self.prefetchCase("global prefetch counts for all of the channel", .before4_3, global: true, deliveries: 1),
+        Self.prefetchCase("global prefetch counts per consumer", .since4_3, global: true, deliveries: 2),
+        BehaviourCase("prefetch does not apply to automatic acknowledgement") { stage in
             let n = stage.name
             try await stage.client.declare(n)
             for number in 1...4 { try stage.client.publish("\(number)", key: n) }
@@ -120,7 +153,7 @@ extension BehaviourCase {
             }
             try expect(tags, ["first", "first", "second", "second"], "consumers")
         },
-        BehaviourCase("what is requeued comes back first, marked as redelivered") { stage in
+        BehaviourCase("requeued messages come back first, marked as redelivered") { stage in
             let n = stage.name
             try await stage.client.declare(n)
             for number in 1...3 { try stage.client.publish("\(number)", key: n) }
@@ -155,7 +188,7 @@ extension BehaviourCase {
             try expect(deliver.deliveryTag, DeliveryTag(2), "tag")
             try expect(event.text, "m", "body")
         },
-        BehaviourCase("closing a channel gives back what it held") { stage in
+        BehaviourCase("closing a channel requeues its unacknowledged messages") { stage in
             let n = stage.name
             try await stage.client.declare(n)
             for number in 1...3 { try stage.client.publish("\(number)", key: n) }
@@ -168,7 +201,7 @@ extension BehaviourCase {
             try await stage.client.waitFor(n, messages: 2)
             try expect(try await stage.client.drain(n), ["1", "3"], "order")
         },
-        BehaviourCase("a dropped link gives back what it held") { stage in
+        BehaviourCase("a lost connection requeues its unacknowledged messages") { stage in
             let n = stage.name
             try await stage.client.declare(n)
             try stage.client.publish("m", key: n)
@@ -181,7 +214,7 @@ extension BehaviourCase {
             }
             try expect(ok.redelivered, true, "redelivered")
         },
-        BehaviourCase("cancel stops deliveries and keeps what was delivered") { stage in
+        BehaviourCase("cancel stops deliveries; delivered messages stay unacknowledged") { stage in
             let n = stage.name
             try await stage.client.declare(n)
             try stage.client.publish("1", key: n)
@@ -193,7 +226,7 @@ extension BehaviourCase {
             try stage.client.ack(1)
             try expect(try await stage.client.drain(n), ["2"], "messages")
         },
-        BehaviourCase("cancelling a consumer that is not there is answered") { stage in
+        BehaviourCase("cancel of an unknown consumer tag is answered") { stage in
             try expect(
                 try await stage.client.call(.basicCancel(.init(consumerTag: "nobody"))),
                 .basicCancelOk(.init(consumerTag: "nobody")),

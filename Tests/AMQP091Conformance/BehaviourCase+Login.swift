@@ -29,6 +29,34 @@ extension BehaviourCase {
         return client
     }
 
+    /// The largest frame before `connection.tune-ok`, octets, with its header and end.
+    private static func loginFrameCase(_ releases: Releases, largest: Int) -> BehaviourCase {
+        BehaviourCase("a login frame has at most \(largest) octets; a larger one ends the link", releases) { stage in
+            for size in [largest, largest + 1] {
+                let client = try await ScriptedClient.connect(stage.configuration)
+                try await client.greet()
+                var properties: FieldTable = ["padding": ""]
+                func octets() throws -> [UInt8] {
+                    let startOk = Connection.StartOk(
+                        clientProperties: properties,
+                        mechanism: "PLAIN",
+                        response: Array("\0guest\0guest".utf8),
+                        locale: "en_US"
+                    )
+                    return try ScriptedBroker.octets(of: .connectionStartOk(startOk), on: 0)
+                }
+                properties["padding"] = .string(String(repeating: "x", count: size - (try octets().count)))
+                client.sendRaw(try octets())
+                if size == largest {
+                    _ = try await client.expect(Connection.Tune.self)
+                } else {
+                    try await client.expectEnd()
+                }
+                client.drop()
+            }
+        }
+    }
+
     static let login: [BehaviourCase] = [
         BehaviourCase("a wrong password is refused with 403 before tune") { stage in
             let client = try await Self.introduced(stage, response: Array("\0guest\0wrong".utf8))
@@ -69,6 +97,8 @@ extension BehaviourCase {
             try expect([tune.frameMax, UInt32(tune.channelMax)], [131_072, 2047], "limits")
             client.drop()
         },
+        Self.loginFrameCase(.before4_1, largest: 4104),
+        Self.loginFrameCase(.since4_1, largest: 8200),
         BehaviourCase("closing the connection is answered") { stage in
             let client = try await stage.another()
             let close = Connection.Close(replyCode: .success, replyText: "bye", classID: 0, methodID: 0)

@@ -16,7 +16,27 @@ extension BehaviourCase {
                 try expect(try await stage.client.confirms(upTo: 10), [], "publishes refused")
                 try await stage.client.waitFor(n, messages: 11)
             },
-            BehaviourCase("what reaches no queue is confirmed") { stage in
+            BehaviourCase("a body of 16 MiB passes, one octet more closes the channel", .since4) { stage in
+                try await stage.client.call(.queueDeclare(.init(queue: stage.name, exclusive: true)))
+                try await stage.client.confirmSelect()
+                let body = String(repeating: "0123456789abcdef", count: 1 << 20)
+                try stage.client.publish(body, key: stage.name)
+                try expect(try await stage.client.confirms(upTo: 1), [], "publishes refused")
+                try stage.client.publish(body + "x", key: stage.name)
+                let close = try await stage.client.expectClose()
+                try expect(close.code, .preconditionFailed, "code")
+                try expect(close.method, Basic.Publish.id, "method")
+                let text = "message size 16777217 is larger than configured max size 16777216"
+                try expect(close.text, "PRECONDITION_FAILED - \(text)", "text")
+            },
+            BehaviourCase("a body above 16 MiB passes", .before4) { stage in
+                try await stage.client.call(.queueDeclare(.init(queue: stage.name, exclusive: true)))
+                try await stage.client.confirmSelect()
+                let body = String(repeating: "0123456789abcdef", count: 1 << 20) + "x"
+                try stage.client.publish(body, key: stage.name)
+                try expect(try await stage.client.confirms(upTo: 1), [], "publishes refused")
+            },
+            BehaviourCase("an unroutable message is confirmed") { stage in
                 try await stage.client.confirmSelect()
                 try stage.client.publish("m", key: stage.name)
                 try expect(

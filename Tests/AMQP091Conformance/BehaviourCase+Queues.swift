@@ -23,16 +23,13 @@ extension BehaviourCase {
     }
 
     /// A queue whose dead letters go to `.2`.
-    private static func deadLetterQueue(_ stage: Stage, _ arguments: FieldTable = [:]) async throws {
-        var all = arguments
-        all["x-dead-letter-exchange"] = ""
-        all["x-dead-letter-routing-key"] = .string("\(stage.name).2")
+    static func deadLetterQueue(_ stage: Stage, _ arguments: FieldTable = [:]) async throws {
         try await stage.client.declare("\(stage.name).2")
-        try await stage.client.declare(stage.name, all)
+        try await stage.client.declare(stage.name, Self.deadLetters(to: "\(stage.name).2", arguments))
     }
 
     /// Checks the first death of a dead letter, in RabbitMQ's fields.
-    private static func expectDeath(_ event: ScriptedClient.Event, _ stage: Stage, _ reason: String) throws {
+    static func expectDeath(_ event: ScriptedClient.Event, _ stage: Stage, _ reason: String) throws {
         let headers = event.properties.headers ?? FieldTable()
         guard let death = headers["x-death"]?.arrayValue?.first?.tableValue else {
             throw Difference(description: "no x-death in \(headers)")
@@ -46,6 +43,39 @@ extension BehaviourCase {
         try expect(headers["x-first-death-reason"], .string(reason), "first reason")
         try expect(headers["x-first-death-queue"], .string(stage.name), "first queue")
         try expect(headers["x-first-death-exchange"], "", "first exchange")
+    }
+
+    private static func deadLetters(to queue: String, _ arguments: FieldTable = [:]) -> FieldTable {
+        var all = arguments
+        all["x-dead-letter-exchange"] = ""
+        all["x-dead-letter-routing-key"] = .string(queue)
+        return all
+    }
+
+    private static func republishedDeathCase(_ releases: Releases, _ title: String, counts: [Int64]) -> BehaviourCase {
+        BehaviourCase("the x-death of a message that a client publishes \(title)", releases) { stage in
+            let n = stage.name
+            try await Self.deadLetterQueue(stage)
+            try stage.client.publish("m", key: n)
+            for count in counts {
+                try stage.client.nack(try await stage.client.getSoonUnacknowledged(n), requeue: false)
+                let event = try await stage.client.getSoon("\(n).2")
+                let deaths = event.properties.headers?["x-death"]?.arrayValue ?? []
+                try expect(deaths.count, 1, "deaths")
+                try expect(deaths.first?.tableValue?["count"], .int64(count), "count")
+                try stage.client.publish("m", key: n, properties: event.properties)
+            }
+        }
+    }
+
+    private static func deadCopiesCase(_ releases: Releases, _ title: String, copies: FieldValue?) -> BehaviourCase {
+        BehaviourCase("a dead letter with a key of its queue's \(title)", releases) { stage in
+            try await Self.deadLetterQueue(stage)
+            try stage.client.publish("m", key: stage.name, properties: BasicProperties(headers: ["CC": ["nobody"]]))
+            try stage.client.nack(try await stage.client.getSoonUnacknowledged(stage.name), requeue: false)
+            let event = try await stage.client.getSoon("\(stage.name).2")
+            try expect(event.properties.headers?["CC"], copies, "CC")
+        }
     }
 
     static let queues: [BehaviourCase] = [
@@ -97,7 +127,7 @@ extension BehaviourCase {
         },
         BehaviourCase("an auto-delete queue goes with its last consumer") { stage in
             let n = stage.name
-            try await stage.client.call(.queueDeclare(.init(queue: n, autoDelete: true)))
+            try await stage.client.call(.queueDeclare(.init(queue: n, durable: true, autoDelete: true)))
             try await stage.client.consume(n, tag: "a")
             try await stage.client.consume(n, tag: "b")
             try await stage.client.call(.basicCancel(.init(consumerTag: "a")))
@@ -186,19 +216,40 @@ extension BehaviourCase {
             try expect(event.text, "1", "body")
             try Self.expectDeath(event, stage, "maxlen")
         },
-        BehaviourCase("a second death of the same kind is counted, not added") { stage in
+        Self.republishedDeathCase(.before4, "counts on", counts: [1, 2]),
+        Self.republishedDeathCase(.since4, "starts anew", counts: [1, 1]),
+        BehaviourCase("a second death in the same queue for the same reason is counted, not added") { stage in
             let n = stage.name
-            try await Self.deadLetterQueue(stage)
+            try await stage.client.declare(n, Self.deadLetters(to: "\(n).2", ["x-message-ttl": 20]))
+            try await stage.client.declare("\(n).2", Self.deadLetters(to: n))
             try stage.client.publish("m", key: n)
-            for count: Int64 in 1...2 {
-                try stage.client.nack(try await stage.client.getSoonUnacknowledged(n), requeue: false)
-                let event = try await stage.client.getSoon("\(n).2")
+            for count: Int64 in 1...3 {
+                let event = try await stage.client.getSoon("\(n).2", noAck: false)
+                guard case .basicGetOk(let ok) = event.method else { throw Difference(description: "no message") }
                 let deaths = event.properties.headers?["x-death"]?.arrayValue ?? []
-                try expect(deaths.count, 1, "deaths")
+                try expect(deaths.count, count == 1 ? 1 : 2, "deaths")
+                try expect(deaths.first?.tableValue?["queue"], .string(n), "queue of the last death")
                 try expect(deaths.first?.tableValue?["count"], .int64(count), "count")
-                try stage.client.publish("m", key: n, properties: event.properties)
+                try stage.client.nack(ok.deliveryTag.rawValue, requeue: false)
             }
         },
+        BehaviourCase("a dead letter names its last death too", .since4) { stage in
+            let n = stage.name
+            try await stage.client.declare(n, Self.deadLetters(to: "\(n).2", ["x-message-ttl": 20]))
+            try await stage.client.declare("\(n).2", Self.deadLetters(to: "\(n).3"))
+            try await stage.client.declare("\(n).3")
+            try stage.client.publish("m", key: n)
+            let tag = try await stage.client.getSoonUnacknowledged("\(n).2")
+            try stage.client.nack(tag, requeue: false)
+            let headers = try await stage.client.getSoon("\(n).3").properties.headers ?? FieldTable()
+            try expect(headers["x-first-death-queue"], .string(n), "first queue")
+            try expect(headers["x-first-death-reason"], "expired", "first reason")
+            try expect(headers["x-last-death-queue"], .string("\(n).2"), "last queue")
+            try expect(headers["x-last-death-reason"], "rejected", "last reason")
+            try expect(headers["x-last-death-exchange"], "", "last exchange")
+        },
+        Self.deadCopiesCase(.before4, "loses CC", copies: nil),
+        Self.deadCopiesCase(.since4, "keeps CC and is not copied", copies: ["nobody"]),
         BehaviourCase("a message does not go round by itself") { stage in
             let n = stage.name
             try await stage.client.declare(
@@ -209,27 +260,6 @@ extension BehaviourCase {
             try stage.client.publish("m", key: n)
             _ = try await stage.client.confirms(upTo: 1)
             try await stage.client.waitFor(n, messages: 0)
-        },
-        BehaviourCase("a quorum queue counts returns, and gives a message up at its limit") { stage in
-            let n = stage.name
-            try await stage.client.declare("\(n).2")
-            try await stage.client.declare(
-                n,
-                durable: true,
-                [
-                    "x-queue-type": "quorum", "x-delivery-limit": 2, "x-dead-letter-exchange": "",
-                    "x-dead-letter-routing-key": .string("\(n).2"),
-                ]
-            )
-            try stage.client.publish("m", key: n)
-            try await stage.client.consume(n)
-            for count: Int64 in 0...2 {
-                let (deliver, event) = try await stage.client.delivery()
-                let counted = event.properties.headers?["x-delivery-count"]?.integerValue
-                try expect(counted ?? 0, count, "x-delivery-count")
-                try stage.client.nack(deliver.deliveryTag.rawValue, requeue: true)
-            }
-            try Self.expectDeath(try await stage.client.getSoon("\(n).2"), stage, "delivery_limit")
         },
         BehaviourCase("priorities come first, and are capped") { stage in
             let n = stage.name

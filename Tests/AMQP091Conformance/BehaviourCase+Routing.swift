@@ -110,6 +110,28 @@ extension BehaviourCase {
             try expect(try await stage.client.drain(n), ["a"], "matching")
             try expect(try await stage.client.drain("\(n).2"), ["b"], "alternate")
         },
+        BehaviourCase("a local random exchange routes to one queue", .since4) { stage in
+            let n = stage.name
+            try await stage.client.declareExchange("\(n).x", "x-local-random")
+            for queue in [n, "\(n).2"] {
+                try await stage.client.declare(queue)
+                try await stage.client.bind(queue, "\(n).x")
+            }
+            for number in 1...8 { try stage.client.publish("\(number)", to: "\(n).x", key: "any") }
+            let bodies = try await stage.client.drain(n) + stage.client.drain("\(n).2")
+            try expect(bodies.sorted(), (1...8).map { "\($0)" }, "messages")
+        },
+        BehaviourCase("a modulus hash exchange routes a key to the same queue", .since4_3) { stage in
+            let n = stage.name
+            try await stage.client.declareExchange("\(n).x", "x-modulus-hash")
+            for queue in [n, "\(n).2"] {
+                try await stage.client.declare(queue)
+                try await stage.client.bind(queue, "\(n).x")
+            }
+            for _ in 1...4 { try stage.client.publish("m", to: "\(n).x", key: "key") }
+            let counts = [try await stage.client.drain(n).count, try await stage.client.drain("\(n).2").count]
+            try expect(counts.sorted(), [0, 4], "messages of the queues")
+        },
         BehaviourCase("an auto-delete exchange goes with its last binding") { stage in
             let n = stage.name
             try await stage.client.declareExchange("\(n).x", "direct", autoDelete: true)

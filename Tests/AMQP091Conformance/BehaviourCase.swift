@@ -3,12 +3,12 @@ package import AMQP091
 import AMQP091Testing
 import AMQP091Wire
 
-// BehaviourCase: something a broker does, in RabbitMQ's way. The rows are in BehaviourCase+Login, +Routing, +Queues,
-// +Consuming and +Publishing. They run against the in-process broker and against RabbitMQ.
+// BehaviourCase: something RabbitMQ does. The rows are in BehaviourCase+Login, +Routing, +Queues, +Quorum, +Consuming and
+// +Publishing. They run against the in-process broker and against RabbitMQ, those that hold for its release.
 
 /// One dialogue with a broker.
 package struct BehaviourCase: Sendable, CustomStringConvertible {
-    /// What the dialogue has: its client, a name of its own, and more clients where it wants them.
+    /// A client, a name of its own, and more clients on demand.
     final class Stage {
         let configuration: AMQPClientConfiguration
         let client: ScriptedClient
@@ -36,22 +36,25 @@ package struct BehaviourCase: Sendable, CustomStringConvertible {
         }
     }
 
-    /// What was not as it must be.
+    /// The difference between what was found and what RabbitMQ does.
     package struct Difference: Error, CustomStringConvertible {
         package let description: String
     }
 
     package let description: String
+    let releases: Releases
     /// Suffixes of the names of queues and exchanges that are deleted afterwards.
     private let names: [String]
     private let body: @Sendable (Stage) async throws -> Void
 
     init(
         _ description: String,
+        _ releases: Releases = .all,
         names: [String] = ["", ".x", ".y", ".2", ".3"],
         _ body: @escaping @Sendable (Stage) async throws -> Void
     ) {
-        self.description = description
+        self.description = releases.named(description)
+        self.releases = releases
         self.names = names
         self.body = body
     }
@@ -68,8 +71,12 @@ package struct BehaviourCase: Sendable, CustomStringConvertible {
         await stage.end(self.names)
     }
 
-    /// Every case.
-    package static let all = login + routing + queues + consuming + publishing
+    private static let all: [BehaviourCase] = login + routing + queues + quorum + consuming + publishing
+
+    /// The cases that hold for a broker.
+    package static func cases(for subject: ConformanceSubject) -> [BehaviourCase] {
+        self.all.filter { $0.releases.holds(subject) }
+    }
 }
 
 func expect<Value: Equatable>(_ found: Value, _ expected: Value, _ what: String) throws {
@@ -78,8 +85,8 @@ func expect<Value: Equatable>(_ found: Value, _ expected: Value, _ what: String)
 }
 
 extension ScriptedClient {
-    func declare(_ name: String, durable: Bool = false, _ arguments: FieldTable = [:]) async throws {
-        try await self.call(.queueDeclare(.init(queue: name, durable: durable, arguments: arguments)))
+    func declare(_ name: String, _ arguments: FieldTable = [:]) async throws {
+        try await self.call(.queueDeclare(.init(queue: name, durable: true, arguments: arguments)))
     }
 
     func declareExchange(
@@ -123,6 +130,10 @@ extension ScriptedClient {
         try self.send(.basicAck(.init(deliveryTag: DeliveryTag(tag), multiple: multiple)))
     }
 
+    func reject(_ tag: UInt64, requeue: Bool) throws {
+        try self.send(.basicReject(.init(deliveryTag: DeliveryTag(tag), requeue: requeue)))
+    }
+
     func nack(_ tag: UInt64, multiple: Bool = false, requeue: Bool) throws {
         try self.send(.basicNack(.init(deliveryTag: DeliveryTag(tag), multiple: multiple, requeue: requeue)))
     }
@@ -142,9 +153,9 @@ extension ScriptedClient {
     }
 
     /// A message that comes to a queue in a moment.
-    func getSoon(_ queue: String) async throws -> Event {
+    func getSoon(_ queue: String, noAck: Bool = true) async throws -> Event {
         for _ in 0..<500 {
-            if let event = try await self.get(queue) { return event }
+            if let event = try await self.get(queue, noAck: noAck) { return event }
             try await Task.sleep(for: .milliseconds(10))
         }
         throw BehaviourCase.Difference(description: "no message came to \(queue)")

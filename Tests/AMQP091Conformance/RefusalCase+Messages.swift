@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import AMQP091Testing
 import AMQP091Wire
 
 // What brokers refuse about publishing, consuming, channels and the connection.
@@ -13,6 +14,9 @@ extension RefusalCase {
             [.call(declare(n)), .publish(exchange: "", key: n, properties: properties)]
         }
     }
+
+    static let committing = "unexpected command while processing 'tx.commit'"
+    static let tooLong = "content body size 536870913 exceeds maximum allowed size 536870912"
 
     static let publishRows: [RefusalCase] = [
         RefusalCase("publish to a missing exchange", .notFound, "no exchange '$' in vhost '/'") { n in
@@ -73,6 +77,18 @@ extension RefusalCase {
                 [.txSelect(.init())]
             }
         ) { _ in .confirmSelect(.init()) },
+        RefusalCase("a method while a commit waits for its queues", .channelError, committing) { n in
+            let publish = Step.publish(exchange: "", key: n, properties: BasicProperties(deliveryMode: 2))
+            let calls = [declare(n), .txSelect(.init())].map { Step.call($0) }
+            let last = Step.pipelined([.txCommit(.init()), .basicQos(.init(prefetchCount: 1))])
+            return calls + Array(repeating: publish, count: 20) + [last]
+        },
+        RefusalCase("a body above 512 MiB", on: .since4_3, .frameError, tooLong) { n in
+            let publish = (try? ScriptedBroker.octets(of: .basicPublish(.init(routingKey: n)), on: 1)) ?? []
+            // Content header: class 60, weight 0, body size, no properties.
+            let header: [UInt8] = [2, 0, 1, 0, 0, 0, 14, 0, 60, 0, 0, 0, 0, 0, 0, 0x20, 0, 0, 1, 0, 0, 0xCE]
+            return [.publish(exchange: "", key: n), .raw(publish + header)]
+        },
         row("commit without tx", .preconditionFailed, "channel is not transactional") { _ in .txCommit(.init()) },
         row("rollback without tx", .preconditionFailed, "channel is not transactional") { _ in .txRollback(.init()) },
     ]
@@ -125,6 +141,27 @@ extension RefusalCase {
             "invalid arg 'x-priority' for queue '$' in vhost '/': \"expected integer, got longstr\"",
             calls: { [declare($0)] }
         ) { .basicConsume(.init(queue: $0, arguments: ["x-priority": "a"])) },
+        row(
+            "a consumer timeout of a classic queue",
+            on: .since4_3,
+            .preconditionFailed,
+            "invalid arg 'x-consumer-timeout' for queue '$' in vhost '/' of queue type rabbit_classic_queue",
+            calls: { [declare($0)] }
+        ) { .basicConsume(.init(queue: $0, arguments: ["x-consumer-timeout": 1000])) },
+        row(
+            "a negative consumer timeout",
+            on: .since4_3,
+            .preconditionFailed,
+            "invalid arg 'x-consumer-timeout' for queue '$' in vhost '/': {value_negative,-1}",
+            calls: { [declare($0, ["x-queue-type": "quorum"])] }
+        ) { .basicConsume(.init(queue: $0, arguments: ["x-consumer-timeout": -1])) },
+        row(
+            "a quorum queue consumed under global prefetch",
+            on: .before4_3,
+            .notImplemented,
+            "queue '$' in vhost '/' does not support global qos",
+            calls: { [declare($0, ["x-queue-type": "quorum"]), .basicQos(.init(prefetchCount: 2, global: true))] }
+        ) { .basicConsume(.init(queue: $0)) },
         row("prefetch in octets", .notImplemented, "prefetch_size!=0 (5)") { _ in
             .basicQos(.init(prefetchSize: 5, prefetchCount: 1))
         },

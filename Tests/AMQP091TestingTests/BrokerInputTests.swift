@@ -103,16 +103,35 @@ struct BrokerInputTests {
         }
     }
 
-    @Test("S13: a body above the limit closes its channel before it is sent")
+    @Test("S13: a body above 512 MiB ends its connection at the header")
     func tooLarge() async throws {
-        try await InProcessBroker.withBroker { broker in
+        try await InProcessBroker.withBroker(.rabbitMQ(.v4_3)) { broker in
             let client = try await ScriptedClient.connect(broker.configuration)
             try await client.login(broker.configuration)
             client.sendRaw(Self.publish + Self.header([0x80, 0, 0, 0, 0, 0, 0, 0]))
             let close = try await client.expectClose()
+            #expect(close.code == .frameError)
+            #expect(close.isConnection)
+        }
+    }
+
+    @Test("A body above the limit closes its channel, whether it fits one frame or not", arguments: [100, 20_000])
+    func aboveLimit(limit: Int) async throws {
+        var options = InProcessBroker.Options()
+        options.maximumMessageSize = limit
+        options.frameMax = 8192
+        try await InProcessBroker.withBroker(options) { broker in
+            let client = try await ScriptedClient.connect(broker.configuration)
+            try await client.login(broker.configuration)
+            try await client.call(.queueDeclare(.init(queue: "q", durable: true)))
+            try client.publish(String(repeating: "x", count: limit), key: "q")
+            try client.publish(String(repeating: "x", count: limit + 1), key: "q")
+            let close = try await client.expectClose()
             #expect(close.code == .preconditionFailed)
             #expect(!close.isConnection)
+            #expect(close.text.hasSuffix("message size \(limit + 1) is larger than configured max size \(limit)"))
             try await client.call(.channelOpen(.init()))
+            #expect(await broker.depth(of: "q") == 1)
         }
     }
 

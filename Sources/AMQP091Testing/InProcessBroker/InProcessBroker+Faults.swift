@@ -113,6 +113,41 @@ extension InProcessBroker {
         _ = await self.onLoop { $0.users[user] = password }
     }
 
+    /// Limits the time to acknowledge a delivery, also of those that clients hold already; see
+    /// ``Options/consumerTimeout``.
+    ///
+    /// - Parameter timeout: The time from delivery to acknowledgement, in milliseconds; nil for no limit.
+    public func setConsumerTimeout(_ timeout: Duration?) async {
+        _ = await self.onLoop { core in
+            core.consumerTimeout = timeout?.milliseconds
+            for connection in Array(core.connections.values) {
+                for channel in Array(connection.channels.values) { channel.watchLateAgain() }
+            }
+        }
+    }
+
+    /// Treats every unacknowledged delivery of a queue as if its time to be acknowledged were over.
+    ///
+    /// As RabbitMQ 4.3: a consumer of a quorum queue is sent `basic.cancel`, its messages return to the queue, and it
+    /// stays in the queue, without deliveries, until the client sends `basic.cancel` or settles what it holds; consumers
+    /// of classic queues are not affected. Before 4.3 the channel is closed with 406 PRECONDITION_FAILED, whatever the
+    /// type of the queue.
+    ///
+    /// - Parameters:
+    ///   - name: The queue.
+    ///   - virtualHost: Its virtual host.
+    /// - Returns: False when there is no such queue.
+    @discardableResult
+    public func timeOutAcknowledgements(of name: String, virtualHost: String = "/") async -> Bool {
+        await self.onLoop { core in
+            guard let queue = core.virtualHosts[virtualHost]?.queues[name] else { return false }
+            for connection in Array(core.connections.values) {
+                for channel in Array(connection.channels.values) { channel.checkLate(as: queue) }
+            }
+            return true
+        } ?? false
+    }
+
     /// Orders something about confirms.
     public func confirm(_ order: ConfirmOrder) async {
         _ = await self.onLoop { core in

@@ -189,7 +189,7 @@ extension InProcessBroker.QueueInfo {
             virtualHost: queue.host.name,
             ready: queue.ready.count,
             unacknowledged: queue.unacknowledged,
-            consumers: queue.consumers.count,
+            consumers: queue.consumerCount,
             isDurable: queue.isDurable,
             isExclusive: queue.isExclusive,
             isAutoDelete: queue.isAutoDelete,

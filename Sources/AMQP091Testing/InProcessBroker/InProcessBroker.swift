@@ -11,18 +11,25 @@ import SystemPackage
 
 /// An AMQP 0-9-1 broker inside this process.
 ///
-/// It behaves as RabbitMQ does in what a client can observe, down to reply codes and texts, and is held to it by a suite
-/// that runs against both. It is not RabbitMQ. What it does not do:
+/// It behaves as RabbitMQ 4.3 does in what a client can observe, down to reply codes and texts, or as 4.0 or 3.10
+/// (``Options/rabbitMQ(_:)``). One suite of cases, each with the releases it holds for, runs against the broker in the
+/// behaviour of each release and against RabbitMQ 3.10.8, 4.0.5 and 4.3.6. `server-properties` name the release.
 ///
-/// - keep anything on disk: durable and persistent are accepted and mean nothing after the end of the process;
+/// It is not RabbitMQ. It does not have:
+///
+/// - a disk: durable and persistent are accepted and mean nothing after the end of the process;
 /// - clusters, streams (`x-queue-type: stream` is refused), plugins, management, policies;
-/// - permissions: who logs in may do everything in every virtual host;
-/// - quorum queues as such: one is a classic queue that has to be durable and can have an `x-delivery-limit`;
-/// - time-outs of acknowledgements, mechanisms other than PLAIN, AMQPLAIN and EXTERNAL;
+/// - permissions: a user may do everything in every virtual host;
+/// - replicas of quorum queues. A quorum queue has their delivery limit and counts, order, priorities and late
+///   acknowledgements; a dead letter of `at-least-once` that no queue takes is published again after 200 ms or a change of
+///   the topology, where RabbitMQ waits for minutes;
+/// - effects of `x-delayed-retry-*` and `x-consumer-disconnected-timeout`, which are accepted where RabbitMQ accepts them;
+/// - the hash of RabbitMQ in `x-modulus-hash` exchanges: one key reaches one queue, but perhaps another one;
+/// - mechanisms other than PLAIN, AMQPLAIN and EXTERNAL;
 /// - delay: counts are exact and confirms follow at once, where RabbitMQ's may lag a moment behind.
 ///
-/// Limits a client may not choose in `tune-ok`, and methods nobody defined, are answered with a close and its reason;
-/// RabbitMQ drops the link without a word.
+/// Limits a client may not choose in `tune-ok`, and methods that do not exist, are answered with a close and its reason;
+/// RabbitMQ drops the link without a reply.
 ///
 /// ```swift
 /// try await InProcessBroker.withBroker { broker in
@@ -101,15 +108,36 @@ public final class InProcessBroker: Sendable {
         public var frameMax: UInt32 = 131_072
         /// The heartbeat in seconds, as offered to clients; 0 for none.
         public var heartbeat: UInt16 = 60
+        /// The release of RabbitMQ whose behaviour the broker has.
+        public let version: RabbitMQVersion
         /// Largest body in octets; a larger one closes its channel (406).
-        public var maximumMessageSize = 16 << 20
+        ///
+        /// RabbitMQ's default: 16 MiB since 4.0, 128 MiB before.
+        public var maximumMessageSize: Int
+        /// Time to acknowledge a delivery; nil for no limit.
+        ///
+        /// RabbitMQ's default is 30 minutes. A delivery that is not acknowledged in time closes its channel (406). Since 4.3 only quorum queues look at the
+        /// time, and send `basic.cancel` to the consumer instead; the arguments `x-consumer-timeout` of the queue and of
+        /// the consumer have precedence there.
+        public var consumerTimeout: Duration? = .seconds(30 * 60)
         /// Octets of messages above which publishers are blocked, as under RabbitMQ's memory alarm.
         public var memoryLimit = 1 << 30
         /// Time a client has from its first octet to `connection.open`.
         public var handshakeTimeout: Duration = .seconds(10)
 
-        /// The defaults.
-        public init() {}
+        /// The defaults of a release of RabbitMQ.
+        ///
+        /// - Parameter version: The release.
+        public init(version: RabbitMQVersion = .v4_0) {
+            self.version = version
+            self.maximumMessageSize = version.maximumMessageSize
+        }
+
+        /// The defaults of a release of RabbitMQ.
+        ///
+        /// - Parameter version: The release.
+        /// - Returns: The options.
+        public static func rabbitMQ(_ version: RabbitMQVersion) -> Options { Options(version: version) }
     }
 
     let core: BrokerCore

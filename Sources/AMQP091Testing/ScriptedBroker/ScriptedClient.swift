@@ -54,21 +54,23 @@ package final class ScriptedClient {
         return ScriptedClient(socket: socket, loop: loop, patience: patience)
     }
 
-    /// Says the protocol header and takes `connection.start`.
-    package func greet() async throws {
+    /// Sends the protocol header and takes `connection.start`.
+    @discardableResult
+    package func greet() async throws -> Connection.Start {
         self.sendRaw(Frame.protocolHeader)
-        _ = try await self.expect(Connection.Start.self)
+        return try await self.expect(Connection.Start.self)
     }
 
     /// Conducts the whole login and opens channel 1.
+    @discardableResult
     package func login(
         _ configuration: AMQPClientConfiguration,
         user: String = "guest",
         password: String = "guest",
         virtualHost: String? = nil,
         capabilities: [String] = ScriptedClient.capabilities
-    ) async throws {
-        try await self.greet()
+    ) async throws -> Connection.Start {
+        let start = try await self.greet()
         let table = FieldTable(capabilities.map { ($0, .bool(true)) })
         let startOk = Connection.StartOk(
             clientProperties: ["capabilities": .table(table)],
@@ -85,6 +87,7 @@ package final class ScriptedClient {
         try self.send(.connectionOpen(.init(virtualHost: virtualHost ?? configuration.virtualHost)))
         _ = try await self.expect(Connection.OpenOk.self)
         try await self.call(.channelOpen(.init()))
+        return start
     }
 
     /// What clients commonly can do.

@@ -15,7 +15,7 @@ struct DeclarationModelTests {
         var testDescription: String { "\(self.arguments)" }
 
         /// `text` behind the head that all have.
-        init(_ arguments: FieldTable, durable: Bool = false, _ text: String?) {
+        init(_ arguments: FieldTable, durable: Bool = true, _ text: String?) {
             self.arguments = arguments
             self.durable = durable
             self.text = text
@@ -50,11 +50,13 @@ struct DeclarationModelTests {
             ["x-dead-letter-exchange": .int32(1)],
             "invalid type 'signedint' for arg 'x-dead-letter-exchange' in queue 'q' in vhost '/'"
         ),
-        Row(["x-queue-type": "quorum"], "invalid property 'non-durable' for queue 'q' in vhost '/'"),
-        Row(["x-queue-type": "quorum"], durable: true, nil),
+        Row(["x-queue-type": "quorum"], nil),
+        Row(
+            ["x-delivery-limit": 5],
+            "invalid arg 'x-delivery-limit' for queue 'q' in vhost '/' of queue type rabbit_classic_queue"
+        ),
         Row(
             ["x-queue-type": "stream"],
-            durable: true,
             "invalid arg 'x-queue-type' for queue 'q' in vhost '/': \"unsupported queue type 'stream'\""
         ),
     ]
@@ -77,7 +79,7 @@ struct DeclarationModelTests {
         let none = refusal { () throws(Refusal) in _ = try stage.queue() }
         #expect(none?.hasSuffix("received none but current is the value '5' of type 'signedint'") == true)
         let durable = refusal { () throws(Refusal) in
-            _ = try stage.queue(durable: true, ["x-max-length": .int32(5)])
+            _ = try stage.queue(durable: false, ["x-max-length": .int32(5)])
         }
         #expect(durable?.contains("inequivalent arg 'durable'") == true)
     }
@@ -109,7 +111,7 @@ struct DeclarationModelTests {
         }
         #expect(refused("", "direct") == "ACCESS_REFUSED - operation not permitted on the default exchange")
         #expect(refused("amq.mine", "direct")?.contains("contains reserved prefix 'amq.*'") == true)
-        #expect(refused("x", "odd") == "COMMAND_INVALID - invalid exchange type 'odd'")
+        #expect(refused("x", "odd") == "PRECONDITION_FAILED - invalid exchange type 'odd'")
         #expect(refused("x", "direct", ["alternate-exchange": 1])?.hasPrefix("PRECONDITION_FAILED") == true)
         #expect(refused("x", "direct") == nil)
         #expect(refused("x", "topic")?.contains("received 'topic' but current is 'direct'") == true)
@@ -156,7 +158,7 @@ struct DeclarationModelTests {
     @Test("An expiration is a number of milliseconds", arguments: expirations)
     func expiration(text: String, reason: String?) {
         let found = refusal { () throws(Refusal) in
-            _ = try MessageTraits(BasicProperties(expiration: text), user: "guest")
+            _ = try MessageTraits(BasicProperties(expiration: text), user: "guest", version: .v4_3)
         }
         #expect(found == reason.map { "PRECONDITION_FAILED - invalid expiration '\(text)': \($0)" })
     }
@@ -164,14 +166,17 @@ struct DeclarationModelTests {
     @Test("User, copies and blind copies are read from the properties")
     func traits() throws {
         let headers: FieldTable = ["CC": .array(["a", "b"]), "BCC": .array(["c", .int32(1)])]
-        let traits = try MessageTraits(BasicProperties(headers: headers, priority: 7, userID: "me"), user: "me")
+        let properties = BasicProperties(headers: headers, priority: 7, userID: "me")
+        let traits = try MessageTraits(properties, user: "me", version: .v4_3)
         #expect(traits.extraKeys == ["a", "b", "c"])
         #expect(traits.hasBlindCopies)
         #expect(traits.priority == 7)
-        let user = refusal { () throws(Refusal) in _ = try MessageTraits(BasicProperties(userID: "me"), user: "you") }
+        let user = refusal { () throws(Refusal) in
+            _ = try MessageTraits(BasicProperties(userID: "me"), user: "you", version: .v4_3)
+        }
         #expect(user == "PRECONDITION_FAILED - user_id property set to 'me' but authenticated user was 'you'")
         let copies = refusal { () throws(Refusal) in
-            _ = try MessageTraits(BasicProperties(headers: ["CC": "a"]), user: "me")
+            _ = try MessageTraits(BasicProperties(headers: ["CC": "a"]), user: "me", version: .v4_3)
         }
         #expect(copies?.contains("{unacceptable_type_in_header,\"CC\",longstr}") == true)
     }
@@ -187,7 +192,7 @@ struct DeclarationModelTests {
         #expect(other.route == ("y", ""))
         #expect(other.text == "body")
         #expect(other.header.timeToLive == 5)
-        #expect(other.header.priority == 0)
+        #expect(other.header.priority == nil)
         let long = String(repeating: "x", count: 256)
         #expect(message.with(exchange: "", routingKey: long, properties: BasicProperties(), timeToLive: nil) == nil)
     }
@@ -205,7 +210,7 @@ struct DeclarationModelTests {
         var headers = try #require(message.properties.headers)
         #expect(message.properties.expiration == nil)
         #expect(headers["own"] == 1)
-        #expect(headers["CC"] == nil)
+        #expect(headers["CC"] == ["copy"])
         #expect(headers["x-first-death-reason"] == "expired")
         var deaths = try #require(headers["x-death"]?.arrayValue).compactMap(\.tableValue)
         #expect(deaths.count == 1)
@@ -260,7 +265,8 @@ struct DeclarationModelTests {
     @Test("A reply text is cut to 255 octets between scalars")
     func texts() {
         let refusal = Refusal(.notFound, String(repeating: "ä", count: 200))
-        #expect(refusal.text.utf8.count == 254)
+        #expect(refusal.text.utf8.count == 255)
+        #expect(refusal.text.hasSuffix("ä..."))
         #expect(refusal.text.hasPrefix("NOT_FOUND - ää"))
         #expect(Refusal(.notFound, "q").text == "NOT_FOUND - q")
     }

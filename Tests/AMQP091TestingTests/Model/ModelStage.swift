@@ -8,11 +8,14 @@ import AMQP091Wire
 
 final class ModelStage: QueueServices {
     var now: UInt64 = 1_000_000_000
+    let version: InProcessBroker.RabbitMQVersion
     private(set) var dead: [(text: String, reason: DeathReason)] = []
     private(set) var timers: [UInt64] = []
     private var due: [BrokerQueue] = []
     private var sinks: [ModelSink] = []
     private(set) lazy var host = VirtualHost(name: "/", services: self)
+
+    init(_ version: InProcessBroker.RabbitMQVersion = .v4_3) { self.version = version }
 
     func serviceSoon(_ queue: BrokerQueue) {
         queue.isServiceDue = true
@@ -41,10 +44,10 @@ final class ModelStage: QueueServices {
     // MARK: what there is in it
 
     func queue(_ name: String = "q") throws(Refusal) -> BrokerQueue {
-        try self.host.declare(.init(queue: name), for: nil)
+        try self.host.declare(.init(queue: name, durable: true), for: nil)
     }
 
-    func queue(durable: Bool = false, _ arguments: FieldTable) throws(Refusal) -> BrokerQueue {
+    func queue(durable: Bool = true, _ arguments: FieldTable) throws(Refusal) -> BrokerQueue {
         try self.host.declare(.init(queue: "q", durable: durable, arguments: arguments), for: nil)
     }
 

@@ -9,6 +9,8 @@ import AMQP091Wire
 protocol QueueServices: AnyObject {
     /// Monotonic nanoseconds; the same during one turn.
     var now: UInt64 { get }
+    /// The release of RabbitMQ whose behaviour the broker has.
+    var version: RabbitMQVersion { get }
     /// Has the queue hand out messages before the turn ends.
     func serviceSoon(_ queue: BrokerQueue)
     func deadLetter(_ message: Message, from queue: BrokerQueue, _ reason: DeathReason)
@@ -56,7 +58,7 @@ final class BrokerQueue {
         self.options = options
         self.owner = declare.exclusive ? owner : nil
         self.host = host
-        self.ready = ReadyEntries(maximumPriority: options.maximumPriority)
+        self.ready = ReadyEntries(options.order, returnsFirst: options.isQuorum)
         self.lastUse = host.services.now
         self.used()
     }
@@ -86,8 +88,7 @@ final class BrokerQueue {
             expires = self.host.services.now + timeToLive * 1_000_000
             self.canExpire = true
         }
-        self.ready.append(QueueEntry(message: message, sequence: self.nextSequence, expires: expires))
-        self.nextSequence += 1
+        self.append(QueueEntry(message: message, sequence: 0, expires: expires))
         self.host.usedOctets += message.size
         if self.options.isLimited || expires == self.host.services.now {
             self.service()
@@ -178,44 +179,51 @@ final class BrokerQueue {
         if !self.isDeleted { self.bury(entry, .rejected) }
     }
 
-    /// Messages come back, to where they were.
-    func requeued(_ entries: [QueueEntry]) {
+    /// Takes messages back.
+    ///
+    /// Those of a failure, `basic.reject` or the end of their channel, always count towards the delivery limit; others do
+    /// in releases that count them.
+    func requeued(_ entries: [QueueEntry], isFailure: Bool) {
         self.unacknowledged -= entries.count
         guard !self.isDeleted else { return }
+        let isCounted = isFailure || self.host.version.countsNacks
         var kept: [QueueEntry] = []
         for var entry in entries {
-            entry.returns += 1
+            entry.acquisitions += 1
             entry.isRedelivered = true
-            if let limit = self.options.deliveryLimit, entry.returns > limit {
+            if isCounted { entry.returns += 1 }
+            if isCounted, let limit = self.options.deliveryLimit, entry.returns > limit {
                 self.bury(entry, .deliveryLimit)
             } else {
-                if self.options.isQuorum { self.count(&entry) }
                 kept.append(entry)
             }
         }
-        self.ready.restore(kept)
+        if self.options.appendsReturns {
+            for entry in kept { self.append(entry) }
+        } else {
+            self.ready.restore(kept)
+        }
         self.dropOverflow()
         if !self.isServiceDue { self.host.services.serviceSoon(self) }
     }
 
-    /// A quorum queue tells how often a message came back.
-    private func count(_ entry: inout QueueEntry) {
-        var properties = entry.message.properties
-        var headers = properties.headers ?? FieldTable()
-        headers["x-delivery-count"] = .int64(Int64(entry.returns))
-        properties.headers = headers
-        let (exchange, routingKey) = entry.message.route
-        let timeToLive = entry.message.header.timeToLive
-        guard
-            let counted = entry.message.with(
-                exchange: exchange,
-                routingKey: routingKey,
-                properties: properties,
-                timeToLive: timeToLive
-            )
-        else { return }
-        self.host.usedOctets += counted.size - entry.message.size
-        entry.message = counted
+    private func append(_ entry: QueueEntry) {
+        var entry = entry
+        entry.sequence = self.nextSequence
+        self.nextSequence += 1
+        self.ready.append(entry)
+    }
+
+    /// The message as it is handed out: a quorum queue tells how often it was before.
+    func message(of entry: QueueEntry, isGet: Bool) -> Message {
+        guard self.options.isQuorum else { return entry.message }
+        let version = self.host.version
+        let tellsZero = isGet && version.tellsZeroDeliveryCount
+        guard entry.acquisitions > 0 || tellsZero else { return entry.message }
+        var headers = entry.message.properties.headers ?? FieldTable()
+        if version.tellsAcquiredCount { headers["x-acquired-count"] = .int64(Int64(entry.acquisitions)) }
+        if entry.returns > 0 || tellsZero { headers["x-delivery-count"] = .int64(Int64(entry.returns)) }
+        return entry.message.with(headers: headers.sortedByName ?? headers) ?? entry.message
     }
 
     func purge() -> Int {
@@ -236,6 +244,20 @@ final class BrokerQueue {
         self.consumers.add(consumer)
         self.used()
         if !self.isServiceDue { self.host.services.serviceSoon(self) }
+    }
+
+    /// Consumers as `queue.declare-ok` counts them.
+    var consumerCount: Int {
+        guard self.options.hasSingleActiveConsumer else { return self.consumers.count }
+        return self.consumers.all.count { $0.lateDeliveries == 0 }
+    }
+
+    /// Deliveries of a consumer were not acknowledged in time: their messages come back, and the consumer gets no more
+    /// until it is cancelled, or has settled them all the same.
+    func timedOut(_ entries: [QueueEntry], of consumer: Consumer) {
+        consumer.lateDeliveries += entries.count
+        self.consumers.putLast(consumer)
+        self.requeued(entries, isFailure: false)
     }
 
     func remove(_ consumer: Consumer) {

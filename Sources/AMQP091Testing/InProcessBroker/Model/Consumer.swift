@@ -9,7 +9,7 @@ protocol DeliverySink: AnyObject {
     /// Whether the channel's limit and the connection's buffer take another delivery.
     func hasRoom(for consumer: Consumer) -> Bool
     func deliver(_ entry: QueueEntry, to consumer: Consumer)
-    /// The queue has gone, and the consumer with it.
+    /// The queue was deleted, and the consumer with it.
     func cancelled(_ consumer: Consumer)
 }
 
@@ -24,6 +24,10 @@ final class Consumer {
     let arguments: FieldTable
     unowned(unsafe) let sink: any DeliverySink
     var unacknowledged = 0
+    /// Milliseconds to acknowledge a delivery, if its arguments say so.
+    let timeout: UInt64?
+    /// Deliveries that were not acknowledged in time and are not settled yet.
+    var lateDeliveries = 0
     /// The frame arguments that every delivery begins with: the tag as a short string.
     let tagOctets: [UInt8]
 
@@ -35,6 +39,7 @@ final class Consumer {
         priority: Int64,
         prefetch: Int,
         arguments: FieldTable,
+        timeout: UInt64? = nil,
         sink: any DeliverySink
     ) {
         self.tag = tag
@@ -44,12 +49,14 @@ final class Consumer {
         self.priority = priority
         self.prefetch = isAutomatic ? 0 : prefetch
         self.arguments = arguments
+        self.timeout = timeout
         self.sink = sink
         self.tagOctets = [UInt8(clamping: tag.utf8.count)] + tag.utf8.prefix(255)
     }
 
     var isReady: Bool {
-        (self.prefetch == 0 || self.unacknowledged < self.prefetch) && self.sink.hasRoom(for: self)
+        self.lateDeliveries == 0 && (self.prefetch == 0 || self.unacknowledged < self.prefetch)
+            && self.sink.hasRoom(for: self)
     }
 }
 
@@ -78,6 +85,12 @@ struct ConsumerList {
         }
     }
 
+    /// The consumer is the last to be the single active one.
+    mutating func putLast(_ consumer: Consumer) {
+        guard let index = self.all.firstIndex(where: { $0 === consumer }) else { return }
+        self.all.append(self.all.remove(at: index))
+    }
+
     mutating func remove(_ consumer: Consumer) {
         self.all.removeAll { $0 === consumer }
         for index in self.groups.indices {
@@ -88,7 +101,7 @@ struct ConsumerList {
 
     mutating func next(singleActive: Bool) -> Consumer? {
         if singleActive || self.all.count == 1 {
-            guard let first = self.all.first, first.isReady else { return nil }
+            guard let first = self.all.first(where: { $0.lateDeliveries == 0 }), first.isReady else { return nil }
             return first
         }
         for index in self.groups.indices {

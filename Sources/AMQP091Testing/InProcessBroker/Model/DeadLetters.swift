@@ -11,7 +11,11 @@ enum DeadLetters {
         -> Message?
     {
         var properties = message.properties
+        let version = queue.host.version
         var headers = properties.headers ?? FieldTable()
+        if version.ignoresPublishedDeaths, !message.header.hasDied {
+            for name in ["x-death"] + Self.names(of: "first") + Self.names(of: "last") { headers[name] = nil }
+        }
         let (oldExchange, oldKey) = message.route
         let copies = headers["CC"]?.arrayValue ?? []
         var deaths = headers["x-death"]?.arrayValue ?? []
@@ -35,19 +39,30 @@ enum DeadLetters {
         }
         headers["x-death"] = .array([.table(death)] + deaths)
         if headers["x-first-death-reason"] == nil {
-            headers["x-first-death-exchange"] = .string(oldExchange)
-            headers["x-first-death-queue"] = .string(queue.name)
-            headers["x-first-death-reason"] = .string(reason.rawValue)
+            for (name, value) in zip(Self.names(of: "first"), [oldExchange, queue.name, reason.rawValue]) {
+                headers[name] = .string(value)
+            }
         }
-        if queue.options.deadLetterRoutingKey != nil { headers["CC"] = nil }
-        properties.headers = headers
+        if version.tellsLastDeath {
+            for (name, value) in zip(Self.names(of: "last"), [oldExchange, queue.name, reason.rawValue]) {
+                headers[name] = .string(value)
+            }
+        }
+        if queue.options.deadLetterRoutingKey != nil, version.removesCopiesFromDeadLetters { headers["CC"] = nil }
+        properties.headers = headers.sortedByName ?? headers
         properties.expiration = nil
-        return message.with(
+        let dead = message.with(
             exchange: exchange,
             routingKey: queue.options.deadLetterRoutingKey ?? oldKey,
             properties: properties,
             timeToLive: nil
         )
+        dead?.header.hasDied = true
+        return dead
+    }
+
+    private static func names(of death: String) -> [String] {
+        ["exchange", "queue", "reason"].map { "x-\(death)-death-\($0)" }
     }
 
     /// Whether the message has been in this queue and came here by itself.

@@ -6,6 +6,8 @@ import AMQP091Wire
 
 enum ExchangeKind: String {
     case direct, fanout, topic, headers
+    case localRandom = "x-local-random"
+    case modulusHash = "x-modulus-hash"
 }
 
 final class BrokerExchange {
@@ -66,6 +68,9 @@ final class BrokerExchange {
     /// Adds a binding, once.
     func bind(_ destination: Destination, _ routingKey: String, _ arguments: FieldTable) throws(Refusal) {
         let match = self.kind == .headers ? try HeadersMatch(arguments) : nil
+        if self.kind == .localRandom, !routingKey.isEmpty {
+            throw Refusal(.preconditionFailed, "Non empty binding '\(routingKey)' key not permitted")
+        }
         guard !self.bindings.contains(where: { $0.isSame(destination, routingKey, arguments) }) else { return }
         let pattern = self.kind == .topic ? TopicPattern(routingKey) : nil
         self.bindings.append(
@@ -89,6 +94,11 @@ final class BrokerExchange {
         return true
     }
 
+    /// FNV-1a: the same key reaches the same queue in every run.
+    private static func hash(_ text: String) -> UInt64 {
+        text.utf8.reduce(0xcbf2_9ce4_8422_2325) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
+    }
+
     /// Calls `body` with the destinations of every matching binding; one may come several times.
     func forEachMatch(_ routingKey: String, _ headers: FieldTable, _ body: (Destination) -> Void) {
         switch self.kind {
@@ -101,6 +111,11 @@ final class BrokerExchange {
             }
         case .headers:
             for binding in self.bindings where binding.match?.matches(headers) ?? false { body(binding.destination) }
+        case .localRandom:
+            if let binding = self.bindings.randomElement() { body(binding.destination) }
+        case .modulusHash:
+            guard !self.bindings.isEmpty else { return }
+            body(self.bindings[Int(Self.hash(routingKey) % UInt64(self.bindings.count))].destination)
         }
     }
 }

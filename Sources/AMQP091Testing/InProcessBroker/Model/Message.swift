@@ -14,10 +14,12 @@ struct MessageHead {
     var propertiesCount: Int
     /// Octets of the body.
     var bodyCount: Int
-    /// The property, or 0.
-    var priority: UInt8
+    /// The property.
+    var priority: UInt8?
     /// Milliseconds the publisher gives it, or nil.
     var timeToLive: UInt64?
+    /// It was a dead letter: the broker itself wrote its `x-death`.
+    var hasDied = false
 }
 
 final class Message: ManagedBuffer<MessageHead, UInt8> {
@@ -25,7 +27,7 @@ final class Message: ManagedBuffer<MessageHead, UInt8> {
         route: UnsafeRawBufferPointer,
         properties: UnsafeRawBufferPointer,
         body: UnsafeRawBufferPointer,
-        priority: UInt8,
+        priority: UInt8?,
         timeToLive: UInt64?
     ) -> Message {
         let count = route.count + properties.count + body.count
@@ -91,6 +93,22 @@ final class Message: ManagedBuffer<MessageHead, UInt8> {
         }
     }
 
+    /// The same message with other headers.
+    func with(headers: FieldTable) -> Message? {
+        var properties = self.properties
+        properties.headers = headers
+        let (exchange, routingKey) = self.route
+        let timeToLive = self.header.timeToLive
+        let changed = self.with(
+            exchange: exchange,
+            routingKey: routingKey,
+            properties: properties,
+            timeToLive: timeToLive
+        )
+        changed?.header.hasDied = self.header.hasDied
+        return changed
+    }
+
     /// The same body with another route or other properties.
     func with(exchange: String, routingKey: String, properties: BasicProperties, timeToLive: UInt64?) -> Message? {
         var buffer = WireBuffer()
@@ -105,7 +123,7 @@ final class Message: ManagedBuffer<MessageHead, UInt8> {
                         route: UnsafeRawBufferPointer(rebasing: octets[..<routeCount]),
                         properties: UnsafeRawBufferPointer(rebasing: octets[routeCount...]),
                         body: body,
-                        priority: properties.priority ?? 0,
+                        priority: properties.priority,
                         timeToLive: timeToLive
                     )
                 }

@@ -6,23 +6,32 @@ import AMQP091Wire
 
 final class MessageTraits {
     let properties: BasicProperties
-    let priority: UInt8
+    let priority: UInt8?
     let timeToLive: UInt64?
     /// More routing keys, from the headers CC and BCC.
     let extraKeys: [String]
     let hasBlindCopies: Bool
+    /// The headers are not in the order in which RabbitMQ passes them on.
+    let isReordered: Bool
     var headers: FieldTable { self.properties.headers ?? FieldTable() }
 
     /// Checks properties; `user` is who logged in.
-    init(_ properties: BasicProperties, user: String) throws(Refusal) {
+    init(_ properties: BasicProperties, user: String, version: RabbitMQVersion) throws(Refusal) {
         if let userID = properties.userID, userID != user {
             throw Refusal(
                 .preconditionFailed,
                 "user_id property set to '\(userID)' but authenticated user was '\(user)'"
             )
         }
+        var properties = properties
+        var isReordered = false
+        if version.sortsHeaders, let headers = properties.headers, let sorted = headers.sortedByName {
+            properties.headers = sorted
+            isReordered = true
+        }
+        self.isReordered = isReordered
         self.properties = properties
-        self.priority = properties.priority ?? 0
+        self.priority = properties.priority
         self.timeToLive = try properties.expiration.map { text throws(Refusal) in try Self.milliseconds(text) }
         let blind = try Self.keys(properties.headers?["BCC"], "BCC")
         self.extraKeys = try Self.keys(properties.headers?["CC"], "CC") + blind
@@ -50,5 +59,20 @@ final class MessageTraits {
             )
         }
         return values.compactMap { $0.stringValue }
+    }
+}
+
+extension FieldTable {
+    /// The fields in the order of their names' octets, the first of each name; nil when that is what they are.
+    var sortedByName: FieldTable? {
+        let names = self.names
+        guard !zip(names, names.dropFirst()).allSatisfy({ $0.utf8.lexicographicallyPrecedes($1.utf8) }) else {
+            return nil
+        }
+        var seen: Set<String> = []
+        let first = self.filter { seen.insert($0.name).inserted }
+        return FieldTable(
+            first.sorted { $0.name.utf8.lexicographicallyPrecedes($1.name.utf8) }.map { ($0.name, $0.value) }
+        )
     }
 }

@@ -14,12 +14,18 @@ struct QueueOptions {
     var overflow = Overflow.dropHead
     var deadLetterExchange: String?
     var deadLetterRoutingKey: String?
-    /// Highest priority; nil for a queue without priorities.
-    var maximumPriority: UInt8?
+    /// Which message is handed out next.
+    var order = ReadyEntries.Order.fifo
     var hasSingleActiveConsumer = false
     var isQuorum = false
-    /// Redeliveries after which a quorum queue gives a message up.
+    /// Returns after which a quorum queue gives a message up; nil for no limit.
     var deliveryLimit: Int?
+    /// What comes back is appended, not handed out first.
+    var appendsReturns = false
+    /// A dead letter that no queue took is kept and published again.
+    var keepsDeadLetters = false
+    /// Milliseconds a consumer has to acknowledge a delivery.
+    var consumerTimeout: UInt64?
 
     /// Whether a publish can be refused, or push another message out.
     var isLimited: Bool { self.maximumLength != nil || self.maximumOctets != nil }
@@ -34,31 +40,25 @@ struct QueueOptions {
     /// Milliseconds above which a time is none: 139 years, whose nanoseconds still fit.
     static let ceiling: UInt64 = 1 << 42
 
-    init(_ declare: Queue.Declare, virtualHost: String) throws(Refusal) {
+    init(_ declare: Queue.Declare, virtualHost: String, version: RabbitMQVersion) throws(Refusal) {
         let check = Check(arguments: declare.arguments, queue: declare.queue, virtualHost: virtualHost)
-        let type = declare.arguments["x-queue-type"]
-        switch type?.stringValue {
-        case nil where type == nil, "classic": break
-        case "quorum": self.isQuorum = true
-        default: throw check.invalid("x-queue-type", "\"unsupported queue type '\(type?.plainText ?? "")'\"")
-        }
-        if self.isQuorum {
-            guard declare.durable else { throw check.property("non-durable") }
-            guard !declare.exclusive else { throw check.property("exclusive-owner") }
-            guard declare.arguments["x-max-priority"] == nil else {
-                throw check.invalid("x-max-priority", nil)
-            }
+        self.isQuorum = try check.isQuorum()
+        for key in version.refusedArguments(isQuorum: self.isQuorum) where declare.arguments[key] != nil {
+            throw check.unknown(key, isQuorum: self.isQuorum)
         }
         self.messageTTL = try check.number("x-message-ttl").map(UInt64.init)
         self.expires = try check.number("x-expires", isPositive: true).map(UInt64.init)
         self.maximumLength = try check.number("x-max-length").map(Int.init)
         self.maximumOctets = try check.number("x-max-length-bytes").map(Int.init)
-        self.deliveryLimit = try check.number("x-delivery-limit").map(Int.init)
+        if version.cancelsLateConsumers {
+            self.consumerTimeout = try check.number("x-consumer-timeout").map(UInt64.init)
+            _ = try check.number("x-consumer-disconnected-timeout")
+        }
         if let priority = try check.number("x-max-priority") {
             guard let priority = UInt8(exactly: priority) else {
                 throw check.invalid("x-max-priority", "{max_value_exceeded,\(priority)}")
             }
-            self.maximumPriority = priority
+            self.order = .priorities(maximum: priority, default: 0)
         }
         if let overflow = declare.arguments["x-overflow"] {
             switch overflow.stringValue {
@@ -85,6 +85,33 @@ struct QueueOptions {
             }
             self.deadLetterRoutingKey = text
         }
+        try self.readStrategy(declare.arguments, check)
+        // A queue of RabbitMQ's own for transient use is told apart before what its type asks for.
+        guard declare.durable || declare.exclusive || !version.refusesTransientQueues else { throw .transientQueue }
+        guard self.isQuorum else { return }
+        guard declare.durable else { throw check.property("non-durable") }
+        guard !declare.exclusive else { throw check.property("exclusive-owner") }
+        self.order = version.quorumPriorities
+        self.readDeliveryLimit(declare.arguments, version)
+    }
+
+    private mutating func readStrategy(_ arguments: FieldTable, _ check: Check) throws(Refusal) {
+        guard let strategy = arguments["x-dead-letter-strategy"] else { return }
+        switch strategy.stringValue {
+        case "at-most-once": break
+        case "at-least-once":
+            self.keepsDeadLetters = self.deadLetterExchange != nil && self.overflow == .rejectPublish
+        case .some: throw check.invalid("x-dead-letter-strategy", "invalid_dlx_strategy")
+        case nil: throw check.invalid("x-dead-letter-strategy", "{unacceptable_type,\(strategy.typeName)}")
+        }
+    }
+
+    private mutating func readDeliveryLimit(_ arguments: FieldTable, _ version: RabbitMQVersion) {
+        // A limit that is no number is none; RabbitMQ does not check it.
+        let limit = arguments["x-delivery-limit"]?.integerValue
+        self.deliveryLimit = limit.map { Int(clamping: $0) } ?? version.defaultDeliveryLimit
+        if let limit, limit < 0, version.allowsNoDeliveryLimit { self.deliveryLimit = nil }
+        self.appendsReturns = self.deliveryLimit == nil && version.appendsReturnsWithoutLimit
     }
 
     private struct Check {
@@ -92,11 +119,29 @@ struct QueueOptions {
         let queue: String
         let virtualHost: String
 
-        func invalid(_ key: String, _ reason: String?) -> Refusal {
-            let head = "invalid arg '\(key)' for queue '\(self.queue)' in vhost '\(self.virtualHost)'"
-            return Refusal(
+        func isQuorum() throws(Refusal) -> Bool {
+            guard let type = self.arguments["x-queue-type"] else { return false }
+            switch type.stringValue {
+            case "classic": return false
+            case "quorum": return true
+            case .some(let text): throw self.invalid("x-queue-type", "\"unsupported queue type '\(text)'\"")
+            case nil: throw self.invalid("x-queue-type", "{unacceptable_type,\(type.typeName)}")
+            }
+        }
+
+        private func head(_ key: String) -> String {
+            "invalid arg '\(key)' for queue '\(self.queue)' in vhost '\(self.virtualHost)'"
+        }
+
+        func invalid(_ key: String, _ reason: String) -> Refusal {
+            Refusal(.preconditionFailed, "\(self.head(key)): \(reason)")
+        }
+
+        /// An argument that queues of this type do not have.
+        func unknown(_ key: String, isQuorum: Bool) -> Refusal {
+            Refusal(
                 .preconditionFailed,
-                reason.map { "\(head): \($0)" } ?? "\(head) of queue type rabbit_quorum_queue"
+                "\(self.head(key)) of queue type rabbit_\(isQuorum ? "quorum" : "classic")_queue"
             )
         }
 

@@ -1,34 +1,65 @@
 // SPDX-License-Identifier: Apache-2.0
 import DequeModule
 
-// ReadyEntries: the messages of one queue that nobody holds, highest priority first, oldest first within one. A message
-// that comes back takes its old place, found by its sequence number.
+// ReadyEntries: the messages of one queue that no consumer holds, in the order in which they are handed out. In a classic
+// queue a message that comes back takes its old place, found by its sequence number. A quorum queue hands out first what
+// came back, oldest return first.
 
 /// One message in one queue.
 struct QueueEntry {
     var message: Message
     /// Its place in the queue.
-    let sequence: UInt64
+    var sequence: UInt64
     /// The moment it expires, monotonic nanoseconds; .max for never.
     var expires: UInt64
-    /// How often it was delivered and came back.
+    /// How often it came back in a way that counts towards the delivery limit.
     var returns: Int = 0
+    /// How often it was handed out and came back.
+    var acquisitions: Int = 0
     var isRedelivered = false
 }
 
 struct ReadyEntries {
+    /// Which message is next.
+    enum Order: Hashable {
+        /// The oldest.
+        case fifo
+        /// The oldest of the highest priority; priorities above the maximum count as it.
+        case priorities(maximum: UInt8, default: UInt8)
+        /// Two messages of a priority above 4, then one of the others if it is older than the next of the former.
+        case twoLevels
+    }
+
+    private let order: Order
+    private let returnsFirst: Bool
     /// One deque per priority; the last is the highest.
     private var levels: [Deque<QueueEntry>]
+    /// What came back, if that is handed out first.
+    private var returned = Deque<QueueEntry>()
+    /// Messages handed out since a low one was, for `twoLevels`.
+    private var weight = 0
     private(set) var count = 0
     /// Octets of bodies.
     private(set) var octets = 0
 
-    init(maximumPriority: UInt8?) {
-        self.levels = Array(repeating: [], count: Int(maximumPriority ?? 0) + 1)
+    init(_ order: Order, returnsFirst: Bool = false) {
+        self.order = order
+        self.returnsFirst = returnsFirst
+        let count =
+            switch order {
+            case .fifo: 1
+            case .priorities(let maximum, _): Int(maximum) + 1
+            case .twoLevels: 2
+            }
+        self.levels = Array(repeating: [], count: count)
     }
 
     private func level(of message: Message) -> Int {
-        self.levels.count == 1 ? 0 : min(Int(message.header.priority), self.levels.count - 1)
+        switch self.order {
+        case .fifo: return 0
+        case .priorities(let maximum, let unset): return Int(min(maximum, message.header.priority ?? unset))
+        case .twoLevels: return message.header.priority ?? 0 > 4 ? 1 : 0
+        }
     }
 
     mutating func append(_ entry: QueueEntry) {
@@ -36,8 +67,15 @@ struct ReadyEntries {
         self.counted(entry, 1)
     }
 
-    /// Puts entries back where they were.
+    /// Takes entries back: in a classic queue to where they were, in a quorum queue before all others.
     mutating func restore(_ entries: some Sequence<QueueEntry>) {
+        if self.returnsFirst {
+            for entry in entries {
+                self.returned.append(entry)
+                self.counted(entry, 1)
+            }
+            return
+        }
         for entry in entries.sorted(by: { $0.sequence > $1.sequence }) {
             let level = self.level(of: entry.message)
             self.counted(entry, 1)
@@ -55,25 +93,34 @@ struct ReadyEntries {
         }
     }
 
-    var first: QueueEntry? {
-        if self.levels.count == 1 { return self.levels[0].first }
-        return self.levels.last { !$0.isEmpty }?.first
-    }
-
     mutating func popFirst() -> QueueEntry? {
-        guard let level = self.levels.lastIndex(where: { !$0.isEmpty }) else { return nil }
+        if let entry = self.returned.popFirst() {
+            self.counted(entry, -1)
+            return entry
+        }
+        guard let level = self.nextLevel() else { return nil }
         let entry = self.levels[level].removeFirst()
         self.counted(entry, -1)
         return entry
     }
 
+    private mutating func nextLevel() -> Int? {
+        guard self.order == .twoLevels else { return self.levels.lastIndex { !$0.isEmpty } }
+        let isLowDue = self.weight == 2
+        self.weight = isLowDue ? 0 : self.weight + 1
+        guard let high = self.levels[1].first else { return self.levels[0].isEmpty ? nil : 0 }
+        guard let low = self.levels[0].first, isLowDue else { return 1 }
+        return high.sequence < low.sequence ? 1 : 0
+    }
+
     mutating func removeAll() -> [QueueEntry] {
         defer {
             self.levels = Array(repeating: [], count: self.levels.count)
+            self.returned = []
             self.count = 0
             self.octets = 0
         }
-        return self.levels.reversed().flatMap { $0 }
+        return Array(self.returned) + self.levels.reversed().flatMap { $0 }
     }
 
     private mutating func counted(_ entry: QueueEntry, _ sign: Int) {
@@ -82,10 +129,17 @@ struct ReadyEntries {
     }
 
     /// The expiry of each level's head: the heads are what can expire.
-    var nextExpiry: UInt64 { self.levels.reduce(.max) { min($0, $1.first?.expires ?? .max) } }
+    var nextExpiry: UInt64 {
+        self.levels.reduce(self.returned.first?.expires ?? .max) { min($0, $1.first?.expires ?? .max) }
+    }
 
     /// Takes the heads that have expired.
     mutating func popExpired(now: UInt64) -> QueueEntry? {
+        if let first = self.returned.first, first.expires <= now {
+            self.returned.removeFirst()
+            self.counted(first, -1)
+            return first
+        }
         for level in self.levels.indices {
             if let first = self.levels[level].first, first.expires <= now {
                 self.levels[level].removeFirst()

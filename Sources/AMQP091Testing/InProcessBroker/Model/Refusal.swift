@@ -13,7 +13,7 @@ struct Refusal: Error {
         self.reason = reason
     }
 
-    /// The reply text: the code's name, then the reason, at most 255 octets.
+    /// The reply text: the code's name, then the reason; above 255 octets the first 252 and three dots.
     var text: String {
         let full = "\(self.code.name ?? "ERROR") - \(self.reason)"
         guard full.utf8.count > 255 else { return full }
@@ -21,10 +21,10 @@ struct Refusal: Error {
         var octets = 0
         for scalar in full.unicodeScalars {
             octets += UTF8.width(scalar)
-            if octets > 255 { break }
+            if octets > 252 { break }
             cut.unicodeScalars.append(scalar)
         }
-        return cut
+        return cut + "..."
     }
 
     static func noQueue(_ name: String, _ virtualHost: String) -> Refusal {
@@ -34,6 +34,15 @@ struct Refusal: Error {
     static func noExchange(_ name: String, _ virtualHost: String) -> Refusal {
         Refusal(.notFound, "no exchange '\(name)' in vhost '\(virtualHost)'")
     }
+
+    static let transientQueue = Refusal(
+        .internalError,
+        "Feature `transient_nonexcl_queues` is deprecated.\nBy default, this feature is not permitted anymore.\nThe "
+            + "feature will be removed from a future major RabbitMQ version, regardless of the configuration; actual "
+            + "version to be determined.\nTo continue using this feature when it is not permitted by default, set the "
+            + "following parameter in your configuration:\n"
+            + "    \"deprecated_features.permit.transient_nonexcl_queues = true\""
+    )
 
     static let defaultExchange = Refusal(.accessRefused, "operation not permitted on the default exchange")
 

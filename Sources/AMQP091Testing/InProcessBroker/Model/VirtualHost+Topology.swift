@@ -27,11 +27,11 @@ extension VirtualHost {
             existing.used()
             return existing
         }
-        let options = try QueueOptions(declare, virtualHost: self.name)
+        let options = try QueueOptions(declare, virtualHost: self.name, version: self.version)
         let name = declare.queue.isEmpty ? Self.generated("amq.gen-") : declare.queue
         let queue = BrokerQueue(declare, name: name, options: options, owner: owner, host: self)
         self.queues[name] = queue
-        self.version += 1
+        self.topologyVersion += 1
         return queue
     }
 
@@ -82,7 +82,7 @@ extension VirtualHost {
     func delete(_ queue: BrokerQueue) {
         guard self.queues[queue.name] === queue else { return }
         self.queues[queue.name] = nil
-        self.version += 1
+        self.topologyVersion += 1
         self.removeBindings(to: queue)
         queue.end()
     }
@@ -91,14 +91,12 @@ extension VirtualHost {
 
     func declare(_ declare: Exchange.Declare) throws(Refusal) {
         let name = declare.exchange
+        guard !name.isEmpty else { throw .defaultExchange }
         if declare.passive {
             guard self.exchanges[name] != nil else { throw .noExchange(name, self.name) }
             return
         }
-        guard !name.isEmpty else { throw .defaultExchange }
-        guard let kind = ExchangeKind(rawValue: declare.type) else {
-            throw Refusal(.commandInvalid, "invalid exchange type '\(declare.type)'")
-        }
+        let kind = try self.kind(declare.type)
         if let existing = self.exchanges[name] { return try self.requireSame(existing, declare) }
         guard !name.hasPrefix("amq.") else {
             throw Refusal(.accessRefused, "exchange name '\(name)' contains reserved prefix 'amq.*'")
@@ -120,7 +118,14 @@ extension VirtualHost {
             arguments: declare.arguments,
             alternate: alternate?.stringValue
         )
-        self.version += 1
+        self.topologyVersion += 1
+    }
+
+    private func kind(_ type: String) throws(Refusal) -> ExchangeKind {
+        if let kind = ExchangeKind(rawValue: type), self.version.has(kind) { return kind }
+        // RabbitMQ tells names it has heard of from others.
+        let word = type.hasPrefix("x-") ? "unknown" : "invalid"
+        throw Refusal(self.version.unknownExchangeTypeCode, "\(word) exchange type '\(type)'")
     }
 
     private func requireSame(_ exchange: BrokerExchange, _ declare: Exchange.Declare) throws(Refusal) {
@@ -160,7 +165,7 @@ extension VirtualHost {
 
     private func delete(_ exchange: BrokerExchange) {
         self.exchanges[exchange.name] = nil
-        self.version += 1
+        self.topologyVersion += 1
         self.removeBindings(to: exchange)
     }
 
@@ -171,7 +176,7 @@ extension VirtualHost {
         let queue = try self.queue(bind.queue, for: owner)
         guard let exchange = self.exchanges[bind.exchange] else { throw .noExchange(bind.exchange, self.name) }
         try exchange.bind(.queue(queue), bind.routingKey, bind.arguments)
-        self.version += 1
+        self.topologyVersion += 1
     }
 
     func unbind(_ unbind: Queue.Unbind, for owner: ObjectIdentifier?) throws(Refusal) {
@@ -189,7 +194,7 @@ extension VirtualHost {
         }
         guard let source = self.exchanges[bind.source] else { throw .noExchange(bind.source, self.name) }
         try source.bind(.exchange(destination), bind.routingKey, bind.arguments)
-        self.version += 1
+        self.topologyVersion += 1
     }
 
     func unbind(_ unbind: Exchange.Unbind) throws(Refusal) {
@@ -203,7 +208,7 @@ extension VirtualHost {
     /// An auto-delete exchange goes with the last binding from it.
     private func remove(from exchange: BrokerExchange, where body: (BrokerExchange.Binding) -> Bool) {
         guard exchange.unbind(where: body) else { return }
-        self.version += 1
+        self.topologyVersion += 1
         if exchange.isAutoDelete, exchange.bindings.isEmpty { self.delete(exchange) }
     }
 

@@ -13,7 +13,7 @@ final class VirtualHost {
     /// Octets of all messages in the queues.
     var usedOctets = 0
     /// Grows with every change of exchanges, queues and bindings: routes found before are then out of date.
-    var version: UInt64 = 0
+    var topologyVersion: UInt64 = 0
     /// Channels that consume replies directly, by the name of their pseudo-queue.
     var replyConsumers: [String: Consumer] = [:]
 
@@ -30,6 +30,8 @@ final class VirtualHost {
         for exchange in self.exchanges.values { _ = exchange.unbind { _ in true } }
         for queue in self.queues.values { queue.forgetConsumers() }
     }
+
+    var version: RabbitMQVersion { self.services.version }
 
     private static let predeclared: [(String, ExchangeKind)] = [
         ("", .direct), ("amq.direct", .direct), ("amq.fanout", .fanout), ("amq.topic", .topic),

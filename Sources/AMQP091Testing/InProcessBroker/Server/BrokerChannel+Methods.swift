@@ -19,6 +19,7 @@ extension BrokerChannel {
                 "expected content header for class 60, got non content header frame instead"
             )
         }
+        if self.isCommitting, method.id != Channel.Close.id { throw Self.committing }
         switch method {
         case .channelOpen: throw Refusal(.channelError, "second 'channel.open' seen")
         case .channelClose:
@@ -41,6 +42,8 @@ extension BrokerChannel {
         default: try self.receivedBasic(method)
         }
     }
+
+    static let committing = Refusal(.channelError, "unexpected command while processing 'tx.commit'")
 
     private static func isClose(_ method: Method) -> Bool {
         switch method {
@@ -119,7 +122,7 @@ extension BrokerChannel {
         let ok = Queue.DeclareOk(
             queue: queue.name,
             messageCount: UInt32(clamping: queue.ready.count),
-            consumerCount: UInt32(clamping: queue.consumers.count)
+            consumerCount: UInt32(clamping: queue.consumerCount)
         )
         self.send(.queueDeclareOk(ok))
     }
@@ -134,12 +137,12 @@ extension BrokerChannel {
         case .basicNack(let nack):
             try self.settle(nack.deliveryTag.rawValue, multiple: nack.multiple, nack.requeue ? .requeue : .reject)
         case .basicReject(let reject):
-            try self.settle(reject.deliveryTag.rawValue, multiple: false, reject.requeue ? .requeue : .reject)
+            try self.settle(reject.deliveryTag.rawValue, multiple: false, reject.requeue ? .fail : .reject)
         case .basicQos(let qos):
             guard qos.prefetchSize == 0 else {
                 throw Refusal(.notImplemented, "prefetch_size!=0 (\(qos.prefetchSize))")
             }
-            if qos.global {
+            if qos.global, self.core.version.hasGlobalPrefetch {
                 self.channelPrefetch = Int(qos.prefetchCount)
             } else {
                 self.prefetch = Int(qos.prefetchCount)
@@ -164,7 +167,7 @@ extension BrokerChannel {
 
     private func recover(requeue: Bool) throws(Refusal) {
         guard requeue else { throw Refusal(.notImplemented, "requeue=false") }
-        self.requeueAll()
+        self.requeueAll(.requeue)
     }
 
     private func received(_ consume: Basic.Consume) throws(Refusal) {
@@ -174,22 +177,22 @@ extension BrokerChannel {
         let tag = consume.consumerTag.isEmpty ? VirtualHost.generated("amq.ctag-") : consume.consumerTag
         if consume.queue == VirtualHost.replyQueue { return try self.consumeReplies(consume, tag: tag) }
         let queue = try self.host.queue(try self.named(consume.queue), for: ObjectIdentifier(self.connection))
-        let priority = consume.arguments["x-priority"]
-        if let priority, priority.integerValue == nil {
+        if queue.options.isQuorum, self.channelPrefetch > 0 {
             throw Refusal(
-                .preconditionFailed,
-                "invalid arg 'x-priority' for queue '\(queue.name)' in vhost '\(self.host.name)': \"expected integer, got "
-                    + "\(priority.typeName)\""
+                .notImplemented,
+                "queue '\(queue.name)' in vhost '\(self.host.name)' does not support global qos"
             )
         }
+        let (priority, timeout) = try self.arguments(of: consume, queue)
         let consumer = Consumer(
             tag: tag,
             queue: queue,
             isAutomatic: consume.noAck,
             isExclusive: consume.exclusive,
-            priority: priority?.integerValue ?? 0,
+            priority: priority,
             prefetch: self.prefetch,
             arguments: consume.arguments,
+            timeout: timeout,
             sink: self
         )
         try queue.add(consumer)
@@ -197,16 +200,43 @@ extension BrokerChannel {
         if !consume.noWait { self.send(.basicConsumeOk(.init(consumerTag: tag))) }
     }
 
+    private func arguments(
+        of consume: Basic.Consume,
+        _ queue: BrokerQueue
+    ) throws(Refusal) -> (priority: Int64, timeout: UInt64?) {
+        func invalid(_ name: String, _ reason: String) -> Refusal {
+            let head = "invalid arg '\(name)' for queue '\(queue.name)' in vhost '\(self.host.name)'"
+            return Refusal(.preconditionFailed, head + reason)
+        }
+        func number(_ name: String) throws(Refusal) -> Int64? {
+            guard let value = consume.arguments[name] else { return nil }
+            guard let number = value.integerValue else {
+                throw invalid(name, ": \"expected integer, got \(value.typeName)\"")
+            }
+            return number
+        }
+        let priority = try number("x-priority") ?? 0
+        guard self.core.version.cancelsLateConsumers, consume.arguments["x-consumer-timeout"] != nil else {
+            return (priority, nil)
+        }
+        guard queue.options.isQuorum else {
+            throw invalid("x-consumer-timeout", " of queue type rabbit_classic_queue")
+        }
+        let timeout = try number("x-consumer-timeout") ?? 0
+        guard timeout >= 0 else { throw invalid("x-consumer-timeout", ": {value_negative,\(timeout)}") }
+        return (priority, min(UInt64(timeout), QueueOptions.ceiling))
+    }
+
     /// Direct reply-to: a consumer without a queue.
     private func consumeReplies(_ consume: Basic.Consume, tag: String) throws(Refusal) {
         guard consume.noAck else { throw Refusal(.preconditionFailed, "reply consumer cannot acknowledge") }
         guard self.replyConsumer == nil else { throw Refusal(.preconditionFailed, "reply consumer already set") }
         let name = VirtualHost.generated(VirtualHost.replyQueue + ".")
-        let declare = Queue.Declare(queue: name)
+        let declare = Queue.Declare(queue: name, durable: true)
         let queue = BrokerQueue(
             declare,
             name: name,
-            options: try QueueOptions(declare, virtualHost: self.host.name),
+            options: try QueueOptions(declare, virtualHost: self.host.name, version: self.core.version),
             owner: nil,
             host: self.host
         )

@@ -31,6 +31,8 @@ struct AssemblingPublish {
     let bits: UInt8
     var properties: [UInt8]?
     var bodySize = 0
+    /// Octets of the body so far; of one above the limit no more than that is kept.
+    var received = 0
     var body: [UInt8] = []
 }
 
@@ -67,15 +69,19 @@ extension BrokerChannel {
                     "expected content header for class 60, got non content header frame instead"
                 )
             }
-            guard payload.byteCount <= content.bodySize - content.body.count else {
+            guard payload.byteCount <= content.bodySize - content.received else {
                 throw Refusal(.unexpectedFrame, "a content body is longer than its header said")
             }
-            payload.withUnsafeBytes { content.body.append(contentsOf: $0) }
+            content.received += payload.byteCount
+            if content.bodySize <= self.core.options.maximumMessageSize {
+                payload.withUnsafeBytes { content.body.append(contentsOf: $0) }
+            }
         }
-        guard content.body.count == content.bodySize, let properties = content.properties else {
+        guard content.received == content.bodySize, let properties = content.properties else {
             self.assembling = content
             return
         }
+        try self.checkSize(content.bodySize)
         guard let order = self.contentOrder.take() else { return self.publish(content, properties) }
         // The answer of a publish is its confirm, which otherwise waits for the end of the turn.
         self.flushConfirms()
@@ -104,13 +110,20 @@ extension BrokerChannel {
             )
         }
         let size = payload.unsafeLoadUnaligned(fromByteOffset: 4, as: UInt64.self).bigEndian
-        let limit = self.core.options.maximumMessageSize
-        guard size <= UInt64(limit) else {
-            throw Refusal(.preconditionFailed, "message size \(size) is larger than configured max size \(limit)")
+        if let maximum = self.core.version.maximumContentSize, size > UInt64(maximum) {
+            throw Refusal(.frameError, "content body size \(size) exceeds maximum allowed size \(maximum)")
         }
-        content.bodySize = Int(size)
+        content.bodySize = Int(clamping: size)
         content.properties = payload.withUnsafeBytes { Array($0.dropFirst(12)) }
         content.body.reserveCapacity(min(content.bodySize, 1 << 20))
+    }
+
+    /// RabbitMQ looks at the size when it has the whole body.
+    private func checkSize(_ size: Int) throws(Refusal) {
+        let limit = self.core.options.maximumMessageSize
+        guard size <= limit else {
+            throw Refusal(.preconditionFailed, "message size \(size) is larger than configured max size \(limit)")
+        }
     }
 
     // MARK: a whole publish
@@ -122,6 +135,8 @@ extension BrokerChannel {
         body: UnsafeRawBufferPointer
     ) {
         do throws(Refusal) {
+            guard !self.isCommitting else { throw Self.committing }
+            try self.checkSize(body.count)
             guard bits & 2 == 0 else { throw Refusal(.notImplemented, "immediate=true") }
             let route = try self.publishRoute(octets)
             let traits = try self.traits(of: properties)
@@ -143,7 +158,7 @@ extension BrokerChannel {
     private func publishRoute(_ octets: UnsafeRawBufferPointer) throws(Refusal) -> PublishRoute {
         if let last = self.lastRoute, last.octets.count == octets.count,
             last.octets.withUnsafeBytes({ $0.elementsEqual(octets) }),
-            last.foundAt == self.host.version
+            last.foundAt == self.host.topologyVersion
         {
             return last
         }
@@ -154,7 +169,7 @@ extension BrokerChannel {
             octets: Array(octets),
             exchange: try self.host.exchange(toPublish: name),
             routingKey: key,
-            foundAt: self.host.version
+            foundAt: self.host.topologyVersion
         )
         self.lastRoute = route
         return route
@@ -176,7 +191,7 @@ extension BrokerChannel {
         } catch {
             throw Refusal(.syntaxError, "the properties of a message cannot be decoded: \(error)")
         }
-        let traits = try MessageTraits(properties, user: self.connection.user)
+        let traits = try MessageTraits(properties, user: self.connection.user, version: self.core.version)
         self.lastTraits = (Array(octets), traits)
         return traits
     }
@@ -192,15 +207,14 @@ extension BrokerChannel {
             route: octets,
             properties: properties,
             body: body,
-            priority: traits?.priority ?? 0,
+            priority: traits?.priority,
             timeToLive: traits?.timeToLive
         )
-        guard let traits, traits.hasBlindCopies || traits.properties.replyTo == VirtualHost.replyQueue else {
-            return message
-        }
+        let isReply = traits?.properties.replyTo == VirtualHost.replyQueue
+        guard let traits, traits.hasBlindCopies || traits.isReordered || isReply else { return message }
         var changed = traits.properties
         changed.headers?["BCC"] = nil
-        if changed.replyTo == VirtualHost.replyQueue {
+        if isReply {
             guard let consumer = self.replyConsumer else {
                 throw Refusal(.preconditionFailed, "fast reply consumer does not exist")
             }
@@ -225,13 +239,14 @@ extension BrokerChannel {
             self.giveBack(message, route)
             return self.confirm(isAccepted: true)
         }
-        if route.version != self.host.version || route.traits !== traits {
+        if route.version != self.host.topologyVersion || route.traits !== traits {
             route.queues = self.host.route(
                 route.exchange,
                 keys: [route.routingKey] + (traits?.extraKeys ?? []),
                 headers: traits?.headers ?? FieldTable()
             )
-            route.version = self.host.version
+            // A random route holds for one message.
+            route.version = route.exchange.kind == .localRandom ? .max : self.host.topologyVersion
             route.traits = traits
         }
         var isAccepted = true

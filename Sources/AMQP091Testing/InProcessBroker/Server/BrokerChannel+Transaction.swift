@@ -29,10 +29,19 @@ extension BrokerChannel {
                 self.route(message, route, traits, mandatory: mandatory)
             }
             for (deliveries, settlement) in transaction.settled { self.settle(deliveries, settlement) }
-            self.send(.txCommitOk(.init()))
+            // RabbitMQ waits until the queues have what was published.
+            self.isCommitting = transaction.publishes.contains { !$0.route.queues.isEmpty }
+            if self.isCommitting { self.core.touch(self.connection) } else { self.send(.txCommitOk(.init())) }
         } else {
             for (deliveries, _) in transaction.settled { self.restore(deliveries) }
             self.send(.txRollbackOk(.init()))
         }
+    }
+
+    /// The end of a turn: the queues have what was committed.
+    func finishCommit() {
+        guard self.isCommitting else { return }
+        self.isCommitting = false
+        self.send(.txCommitOk(.init()))
     }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Wire
 import DequeModule
+import EpollNetworking
 
 // BrokerChannel: one opening of one channel: its consumers, what it holds, its confirms or its transaction.
 // Unsafe: the reference to the connection is not counted; a channel is used by its connection only, and ends with it.
@@ -24,6 +25,11 @@ final class BrokerChannel: DeliverySink {
     var replyConsumer: Consumer?
     /// We have sent channel.close; only its answer counts.
     private(set) var isClosing = false
+
+    /// A transaction was committed and its reply is not sent yet; RabbitMQ takes no other method until then.
+    var isCommitting = false
+    /// Fires when the next delivery is late.
+    private var lateTimer: (timer: TimerID, due: UInt64)?
 
     /// Publishes so far, in confirm mode; nil out of it.
     var published: UInt64?
@@ -57,7 +63,7 @@ final class BrokerChannel: DeliverySink {
         let tag = self.nextTag
         self.nextTag += 1
         self.connection.out.appendDelivery(
-            of: entry.message,
+            of: consumer.queue.message(of: entry, isGet: false),
             channel: self.number,
             consumerTag: consumer.tagOctets,
             tag: tag,
@@ -66,16 +72,22 @@ final class BrokerChannel: DeliverySink {
         )
         if !consumer.isAutomatic {
             consumer.unacknowledged += 1
-            self.unacknowledged.append(
-                UnackedDelivery(tag: tag, entry: entry, queue: consumer.queue, consumer: consumer)
-            )
+            self.keep(UnackedDelivery(tag: tag, entry: entry, queue: consumer.queue, consumer: consumer))
         }
         self.core.touch(self.connection)
+    }
+
+    private func keep(_ delivery: UnackedDelivery) {
+        var delivery = delivery
+        delivery.deliveredAt = self.core.now
+        self.unacknowledged.append(delivery)
+        if let due = self.dueTime(of: delivery) { self.watchLate(at: due) }
     }
 
     /// Answers `basic.get`.
     func get(_ get: Basic.Get, from queue: BrokerQueue) {
         guard let entry = queue.take(isAutomatic: get.noAck) else { return self.send(.basicGetEmpty(.init())) }
+        let message = queue.message(of: entry, isGet: true)
         let tag = self.nextTag
         self.nextTag += 1
         let (exchange, routingKey) = entry.message.route
@@ -88,13 +100,11 @@ final class BrokerChannel: DeliverySink {
         )
         self.send(.basicGetOk(ok))
         self.connection.out.appendContent(
-            of: entry.message,
+            of: message,
             channel: self.number,
             maximumPayload: self.connection.maximumPayload
         )
-        if !get.noAck {
-            self.unacknowledged.append(UnackedDelivery(tag: tag, entry: entry, queue: queue, consumer: nil))
-        }
+        if !get.noAck { self.keep(UnackedDelivery(tag: tag, entry: entry, queue: queue, consumer: nil)) }
     }
 
     func cancelled(_ consumer: Consumer) {
@@ -110,10 +120,91 @@ final class BrokerChannel: DeliverySink {
         }
     }
 
+    // MARK: late acknowledgements
+
+    /// When a delivery is late; nil for never.
+    private func dueTime(of delivery: UnackedDelivery) -> UInt64? {
+        var timeout = self.core.consumerTimeout
+        if self.core.version.cancelsLateConsumers {
+            guard delivery.queue.options.isQuorum else { return nil }
+            timeout = delivery.consumer?.timeout ?? delivery.queue.options.consumerTimeout ?? timeout
+        }
+        guard let timeout else { return nil }
+        let (due, overflow) = delivery.deliveredAt.addingReportingOverflow(timeout * 1_000_000)
+        return overflow ? nil : due
+    }
+
+    private func watchLate(at due: UInt64) {
+        if let (timer, known) = self.lateTimer {
+            guard due < known else { return }
+            self.core.loop.cancel(timer)
+        }
+        let timer = self.core.loop.schedule(
+            BrokerTimer { [self] in
+                self.lateTimer = nil
+                self.core.beginTurn()
+                self.checkLate()
+            },
+            at: MonotonicTime(nanoseconds: due)
+        )
+        self.lateTimer = (timer, due)
+    }
+
+    /// Deals with deliveries that are late, and those of `queue` as if they were.
+    func checkLate(as queue: BrokerQueue? = nil) {
+        guard !self.isClosing else { return }
+        let now = self.core.now
+        var late: [UnackedDelivery] = []
+        var next = UInt64.max
+        self.unacknowledged.forEach { delivery in
+            guard !delivery.isLate else { return }
+            let due = self.dueTime(of: delivery)
+            if due ?? .max <= now || delivery.queue === queue {
+                late.append(delivery)
+            } else {
+                next = min(next, due ?? .max)
+            }
+        }
+        if next < .max { self.watchLate(at: next) }
+        guard let first = late.first else { return }
+        guard self.core.version.cancelsLateConsumers, !late.contains(where: { $0.consumer == nil }) else {
+            let milliseconds =
+                first.consumer == nil && self.core.version.cancelsLateConsumers
+                ? "-1" : "\(self.core.consumerTimeout ?? 0)"
+            let refusal = Refusal(
+                .preconditionFailed,
+                "delivery acknowledgement on channel \(self.number) timed out. Timeout value used: \(milliseconds) ms. "
+                    + "This timeout value can be configured, see consumers doc guide to learn more"
+            )
+            return self.close(refusal, nil)
+        }
+        let tags = Set(late.filter { $0.queue.options.isQuorum }.map(\.tag))
+        self.unacknowledged.markLate { tags.contains($0.tag) }
+        for delivery in late where tags.contains(delivery.tag) {
+            guard let consumer = delivery.consumer else { continue }
+            delivery.queue.timedOut([delivery.entry], of: consumer)
+            guard self.connection.hasCapability("consumer_cancel_notify") else { continue }
+            self.send(.basicCancel(.init(consumerTag: consumer.tag, noWait: true)))
+        }
+    }
+
+    /// The limit on the time to acknowledge was changed.
+    func watchLateAgain() {
+        if let (timer, _) = self.lateTimer.take() { self.core.loop.cancel(timer) }
+        self.checkLate()
+    }
+
     // MARK: settling
 
     enum Settlement {
-        case acknowledge, reject, requeue
+        /// `basic.ack`.
+        case acknowledge
+        /// Without requeue.
+        case reject
+        /// `basic.nack` with requeue, and `basic.recover`.
+        case requeue
+        /// `basic.reject` with requeue, and the end of the channel.
+        case fail
     }
 
     func settle(_ tag: UInt64, multiple: Bool, _ settlement: Settlement) throws(Refusal) {
@@ -152,36 +243,49 @@ final class BrokerChannel: DeliverySink {
     }
 
     private func acknowledged(_ delivery: UnackedDelivery) {
+        guard !delivery.isLate else { return self.settledLate(delivery) }
         delivery.queue.acknowledged(delivery.entry)
         guard let consumer = delivery.consumer else { return }
         consumer.unacknowledged -= 1
         if !consumer.queue.isServiceDue { self.core.serviceSoon(consumer.queue) }
     }
 
+    /// The message is in its queue already; the consumer can get messages again when it owes none.
+    private func settledLate(_ delivery: UnackedDelivery) {
+        guard let consumer = delivery.consumer else { return }
+        consumer.unacknowledged -= 1
+        consumer.lateDeliveries -= 1
+        if !consumer.queue.isServiceDue { self.core.serviceSoon(consumer.queue) }
+    }
+
     func settle(_ deliveries: [UnackedDelivery], _ settlement: Settlement) {
         var returned: [ObjectIdentifier: (BrokerQueue, [QueueEntry])] = [:]
         for delivery in deliveries {
+            guard !delivery.isLate else {
+                self.settledLate(delivery)
+                continue
+            }
             switch settlement {
             case .acknowledge: delivery.queue.acknowledged(delivery.entry)
             case .reject: delivery.queue.rejected(delivery.entry)
-            case .requeue:
+            case .requeue, .fail:
                 returned[ObjectIdentifier(delivery.queue), default: (delivery.queue, [])].1.append(delivery.entry)
             }
             guard let consumer = delivery.consumer else { continue }
             consumer.unacknowledged -= 1
             if !consumer.queue.isServiceDue { self.core.serviceSoon(consumer.queue) }
         }
-        for (queue, entries) in returned.values { queue.requeued(entries) }
+        for (queue, entries) in returned.values { queue.requeued(entries, isFailure: settlement == .fail) }
         if self.channelPrefetch > 0 { self.serveConsumers() }
     }
 
     /// Takes settlements back that a transaction had kept.
     func restore(_ deliveries: [UnackedDelivery]) { self.unacknowledged.restore(deliveries) }
 
-    func requeueAll() {
+    func requeueAll(_ settlement: Settlement) {
         var taken: [UnackedDelivery] = []
         self.unacknowledged.take(upTo: .max) { taken.append($0) }
-        self.settle(taken, .requeue)
+        self.settle(taken, settlement)
     }
 
     // MARK: the end
@@ -208,7 +312,9 @@ final class BrokerChannel: DeliverySink {
         self.transaction = nil
         self.assembling = nil
         self.contentOrder = nil
-        self.requeueAll()
+        self.isCommitting = false
+        self.requeueAll(.fail)
+        if let (timer, _) = self.lateTimer.take() { self.core.loop.cancel(timer) }
     }
 
     /// Tells the client why the channel ends, and ignores it until it has answered.

@@ -78,6 +78,8 @@ extension BrokerConnection {
     /// Octets that are no frame.
     func received(_ error: WireError) {
         guard self.phase != .closing, self.phase != .ended else { return }
+        // RabbitMQ drops a link that is not logged in without a reply.
+        if self.phase == .startOk, case .frameTooLarge = error.kind { return self.reset() }
         let code: ReplyCode
         if case .invalidHeartbeat = error.kind { code = .frameError } else { code = error.replyCode }
         self.close(code, Refusal(code, "\(error)").text, nil)

@@ -23,7 +23,8 @@ extension BrokerConnection {
                     "direct_reply_to": .bool(true),
                 ]),
                 "cluster_name": "in-process", "platform": "Swift on Linux",
-                "product": "AMQP091Testing in-process broker (not RabbitMQ)", "version": "0.1.0",
+                "product": "AMQP091Testing in-process broker (not RabbitMQ)",
+                "version": .string(self.core.version.description),
             ],
             mechanisms: Array(self.mechanisms.utf8),
             locales: Array("en_US".utf8)

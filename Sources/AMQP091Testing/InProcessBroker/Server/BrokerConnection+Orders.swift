@@ -40,7 +40,10 @@ extension BrokerConnection {
                 channel.contentOrder = order
                 self.perform(method, on: number)
             } else {
-                self.obey(order) { self.perform(method, on: number) }
+                self.obey(order) {
+                    self.perform(method, on: number)
+                    self.channels[number]?.finishCommit()
+                }
             }
         }
     }

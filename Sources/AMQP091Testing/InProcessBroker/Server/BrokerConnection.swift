@@ -73,6 +73,8 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
         self.inbound = .allocate(byteCount: capacity, alignment: 16)
         core.connectionCount += 1
         self.number = core.connectionCount
+        // RabbitMQ measures the payload here.
+        self.decoder.maximumFrameSize = core.version.maximumLoginPayload + Frame.overhead
     }
 
     deinit { self.inbound.deallocate() }
@@ -232,7 +234,10 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
     func finishTurn() {
         self.isTouched = false
         guard self.phase != .ended, !self.core.isFrozen else { return }
-        for channel in self.channels.values { channel.flushConfirms() }
+        for channel in self.channels.values {
+            channel.finishCommit()
+            channel.flushConfirms()
+        }
         self.write()
         guard self.phase != .ended else { return }
         if self.isFinishing, self.backlog == 0, !self.link.hasOutput {

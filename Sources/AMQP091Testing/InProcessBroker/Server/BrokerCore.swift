@@ -17,6 +17,9 @@ final class BrokerCore: LoopWork, QueueServices, @unchecked Sendable {
     /// Connections so far.
     var connectionCount = 0
     private(set) var now = MonotonicTime.now.nanoseconds
+    var version: RabbitMQVersion { self.options.version }
+    /// Milliseconds a client has to acknowledge a delivery; nil for no limit.
+    var consumerTimeout: UInt64?
     var acceptors: [BrokerAcceptor] = []
 
     /// The reason while publishers are held back, by an order or by the limit on memory.
@@ -44,12 +47,19 @@ final class BrokerCore: LoopWork, QueueServices, @unchecked Sendable {
         let message: Message
         let queue: BrokerQueue
         let reason: DeathReason
+        /// The queues that have not taken it yet, when others have.
+        var remaining: [String]?
     }
+
+    /// Dead letters of at-least-once queues that some queue did not take, and the version of the host they met.
+    private var heldDeaths: [(death: Death, foundAt: UInt64)] = []
+    private var isRetryScheduled = false
 
     init(loop: EventLoop, options: InProcessBroker.Options) {
         self.loop = loop
         self.options = options
         self.users = options.users
+        self.consumerTimeout = options.consumerTimeout?.milliseconds
         for name in options.virtualHosts { self.virtualHosts[name] = VirtualHost(name: name, services: self) }
     }
 
@@ -71,6 +81,7 @@ final class BrokerCore: LoopWork, QueueServices, @unchecked Sendable {
     func runOnLoop() {
         self.isFlushScheduled = false
         // A dead letter makes a queue due again; each message dies in a queue once, unless somebody rejects it.
+        self.retryHeldDeaths(all: false)
         while !self.dueQueues.isEmpty || !self.deaths.isEmpty {
             self.serveDueQueues()
             self.publishDeaths()
@@ -104,17 +115,63 @@ final class BrokerCore: LoopWork, QueueServices, @unchecked Sendable {
 
     private func publishDeaths() {
         while let death = self.deaths.popFirst() {
-            let host = death.queue.host
-            guard let name = death.queue.options.deadLetterExchange, let exchange = host.exchanges[name],
-                let message = DeadLetters.message(death.message, from: death.queue, death.reason, exchange: name)
-            else { continue }
-            let headers = message.properties.headers ?? FieldTable()
-            let copies = (headers["CC"]?.arrayValue ?? []).compactMap(\.stringValue)
-            for queue in host.route(exchange, keys: [message.route.routingKey] + copies, headers: headers)
-            where !DeadLetters.isCycle(headers, to: queue.name) {
-                _ = queue.publish(message)
-            }
+            let refused = self.publish(death)
+            guard death.queue.options.keepsDeadLetters, !death.queue.isDeleted, refused != [] else { continue }
+            self.hold(death, remaining: refused)
         }
+    }
+
+    /// Publishes a dead letter; the queues that did not take it, or nil when there is none that could.
+    private func publish(_ death: Death) -> [String]? {
+        let host = death.queue.host
+        guard let name = death.queue.options.deadLetterExchange, let exchange = host.exchanges[name],
+            let message = DeadLetters.message(death.message, from: death.queue, death.reason, exchange: name)
+        else { return nil }
+        let headers = message.properties.headers ?? FieldTable()
+        var keys = [message.route.routingKey]
+        if death.queue.options.deadLetterRoutingKey == nil {
+            keys += (headers["CC"]?.arrayValue ?? []).compactMap(\.stringValue)
+        }
+        let queues = host.route(exchange, keys: keys, headers: headers)
+        var refused: [String] = []
+        for queue in queues
+        where !DeadLetters.isCycle(headers, to: queue.name) && death.remaining?.contains(queue.name) ?? true {
+            if !queue.publish(message) { refused.append(queue.name) }
+        }
+        return queues.isEmpty ? nil : refused
+    }
+
+    private func hold(_ death: Death, remaining: [String]?) {
+        var death = death
+        death.remaining = remaining
+        let host = death.queue.host
+        host.usedOctets += death.message.size
+        self.heldDeaths.append((death, host.topologyVersion))
+        guard !self.isRetryScheduled else { return }
+        self.isRetryScheduled = true
+        self.loop.schedule(
+            BrokerTimer { [self] in
+                self.isRetryScheduled = false
+                self.beginTurn()
+                self.retryHeldDeaths(all: true)
+            },
+            at: MonotonicTime.now + .milliseconds(200)
+        )
+    }
+
+    /// Publishes held dead letters again: all, or those whose host has changed.
+    private func retryHeldDeaths(all: Bool) {
+        guard !self.heldDeaths.isEmpty else { return }
+        var kept: [(death: Death, foundAt: UInt64)] = []
+        for (death, foundAt) in self.heldDeaths {
+            guard all || foundAt != death.queue.host.topologyVersion else {
+                kept.append((death, foundAt))
+                continue
+            }
+            death.queue.host.usedOctets -= death.message.size
+            self.deaths.append(death)
+        }
+        self.heldDeaths = kept
     }
 
     // MARK: services of queues
@@ -204,6 +261,7 @@ final class BrokerCore: LoopWork, QueueServices, @unchecked Sendable {
         for timer in self.timers.values { self.loop.cancel(timer) }
         self.timers = [:]
         self.dueQueues = []
+        self.heldDeaths = []
     }
 }
 
@@ -228,4 +286,15 @@ struct ConfirmOrders {
     var areHeld = false
     /// Between a publish and its confirm.
     var delay = Duration.zero
+}
+
+extension Duration {
+    /// Whole milliseconds, 0 or more.
+    var milliseconds: UInt64 {
+        let (seconds, attoseconds) = self.components
+        guard seconds >= 0, attoseconds >= 0 else { return 0 }
+        let (product, overflow) = UInt64(seconds).multipliedReportingOverflow(by: 1000)
+        guard !overflow, product < QueueOptions.ceiling else { return QueueOptions.ceiling }
+        return product + UInt64(attoseconds / 1_000_000_000_000_000)
+    }
 }

@@ -10,6 +10,10 @@ struct UnackedDelivery {
     let queue: BrokerQueue
     /// Nil for a message taken with `basic.get`.
     let consumer: Consumer?
+    /// Monotonic nanoseconds.
+    var deliveredAt: UInt64 = 0
+    /// It was not acknowledged in time: its message is back in the queue.
+    var isLate = false
 }
 
 struct UnackedDeliveries {
@@ -56,6 +60,18 @@ struct UnackedDeliveries {
             body(delivery)
         }
         self.trim()
+    }
+
+    /// Calls `body` with every delivery, oldest first.
+    func forEach(_ body: (UnackedDelivery) -> Void) {
+        for slot in self.slots { if let delivery = slot.delivery { body(delivery) } }
+    }
+
+    /// Marks deliveries as late.
+    mutating func markLate(_ isLate: (UnackedDelivery) -> Bool) {
+        for index in self.slots.indices {
+            if let delivery = self.slots[index].delivery, isLate(delivery) { self.slots[index].delivery?.isLate = true }
+        }
     }
 
     /// Puts taken deliveries back, as a rolled back transaction does.
