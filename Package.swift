@@ -194,7 +194,7 @@ let package = Package(
         ),
         .testTarget(
             name: "IntegrationTests",
-            dependencies: ["AMQP091", "AMQP091Conformance"],
+            dependencies: ["AMQP091", "AMQP091Conformance", "AMQP091Testing"],
             swiftSettings: settings
         ),
         .testTarget(name: "FaultTests", dependencies: ["AMQP091", "AMQP091Testing"], swiftSettings: settings),

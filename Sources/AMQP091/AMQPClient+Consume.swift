@@ -12,10 +12,12 @@ extension AMQPClient {
     /// and the return of a node; a queue of the topology that was deleted is declared again. What came on a connection
     /// that is gone the broker delivers again: ``AMQPDeliveries/process(maxConcurrency:requeue:fileID:line:_:)`` skips it,
     /// a loop may still get the rest of what it is reading, and settling such a delivery gives
-    /// ``AMQPSettlement/stale``. A consumer of a stream goes on behind the last delivery it has read.
+    /// ``AMQPSettlement/stale``. A consumer of a stream resumes after the last delivery that was given to `body`, and
+    /// before the first one where it began: nothing of the stream is skipped.
     ///
     /// When `body` returns or throws the consumer ends, and what was not settled goes back to the queue. When the client
-    /// is shut down the sequence ends behind what is being processed.
+    /// is shut down the sequence ends after what is being processed; the rest goes back when `body` returns, in order,
+    /// so that the next consumer of a queue with a single active one continues there.
     ///
     /// - Parameters:
     ///   - queue: The queue: a name, `.queue(…)` or `.temporary(boundTo:routingKeys:)`.
@@ -60,7 +62,7 @@ extension AMQPClient {
             result = try await whenGracefullyShutDown {
                 await consumer.stop()
             } during: {
-                try await body(AMQPDeliveries(inbox: inbox, successor: consumer))
+                try await self.asUser { try await body(AMQPDeliveries(inbox: inbox, successor: consumer)) }
             }
         } catch {
             await consumer.finish()

@@ -53,7 +53,9 @@ extension AMQPClient {
         _ body: (AMQPPublisher) async throws -> Result
     ) async throws -> Result {
         let publisher = try self.addPublisher(maxInFlight, maxInFlightOctets, outbox, closesWithClient: false)
-        return try await AMQPPublisher(source: .recovering(publisher)).use(body)
+        return try await AMQPPublisher(source: .recovering(publisher)).use { publisher in
+            try await self.asUser { try await body(publisher) }
+        }
     }
 
     private func addPublisher(

@@ -194,8 +194,12 @@ public final class AMQPClient: Sendable {
     ///
     /// Consumers end, what they were given is processed and settled, publishes are confirmed, connections closed, all
     /// within the policy's ``AMQPRecoveryPolicy/shutdownTimeout``; then the sockets are closed without a word.
+    ///
+    /// Called from a handler, or anywhere else within the scope of a consumer or publisher of this client, it begins
+    /// the shutdown and returns: the scope it is called from is one of those it would wait for.
     public func shutdown() async {
         self.beginShutdown()
+        guard !Self.inUse.contains(ObjectIdentifier(self)) else { return }
         _ = try? await self.phase.wait { phase in if case .ended = phase { true } else { nil } }
     }
 
@@ -235,6 +239,16 @@ public final class AMQPClient: Sendable {
     }
 
     // MARK: what is in use
+
+    /// The clients of whose consumers and publishers the task is within a scope.
+    @TaskLocal private static var inUse: Set<ObjectIdentifier> = []
+
+    /// Runs the scope of a consumer or publisher.
+    nonisolated(nonsending) func asUser<Result>(
+        _ body: nonisolated(nonsending) () async throws -> Result
+    ) async rethrows -> Result {
+        try await Self.$inUse.withValue(Self.inUse.union([ObjectIdentifier(self)])) { try await body() }
+    }
 
     /// Adds a consumer or publisher for the time it is in use.
     ///

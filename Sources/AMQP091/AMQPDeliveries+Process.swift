@@ -89,8 +89,12 @@ extension AMQPDeliveries {
     /// being stopped, and it is put back.
     private func putsBack(_ delivery: AMQPDelivery) -> Bool {
         guard let successor = self.successor, !delivery.batch.isAutomatic else { return false }
-        guard delivery.batch.channel.isUsable else { return true }
+        guard delivery.batch.channel.isUsable else {
+            successor.skipped(delivery)
+            return true
+        }
         guard successor.isStopped else { return false }
+        if successor.ending == .returnsInOrder { return true }
         // It fails only when the channel is gone, and then the broker has put it back itself.
         _ = try? delivery.nack(requeue: true)
         return true

@@ -88,7 +88,10 @@ public struct AMQPDeliveries: AsyncSequence, Sendable {
         private nonisolated(nonsending) mutating func nextBatch(
             inPieces: Bool
         ) async throws(AMQPError) -> DeliveryBatch? {
-            if let batch = self.batch { self.successor?.hasRead(batch) }
+            if let successor = self.successor {
+                // A loop before this one may have left a batch at its end.
+                if let batch = self.batch ?? self.inbox.leftBatch { successor.hasRead(batch) }
+            }
             while true {
                 do throws(AMQPError) {
                     // Taken, so that the batch is not referenced from here while the inbox looks whether it can be

@@ -122,7 +122,12 @@ public struct AMQPURI: Hashable, Sendable {
             guard close > authority.startIndex + 1 else {
                 throw Self.invalid("the brackets of an IPv6 address are empty")
             }
-            self.host = String(decoding: authority[(authority.startIndex + 1)..<close], as: UTF8.self)
+            let address = authority[(authority.startIndex + 1)..<close]
+            // RFC 6874 writes the % before a zone as %25; a zone after a bare % is taken as it is.
+            let isEncoded = Self.find("%25", in: Array(address)) != nil
+            self.host =
+                isEncoded
+                ? try Self.decode(address, part: "IPv6 address") : String(decoding: address, as: UTF8.self)
             let rest = authority[(close + 1)...]
             if !rest.isEmpty {
                 guard rest.first == UInt8(ascii: ":") else { throw Self.invalid("text behind the IPv6 address") }
@@ -236,7 +241,8 @@ extension AMQPURI: CustomStringConvertible {
             let name = path.split(separator: "/", omittingEmptySubsequences: false).joined(separator: "%2F")
             return "amqp+unix://\(self.username):***@\(name)/\(virtualHost)"
         }
-        let name = self.host.contains(":") ? "[\(self.host)]" : self.host
+        let zoned = self.host.split(separator: "%", omittingEmptySubsequences: false).joined(separator: "%25")
+        let name = self.host.contains(":") ? "[\(zoned)]" : self.host
         return "\(self.usesTLS ? "amqps" : "amqp")://\(self.username):***@\(name):\(self.port)/\(virtualHost)"
     }
 }

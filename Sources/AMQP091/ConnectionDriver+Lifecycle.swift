@@ -84,7 +84,7 @@ extension ConnectionDriver {
             over: socket,
             named: address.description,
             configuration,
-            tls: tls.map { ($0, address.host) },
+            tls: tls.map { ($0, Self.serverName(address.host)) },
             server: address,
             loop: loop,
             deadline: deadline,

@@ -21,6 +21,14 @@ extension ConnectionDriver {
         #endif
     }
 
+    /// The name of a host as TLS wants it: without the dot at the end of an absolute name, and without an address's zone.
+    ///
+    /// RFC 6066 section 3 allows no dot in SNI, and no certificate has one.
+    static func serverName(_ host: String) -> String {
+        if host.contains(":") { return String(host.prefix { $0 != "%" }) }
+        return host.hasSuffix(".") ? String(host.dropLast()) : host
+    }
+
     static let noTLS = "TLS is not compiled in: enable the trait TLS of swift-amqp091 and install libssl-dev"
 
     #if TLS
@@ -80,7 +88,7 @@ extension ConnectionDriver {
             network.certificateChain = self.certificateChain
             network.privateKey = self.privateKey
             network.privateKeyPassword = self.privateKeyPassword
-            network.serverName = self.serverName
+            network.serverName = self.serverName.map { ConnectionDriver.serverName($0) }
             network.serverVerification = self.verification == .full ? .full : .insecureNothing
             return network
         }

@@ -159,6 +159,9 @@ final class ConsumerInbox: CancellableWait, @unchecked Sendable {
         if resumes { self.channel.driver.resumeReading() }
     }
 
+    /// The batch a loop was left in, unless its body comes in pieces, which may be incomplete.
+    var leftBatch: DeliveryBatch? { self.state.withLock { $0.current?.pieces == nil ? $0.current : nil } }
+
     /// True when no more deliveries come.
     var isFinished: Bool { self.state.withLock { $0.ending != nil } }
 

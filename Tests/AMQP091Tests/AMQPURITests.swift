@@ -37,6 +37,8 @@ struct AMQPURITests {
         Row("amqp://host/%2F", "guest", "guest", "host", 5672, "/"),
         Row("amqp://[::1]", "guest", "guest", "::1", 5672, "/"),
         Row("AMQP://[fe80::1]:1/a", "guest", "guest", "fe80::1", 1, "a"),
+        Row("amqp://[fe80::1%25eth0]:1/a", "guest", "guest", "fe80::1%eth0", 1, "a"),
+        Row("amqp://[fe80::1%eth0]", "guest", "guest", "fe80::1%eth0", 5672, "/"),
         Row("amqp://u:p%40%3A%2F@h", "u", "p@:/", "h", 5672, "/"),
     ]
 
@@ -48,6 +50,12 @@ struct AMQPURITests {
         #expect(uri.host == row.host)
         #expect(uri.port == row.port)
         #expect(uri.virtualHost == row.virtualHost)
+    }
+
+    @Test("The zone of an IPv6 address is written as it is read")
+    func zone() throws {
+        let uri = try AMQPURI("amqp://[fe80::1%25eth0]:1/a")
+        #expect(uri.description == "amqp://guest:***@[fe80::1%25eth0]:1/a")
     }
 
     static let unixRows: [(String, String, String, String)] = [

@@ -17,17 +17,6 @@ extension AMQPTopology {
         }
     }
 
-    /// One queue with its bindings; empty when there is none of this name.
-    func only(queue: String) -> AMQPTopology {
-        self.filtered { entity in
-            switch entity {
-            case .exchange: false
-            case .queue(let name): name == queue
-            case .binding(let binding): binding.target == .queue(queue)
-            }
-        }
-    }
-
     /// What could not be declared for a reason that passes; nil when there is no such thing.
     func subset(toRetryAfter report: AMQPTopologyReport) -> AMQPTopology? {
         let problems = report.problems
@@ -42,6 +31,28 @@ extension AMQPTopology {
             }
         )
         return self.filtered { entities.contains($0) }
+    }
+}
+
+extension ConnectionLink {
+    /// Declares the topology on a connection in use, because something of it is missing; one event tells what failed.
+    ///
+    /// Callers at the same time share one declaration that begins after their call.
+    ///
+    /// - Parameters:
+    ///   - connection: The link's present connection.
+    ///   - timeout: Time for it all; the configuration's `operationTimeout` by default.
+    /// - Returns: One entry per entity that this connection declares.
+    /// - Throws: ``AMQPError`` of scope `.connection`, `.noFreeChannel`, `.timedOut` or `.cancelled`.
+    func declareTopologyAgain(
+        on connection: AMQPConnection,
+        timeout: Duration? = nil
+    ) async throws(AMQPError) -> AMQPTopologyReport {
+        try await self.repair.run(until: self.deadline(timeout)) { () throws(AMQPError) in
+            let report = try await self.declareTopology(on: connection)
+            if !report.isClean { self.emit(.topologyIncomplete(report)) }
+            return report
+        }
     }
 }
 

@@ -34,6 +34,8 @@ final class ConnectionLink: Sendable {
     private let topology: AMQPTopology
     private let dial: ConnectionRace.Dial
     private let state = Watched(State())
+    /// Declares the topology again on the present connection.
+    let repair = TopologyRepair()
 
     init(
         _ role: AMQPConnectionRole,
@@ -307,7 +309,7 @@ final class ConnectionLink: Sendable {
     }
 
     /// Declares what this connection may declare; entities that are locked or unavailable for now are tried again.
-    private func declareTopology(on connection: AMQPConnection) async throws(AMQPError) -> AMQPTopologyReport {
+    func declareTopology(on connection: AMQPConnection) async throws(AMQPError) -> AMQPTopologyReport {
         let all = self.role == .consuming ? self.topology : self.topology.withoutExclusive
         guard !all.isEmpty else { return AMQPTopologyReport() }
         // What belonged to the lost connection stays locked until the broker has noticed, at the latest by heartbeats.

@@ -8,8 +8,11 @@ import EpollNetworking
 // ended for a reason that another consumer does not share; so nothing is delivered ahead of a reader that is busy.
 //
 //   lost connection, server cancel, queue or node away for now  -> the next one, when there is a connection
+//   queue of the topology that is missing                       -> the topology is declared again, then the next one
 //   anything else, and the end of the client                    -> the sequence throws it
 //   stop                                                        -> the sequence ends
+//
+// Not here: where in a stream the next one begins (StreamPosition).
 
 /// Which queue a consumer reads.
 public struct AMQPConsumerQueue: Hashable, Sendable, ExpressibleByStringLiteral {
@@ -66,21 +69,49 @@ final class RecoveringConsumer: Sendable {
     private struct State {
         var inbox: ConsumerInbox?
         var isStopped = false
-        /// The offset behind the last delivery read from a stream.
-        var streamOffset: Int64?
+        var position: StreamPosition
+        /// Seconds since 1970 when the first consumer was about to start.
+        var startedAt: Int?
         /// Endings in a row without a delivery in between.
         var attempts = 0
+        /// Connections in a row that ended because the peer broke the protocol, and when the last one did.
+        var violations = 0
+        var lastViolation = MonotonicTime(nanoseconds: 0)
+    }
+
+    /// How a consumer ends that is stopped while its handlers run.
+    enum Ending {
+        /// Cancelled; what nobody has read goes back at once, and other consumers need not wait for the handlers.
+        case returnsAtOnce
+        /// Its channel is closed when the handlers are done, which returns what was not processed in one step and in
+        /// order: cancelled before, the next single active consumer would start in between.
+        case returnsInOrder
+        /// Cancelled; what was delivered is processed, because the broker has forgotten it.
+        case readsToTheEnd
     }
 
     private let link: ConnectionLink
     private let topology: AMQPTopology
     private let options: Options
-    private let state = Watched(State())
+    let ending: Ending
+    private let state: Watched<State>
 
     init(_ link: ConnectionLink, topology: AMQPTopology, _ options: Options) {
         self.link = link
         self.topology = topology
         self.options = options
+        let queue = topology.queues.first { $0.name == options.queue.name }
+        let isStream = options.arguments["x-stream-offset"] != nil ? true : queue.map(\.isStream)
+        self.state = Watched(State(position: StreamPosition(isStream: options.isAutomatic ? false : isStream)))
+        self.ending =
+            if options.isAutomatic {
+                .readsToTheEnd
+            } else if options.isExclusive || queue?.isSingleActive ?? true {
+                // Of a queue that is not in the topology nobody here knows.
+                .returnsInOrder
+            } else {
+                .returnsAtOnce
+            }
     }
 
     /// The inbox of the present consumer.
@@ -104,15 +135,23 @@ final class RecoveringConsumer: Sendable {
         return inbox
     }
 
-    /// The reader has read a batch to its end.
+    /// The reader is done with a batch, as far as it was given out.
     func hasRead(_ batch: DeliveryBatch) {
-        self.state.withLock { state in
+        let isWatching = self.state.withLock { state in
             state.attempts = 0
-            guard self.options.arguments["x-stream-offset"] != nil, batch.count > 0 else { return }
-            let last = AMQPDelivery(batch: batch, record: batch.records[batch.count - 1])
-            guard let offset = (try? last.properties())?.streamOffset else { return }
-            state.streamOffset = Int64(clamping: offset) + 1
+            return state.position.isWatching
         }
+        guard isWatching, batch.readCount > 0, batch.count > 0 else { return }
+        let last = AMQPDelivery(batch: batch, record: batch.records[batch.readCount - 1])
+        let offset = (try? last.properties())?.streamOffset
+        self.state.withLock { $0.position.gave(offset) }
+    }
+
+    /// No handler begins with this delivery, which comes again, nor with any that follows it from the same consumer.
+    func skipped(_ delivery: AMQPDelivery) {
+        guard self.state.withLock({ $0.position.isWatching }) else { return }
+        let offset = (try? delivery.properties())?.streamOffset
+        self.state.withLock { $0.position.skipped(offset) }
     }
 
     /// The consumer to go on with when one has ended; nil when it was stopped by the application.
@@ -122,7 +161,7 @@ final class RecoveringConsumer: Sendable {
     ) async throws(AMQPError) -> ConsumerInbox? {
         if self.isStopped { return try self.stopped() }
         guard reason.code != .cancelled else { throw reason }
-        guard reason.endsOnlyThisConsumer else { throw reason }
+        guard self.mayResume(after: reason) else { throw reason }
         // The channel of a consumer that the broker cancelled is still open, and its deliveries can be settled.
         let channel = reason.code == .consumerCancelled ? AMQPChannel(core: ended.channel) : nil
         var failure = reason
@@ -135,13 +174,27 @@ final class RecoveringConsumer: Sendable {
                 return inbox
             } catch {
                 if self.isStopped { return try self.stopped() }
-                guard error.endsOnlyThisConsumer || error.code == .timedOut, self.link.ending == nil else {
-                    throw error
-                }
+                let isTemporary = error.code == .timedOut || error.code == .noFreeChannel
+                guard isTemporary || self.mayResume(after: error), self.link.ending == nil else { throw error }
                 failure = error
             }
         }
     }
+
+    /// Whether another consumer may do better; not after a peer that breaks the protocol again and again.
+    private func mayResume(after reason: AMQPError) -> Bool {
+        guard reason.isViolation else { return reason.endsOnlyThisConsumer }
+        let now = MonotonicTime.now
+        let violations = self.state.withLock { state in
+            state.violations = now - state.lastViolation > .seconds(60) ? 1 : state.violations + 1
+            state.lastViolation = now
+            return state.violations
+        }
+        return violations < Self.violationLimit
+    }
+
+    /// Violations in a row, each within a minute of the one before, after which the sequence throws.
+    private static let violationLimit = 10
 
     /// No other consumer follows: without an error only when that is what the application wants.
     private func stopped() throws(AMQPError) -> ConsumerInbox? {
@@ -182,39 +235,100 @@ final class RecoveringConsumer: Sendable {
     ) async throws(AMQPError) -> ConsumerInbox {
         let connection = try await self.link.connection(until: deadline) { self.isStopped }
         let timeout = deadline == .distantFuture ? nil : max(.zero, deadline - .now)
-        if cancelled != nil { try await self.declareQueueAgain(on: connection, timeout: timeout) }
-        let channel: AMQPChannel
-        if let cancelled, cancelled.isOpen {
-            channel = cancelled
-        } else {
-            channel = try await connection.openChannel(timeout: timeout)
-            channel.core.isRecovered = true
+        var declarations = 0
+        if let cancelled {
+            declarations += 1
+            try await self.declareAgain(on: connection, cancelled, timeout: timeout)
         }
+        var channel = cancelled?.isOpen == true ? cancelled : nil
+        while true {
+            let arguments = try await self.arguments(on: connection, timeout: timeout)
+            do throws(AMQPError) {
+                let channel = try await self.channel(channel, on: connection, timeout: timeout)
+                return try await self.startConsumer(on: channel, arguments.table, timeout: timeout)
+            } catch {
+                channel = nil
+                if arguments.isGuess, error.scope == .channel, error.replyCode == .preconditionFailed {
+                    self.state.withLock { $0.position.isNoStream() }
+                } else if error.isMissingEntity, declarations < 3, self.isOfTopology {
+                    // An automatically deleted queue may go again in between.
+                    declarations += 1
+                    try await self.declareAgain(on: connection, nil, timeout: timeout)
+                } else {
+                    throw error
+                }
+            }
+        }
+    }
+
+    /// Whether what the consumer needs is declared by the client.
+    private var isOfTopology: Bool {
+        switch self.options.queue.kind {
+        case .named(let name): self.topology.queues.contains { $0.name == name }
+        case .temporary(let bindings):
+            bindings.contains { binding in self.topology.exchanges.contains { $0.name == binding.source } }
+        }
+    }
+
+    private func channel(
+        _ present: AMQPChannel?,
+        on connection: AMQPConnection,
+        timeout: Duration?
+    ) async throws(AMQPError) -> AMQPChannel {
+        if let present { return present }
+        let channel = try await connection.openChannel(timeout: timeout)
+        channel.core.isRecovered = true
+        return channel
+    }
+
+    private func startConsumer(
+        on channel: AMQPChannel,
+        _ arguments: FieldTable,
+        timeout: Duration?
+    ) async throws(AMQPError) -> ConsumerInbox {
         do throws(AMQPError) {
             if !self.options.isAutomatic {
                 try await channel.setPrefetch(count: self.options.prefetch, timeout: timeout)
             }
-            return try await channel.core.startConsumer(
+            let inbox = try await channel.core.startConsumer(
                 queue: try await self.queueName(on: channel, timeout: timeout),
                 consumerTag: nil,
                 isAutomatic: self.options.isAutomatic,
                 exclusive: self.options.isExclusive,
-                arguments: self.arguments,
+                arguments: arguments,
                 timeout: timeout
             )
+            self.state.withLock { $0.position.resumed() }
+            return inbox
         } catch {
             if channel.isOpen { await channel.core.closeShielded() }
             throw error
         }
     }
 
-    /// A queue of the topology that was deleted is made again.
-    private func declareQueueAgain(on connection: AMQPConnection, timeout: Duration?) async throws(AMQPError) {
-        let topology = self.topology.only(queue: self.options.queue.name)
-        guard !topology.isEmpty else { return }
-        let report = try await connection.declare(topology, timeout: timeout)
-        // A difference is no obstacle to consuming; a queue that is not there is told by the broker again.
-        if !report.isClean { self.link.emit(.topologyIncomplete(report)) }
+    /// Declares the topology, of which something is missing.
+    ///
+    /// - Throws: Why the consumer's own queue cannot be declared. What else cannot is an event.
+    private func declareAgain(
+        on connection: AMQPConnection,
+        _ channel: AMQPChannel?,
+        timeout: Duration?
+    ) async throws(AMQPError) {
+        guard !self.topology.isEmpty else { return }
+        let report: AMQPTopologyReport
+        do throws(AMQPError) {
+            report = try await self.link.declareTopologyAgain(on: connection, timeout: timeout)
+        } catch {
+            // The consumer's own channel does as well; a refusal closes it, and frees its number.
+            guard error.code == .noFreeChannel, let channel, channel.isOpen else { throw error }
+            try? await channel.declare(self.topology, timeout: timeout)
+            guard !channel.isOpen else { return }
+            report = try await self.link.declareTopologyAgain(on: connection, timeout: timeout)
+        }
+        guard let own = report.entries.first(where: { $0.entity == .queue(self.options.queue.name) }),
+            case .failed(let error) = own.finding
+        else { return }
+        throw error
     }
 
     private func queueName(on channel: AMQPChannel, timeout: Duration?) async throws(AMQPError) -> String {
@@ -234,30 +348,67 @@ final class RecoveringConsumer: Sendable {
         }
     }
 
-    /// The arguments, of a stream from where the reader is.
-    private var arguments: FieldTable {
+    /// The arguments, of a stream from where the reader is; a guess if the queue may be no stream.
+    private func arguments(
+        on connection: AMQPConnection,
+        timeout: Duration?
+    ) async throws(AMQPError) -> (table: FieldTable, isGuess: Bool) {
+        let now = WallClock.secondsSince1970
+        let (position, startedAt) = self.state.withLock { state in
+            defer { state.startedAt = state.startedAt ?? now }
+            return (state.position, state.startedAt)
+        }
         var arguments = self.options.arguments
-        if let offset = self.state.withLock({ $0.streamOffset }) { arguments["x-stream-offset"] = .int64(offset) }
-        return arguments
+        guard position.isWatching else { return (arguments, false) }
+        let wanted = arguments["x-stream-offset"]
+        if let next = position.next {
+            arguments["x-stream-offset"] = .int64(Int64(clamping: next))
+            return (arguments, !position.isCertain)
+        }
+        if position.isStream {
+            let start = try await connection.streamStart(
+                of: self.options.queue.name,
+                at: wanted,
+                timeout: timeout
+            )
+            guard let start else { return (arguments, false) }
+            self.state.withLock { $0.position.begins(at: start) }
+            arguments["x-stream-offset"] = .int64(Int64(clamping: start))
+            return (arguments, false)
+        }
+        // Resumed before its first delivery: if it is a stream, from the time when it began.
+        guard let startedAt, case .named = self.options.queue.kind else { return (arguments, false) }
+        arguments["x-stream-offset"] = .timestamp(UInt64(max(0, startedAt - Self.clockTolerance)))
+        return (arguments, true)
     }
+
+    /// Seconds by which the broker's clock may differ from the client's.
+    private static let clockTolerance = 5
 
     // MARK: the end
 
     /// Ends the sequence behind what is being processed; what nobody has read goes back to its queue.
     ///
-    /// - Returns: When the broker has been told.
+    /// - Returns: When the broker has been told, or will be by the end of the scope.
     func stop() async {
         let inbox = self.state.change { state in
             state.isStopped = true
             return state.inbox
         }
-        guard let inbox else { return self.link.recheck() }
-        inbox.stop()
         // The reader may be waiting for the connection of the next consumer.
         self.link.recheck()
-        try? await inbox.channel.cancelShielded(inbox, timeout: nil)
-        // At once: another consumer need not wait until this one's handlers are done.
-        inbox.channel.returnUnread(inbox)
+        guard let inbox else { return }
+        switch self.ending {
+        case .returnsInOrder:
+            inbox.stop()
+            inbox.finish(.cancelledByApplication)
+        case .returnsAtOnce:
+            inbox.stop()
+            try? await inbox.channel.cancelShielded(inbox, timeout: nil)
+            inbox.channel.returnUnread(inbox)
+        case .readsToTheEnd:
+            try? await inbox.channel.cancelShielded(inbox, timeout: nil)
+        }
     }
 
     /// The scope of the consumer is over.
@@ -284,4 +435,16 @@ final class RecoveringConsumer: Sendable {
 extension AMQPError {
     /// Whether a consumer may go on where this one has ended.
     var endsOnlyThisConsumer: Bool { self.isLoss || self.code == .consumerCancelled || self.mayPass }
+
+    /// Whether the connection ended because the peer broke the protocol.
+    var isViolation: Bool { self.code == .protocolViolation && self.scope == .connection }
+
+    /// Whether the broker does not know a queue or an exchange, which may be one of the topology.
+    var isMissingEntity: Bool { self.replyCode == .notFound && self.scope == .channel && !self.mayPass }
+}
+
+extension AMQPTopology.Queue {
+    fileprivate var isStream: Bool { self.arguments["x-queue-type"]?.stringValue == "stream" }
+
+    fileprivate var isSingleActive: Bool { self.arguments["x-single-active-consumer"] == .bool(true) }
 }

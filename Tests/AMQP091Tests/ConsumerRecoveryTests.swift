@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+import AMQP091
+import AMQP091Testing
+import Synchronization
+import Testing
+
+// ConsumerRecoveryTests: what a client's consumer does about a topology of which a part is gone, about the mistakes of
+// its peer, and how it ends. The steps of a recovery are in RecoveryDialogueTests, streams in the integration tests.
+
+@Suite("Consumers of a client", .timeLimit(.minutes(1)))
+struct ConsumerRecoveryTests {
+    static let events = AMQPTopology {
+        $0.exchange("source", type: .topic)
+        $0.exchange("events", type: .topic)
+        $0.bind(exchange: "events", to: "source", routingKey: "#")
+        $0.queue("first", boundTo: "events", routingKey: "first.#")
+        $0.queue("second", boundTo: "events", routingKey: "#")
+    }
+
+    @Test("A queue comes back with its bindings and their exchanges, and so do the bindings of other queues")
+    func wholeTopology() async throws {
+        try await InProcessBroker.withBroker { broker in
+            try await AMQPClient.withClient(AMQPClientTests.quick(broker), topology: Self.events) { client in
+                try await client.consume("first") { deliveries in
+                    async let deletions: Void = { () async throws in
+                        try await client.withChannel { channel in
+                            try await channel.deleteExchange("events")
+                            try await channel.deleteExchange("source")
+                            try await channel.deleteQueue("first")
+                        }
+                        try await broker.waitUntil(queue: "first") { $0?.consumers == 1 }
+                        try await client.withPublisher { publisher in
+                            let destination = AMQPDestination.exchange("source", routingKey: "first.a")
+                            try await publisher.publish("1", to: destination, mandatory: true)
+                        }
+                    }()
+                    for try await delivery in deliveries {
+                        #expect(delivery.body.string == "1")
+                        try delivery.ack()
+                        break
+                    }
+                    try await deletions
+                    #expect(await broker.depth(of: "second") == 1)
+                }
+            }
+        }
+    }
+
+    @Test("A queue of the topology that is missing when a consumer starts is declared", arguments: [1, 3])
+    func missingAtTheStart(_ times: Int) async throws {
+        let topology = AMQPTopology {
+            $0.exchange("events", type: .fanout)
+            $0.queue("feed", as: .classic(exclusive: true, autoDelete: true), boundTo: "events")
+        }
+        try await InProcessBroker.withBroker { broker in
+            try await AMQPClient.withClient(AMQPClientTests.quick(broker), topology: topology) { client in
+                for number in 0..<times {
+                    try await client.consume("feed") { deliveries in
+                        try await client.withPublisher { publisher in
+                            try await publisher.publish("\(number)", to: .exchange("events"), mandatory: true)
+                        }
+                        for try await delivery in deliveries {
+                            #expect(delivery.body.string == "\(number)")
+                            try delivery.ack()
+                            break
+                        }
+                    }
+                    // It goes with its last consumer.
+                    #expect(await broker.queue("feed") == nil)
+                }
+            }
+        }
+    }
+
+    @Test("A queue that is not in the topology stays missing: its consumer says so at once")
+    func missingForGood() async throws {
+        try await InProcessBroker.withBroker { broker in
+            try await AMQPClient.withClient(AMQPClientTests.quick(broker), topology: Self.events) { client in
+                let error = await #expect(throws: AMQPError.self) { try await client.consume("other") { _ in } }
+                #expect(error?.replyCode == .notFound)
+            }
+        }
+    }
+
+    @Test("A consumer whose queue is made again needs no second channel")
+    func noFreeChannel() async throws {
+        try await InProcessBroker.withBroker { broker in
+            var configuration = AMQPClientTests.quick(broker)
+            configuration.channelMax = 1
+            try await AMQPClient.withClient(configuration, topology: Self.events) { client in
+                try await client.consume("first") { deliveries in
+                    var iterator = deliveries.makeAsyncIterator()
+                    for number in 0..<3 {
+                        async let deletion: Void = { () async throws in
+                            #expect(await broker.deleteQueue("first"))
+                            try await broker.waitUntil(queue: "first") { $0?.consumers == 1 }
+                            try await client.withPublisher { publisher in
+                                let destination = AMQPDestination.exchange("events", routingKey: "first.a")
+                                try await publisher.publish("\(number)", to: destination, mandatory: true)
+                            }
+                        }()
+                        let delivery = try #require(try await iterator.next())
+                        #expect(delivery.body.string == "\(number)")
+                        try delivery.ack()
+                        try await deletion
+                    }
+                }
+            }
+        }
+    }
+
+    @Test("A damaged octet ends the connection, and every consumer of the client continues on the next one")
+    func violation() async throws {
+        try await InProcessBroker.withBroker { broker in
+            let port = try #require(broker.configuration.addresses.first?.port)
+            try await FaultProxy.withProxy(to: port) { proxy in
+                var configuration = AMQPClientTests.quick(broker)
+                configuration.addresses = [.host("127.0.0.1", port: proxy.port)]
+                try await AMQPClient.withClient(configuration, topology: Self.events) { client in
+                    var events = client.events.makeAsyncIterator()
+                    try await client.consume("first") { deliveries in
+                        var iterator = deliveries.makeAsyncIterator()
+                        for number in 0..<3 {
+                            // The frame's type: no frame begins with it.
+                            proxy.set(.corrupt(at: 0, mask: 0x70))
+                            let publishing = try await broker.connect()
+                            try await publishing.withPublisher { try await $0.publish("\(number)", to: .queue("first")) }
+                            try await publishing.close()
+                            let loss = await events.nextLoss(of: .consuming)
+                            #expect(loss?.code == .protocolViolation)
+                            proxy.set(.none)
+                            let delivery = try #require(try await iterator.next())
+                            #expect(delivery.body.string == "\(number)")
+                            try delivery.ack()
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    @Test("A shutdown awaited in a handler does not wait for that handler", arguments: [1, 4])
+    func shutdownInHandler(_ maxConcurrency: Int) async throws {
+        try await InProcessBroker.withBroker { broker in
+            var configuration = AMQPClientTests.quick(broker)
+            // Longer than the test may take.
+            configuration.recovery.shutdownTimeout = .seconds(600)
+            let client = AMQPClient(configuration, topology: Self.events)
+            let running = Task { try await client.run() }
+            try await client.withPublisher { try await $0.publish("end", to: .queue("first")) }
+            try await client.consume("first") { deliveries in
+                try await deliveries.process(maxConcurrency: maxConcurrency) { _ in await client.shutdown() }
+            }
+            try await running.value
+            #expect(await broker.depth(of: "first") == 0)
+            try await broker.waitUntilAllHaveLeft()
+        }
+    }
+
+    @Test("A shutdown awaited in the scope of a publisher does not wait for that scope")
+    func shutdownInScope() async throws {
+        try await InProcessBroker.withBroker { broker in
+            var configuration = AMQPClientTests.quick(broker)
+            configuration.recovery.shutdownTimeout = .seconds(600)
+            let client = AMQPClient(configuration, topology: Self.events)
+            let running = Task { try await client.run() }
+            try await client.withPublisher { publisher in
+                try await publisher.publish("end", to: .queue("first"))
+                await client.shutdown()
+            }
+            try await running.value
+        }
+    }
+
+    @Test("The next single active consumer continues where an orderly shutdown ended", arguments: [1, 3])
+    func singleActiveConsumer(_ maxConcurrency: Int) async throws {
+        try await InProcessBroker.withBroker { broker in
+            let setUp = try await broker.connect()
+            try await setUp.withChannel { channel in
+                _ = try await channel.declareQueue("line", as: .quorum(singleActiveConsumer: true))
+            }
+            try await setUp.withPublisher { publisher in
+                for number in 0..<100 { try await publisher.send("\(number)", to: .queue("line")) }
+            }
+            let numbers = try await Self.consumeInTurns(broker.configuration, "line", maxConcurrency, count: 100)
+            #expect(Set(numbers) == Set(0..<100))
+            if maxConcurrency == 1 { #expect(numbers == Array(0..<100)) }
+            try await setUp.close()
+        }
+    }
+
+    /// Clients one after the other, two at a time, each shut down in order after some messages.
+    static func consumeInTurns(
+        _ configuration: AMQPClientConfiguration,
+        _ queue: String,
+        _ maxConcurrency: Int,
+        count: Int
+    ) async throws -> [Int] {
+        let box = Seen()
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for turn in 0..<2 {
+                group.addTask {
+                    while box.count < count {
+                        let client = AMQPClient(configuration)
+                        async let running: Void = client.run()
+                        let limit = box.count + 7 + turn
+                        try await client.consume(queue, prefetch: 20) { deliveries in
+                            async let watch: Void = {
+                                while box.count < min(limit, count) { try? await Task.sleep(for: .milliseconds(1)) }
+                                client.beginShutdown()
+                            }()
+                            try await deliveries.process(maxConcurrency: maxConcurrency) { delivery in
+                                box.add(Int(delivery.body.string) ?? -1)
+                                try await Task.sleep(for: .milliseconds(1))
+                            }
+                            await watch
+                        }
+                        await client.shutdown()
+                        try await running
+                    }
+                }
+            }
+            try await group.waitForAll()
+        }
+        return box.numbers
+    }
+
+    private final class Seen: Sendable {
+        private let state = Mutex<[Int]>([])
+        var numbers: [Int] { self.state.withLock { $0 } }
+        var count: Int { self.state.withLock { Set($0).count } }
+        func add(_ number: Int) { self.state.withLock { $0.append(number) } }
+    }
+}
