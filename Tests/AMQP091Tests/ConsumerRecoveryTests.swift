@@ -124,7 +124,9 @@ struct ConsumerRecoveryTests {
                             // The frame's type: no frame begins with it.
                             proxy.set(.corrupt(at: 0, mask: 0x70))
                             let publishing = try await broker.connect()
-                            try await publishing.withPublisher { try await $0.publish("\(number)", to: .queue("first")) }
+                            try await publishing.withPublisher {
+                                try await $0.publish("\(number)", to: .queue("first"))
+                            }
                             try await publishing.close()
                             let loss = await events.nextLoss(of: .consuming)
                             #expect(loss?.code == .protocolViolation)

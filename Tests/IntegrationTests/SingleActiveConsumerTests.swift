@@ -18,7 +18,11 @@ struct SingleActiveConsumerTests {
 
     enum Kind: CaseIterable { case classic, quorum }
 
-    @Test("Clients that are shut down in order hand a queue over without a step back", arguments: Kind.allCases, [true, false])
+    @Test(
+        "Clients that are shut down in order hand a queue over without a step back",
+        arguments: Kind.allCases,
+        [true, false]
+    )
     func noStepBack(_ kind: Kind, _ isInTopology: Bool) async throws {
         let uri = try #require(TestBroker.uri)
         let queue = TopologyTests.unique("line")

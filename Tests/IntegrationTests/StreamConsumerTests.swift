@@ -169,7 +169,10 @@ struct StreamConsumerTests {
         }
     }
 
-    @Test("A queue that is no stream is resumed as before, also with messages forwarded from a stream", arguments: [true, false])
+    @Test(
+        "A queue that is no stream is resumed as before, also with messages forwarded from a stream",
+        arguments: [true, false]
+    )
     func noStream(_ isQuorum: Bool) async throws {
         try await Self.withStream { proxy, configuration, publisher, _ in
             let queue = TopologyTests.unique("forwarded")
