@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-import DequeModule
 import EpollNetworking
 
-// Batches and streams of a client's publisher: receipts, asked for in order, so that a batch or a stream goes on over
-// the loss of a connection.
+// Batches of a client's publisher: receipts, asked for in order, so that a batch goes on over the loss of a connection.
 
 extension RecoveringPublisher {
     nonisolated(nonsending) func publish(
@@ -45,61 +43,5 @@ extension RecoveringPublisher {
             }
         }
         return outcomes
-    }
-
-    nonisolated(nonsending) func publish<Source: AsyncSequence>(
-        stream: Source,
-        to destination: AMQPDestination,
-        mandatory: Bool,
-        maxInFlight: Int?,
-        site: CallSite,
-        timeout: Duration?,
-        onOutcome: ((AMQPPublishOutcome) -> Void)?
-    ) async throws -> AMQPPublishSummary where Source.Element == AMQPMessage {
-        let limit = min(maxInFlight ?? .max, self.maxInFlight)
-        var unconfirmed = Deque<AMQPPublishReceipt>()
-        var summary = AMQPPublishSummary()
-        func ended(_ outcome: AMQPPublishOutcome) {
-            summary.add(outcome)
-            onOutcome?(outcome)
-        }
-        func collect() {
-            while let outcome = unconfirmed.first?.knownOutcome {
-                unconfirmed.removeFirst()
-                ended(outcome)
-            }
-        }
-        var failure: (any Error)?
-        do {
-            for try await message in stream {
-                collect()
-                // Half of them at a time: one wake-up for many.
-                if unconfirmed.count >= limit {
-                    while unconfirmed.count > limit / 2, let first = unconfirmed.popFirst() {
-                        ended(await first.outcome(timeout: timeout))
-                    }
-                }
-                do throws(AMQPError) {
-                    let receipt = try await self.enqueue(
-                        message,
-                        to: destination,
-                        mandatory: mandatory,
-                        site: site,
-                        deadline: self.deadline(timeout)
-                    )
-                    unconfirmed.append(receipt)
-                } catch {
-                    // Those before it are told of first.
-                    while let first = unconfirmed.popFirst() { ended(await first.outcome(timeout: timeout)) }
-                    ended(.notSent(error))
-                    guard error.code == .invalidArgument else { throw error }
-                }
-            }
-        } catch {
-            failure = error
-        }
-        while let first = unconfirmed.popFirst() { ended(await first.outcome(timeout: timeout)) }
-        if let failure { throw failure }
-        return summary
     }
 }
