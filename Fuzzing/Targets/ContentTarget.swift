@@ -62,11 +62,11 @@ enum ContentTarget {
         _ action: ContentAssembler.Action,
         _ expected: Expected
     ) -> Expected {
-        guard expected == .header, size <= limit else {
+        guard expected == .header else {
             Self.expectViolation(action)
             return expected
         }
-        promise(action == (size == 0 ? .complete : .more), "a header: \(action)")
+        promise(action == (size == 0 ? .complete : size > limit ? .skip : .more), "a header: \(action)")
         return size == 0 ? .method : .body(size)
     }
 

@@ -121,7 +121,7 @@ extension AMQPChannel {
     ///   - acknowledgement: Who says that the message was processed.
     ///   - timeout: Time to wait; the configuration's `operationTimeout` by default.
     /// - Returns: The message, or nil when the queue has none ready.
-    /// - Throws: ``AMQPError``; after a refusal by the broker the channel is closed.
+    /// - Throws: ``AMQPError``: `.bodyTooLarge` for a message that was rejected, and the channel stays open; after a refusal by the broker the channel is closed.
     public func get(
         _ queue: String,
         acknowledgement: AMQPAcknowledgement = .manual,

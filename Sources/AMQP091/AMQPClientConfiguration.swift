@@ -56,12 +56,17 @@ public struct AMQPClientConfiguration: Hashable, Sendable {
     ///
     /// 2047 by default.
     public var channelMax: UInt16 = 2047
-    /// Largest frame to ask for in octets, 8192...; the lower of both sides' wishes holds.
+    /// Largest frame to ask for in octets, 8192...2147483647; the lower of both sides' wishes holds.
     ///
     /// 131072 by default.
     public var frameMax: UInt32 = 131_072
-    /// Largest body accepted from the broker, in octets; 16 MiB by default.
+    /// Largest body accepted from the broker, in octets, 0...1073741824 (1 GiB); 16 MiB by default.
+    ///
+    /// A larger one is read past and not kept. What becomes of its message ``oversizedDeliveries`` says; the consumer and
+    /// its connection are not affected. A reply of that size fails its RPC call with `.bodyTooLarge`.
     public var maximumBodySize = 16 << 20
+    /// What becomes of a delivery whose body is larger than ``maximumBodySize``; `.reject` by default.
+    public var oversizedDeliveries = AMQPOversizedDeliveryPolicy.reject
     /// Octets of deliveries one consumer holds before the connection stops reading; 1 MiB by default.
     ///
     /// While a call waits for the broker's answer, which may stand behind deliveries, reading goes on up to 16 times as
@@ -203,13 +208,14 @@ public struct AMQPClientConfiguration: Hashable, Sendable {
             "the path of a Unix socket is not 1 to 107 octets"
         )
         try require(self.frameMax >= 8192, "frameMax is below 8192, the least RabbitMQ accepts")
+        try require(self.frameMax <= 0x7FFF_FFFF, "frameMax is above 2147483647")
         try require(self.channelMax >= 1, "channelMax is 0; it is at least 1")
         try require(self.connectTimeout > .zero, "connectTimeout is not above zero")
         try require(self.operationTimeout > .zero, "operationTimeout is not above zero")
         try require(self.heartbeat >= .zero && self.heartbeat <= .seconds(65535), "heartbeat is not 0 to 65535 s")
         try require(self.heartbeat.components.attoseconds == 0, "heartbeat is not in whole seconds")
         try require(self.virtualHost.utf8.count <= 255, "the virtual host is longer than 255 octets")
-        try require(self.maximumBodySize >= 0, "maximumBodySize is negative")
+        try require(0...(1 << 30) ~= self.maximumBodySize, "maximumBodySize is not 0 to 1073741824 octets")
         try require(self.consumerBufferSize > 0, "consumerBufferSize is not above zero")
         let coalescing = self.deliveryCoalescing
         try require(coalescing >= .zero && coalescing <= .milliseconds(100), "deliveryCoalescing is not 0 to 100 ms")

@@ -22,6 +22,11 @@ public struct AMQPDelivery: Sendable {
     /// The number of this delivery on its channel, from 1.
     @inlinable public var deliveryTag: DeliveryTag { DeliveryTag(rawValue: self.record.tag) }
 
+    /// Why there is no body: it is larger than ``AMQPClientConfiguration/maximumBodySize``; nil for every other delivery.
+    ///
+    /// Only with ``AMQPClientConfiguration/oversizedDeliveries`` set to `.deliver`; ``body`` is empty then.
+    public var bodyError: AMQPError? { self.batch.bodyError }
+
     /// The body, valid as long as the delivery is held.
     @inlinable public var body: AMQPDeliveryBody {
         AMQPDeliveryBody(chunk: self.batch.chunk, offset: self.record.body, count: self.record.bodyCount)

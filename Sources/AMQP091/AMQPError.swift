@@ -42,6 +42,8 @@ public struct AMQPError: Error, Hashable, Sendable {
         public static let consumerCancelled = Code("consumer cancelled by the broker")
         /// The broker closed the channel because a delivery was not settled in its time, 30 minutes by default (406).
         public static let acknowledgementTimedOut = Code("acknowledgement timed out at the broker")
+        /// The body of a delivery is larger than ``AMQPClientConfiguration/maximumBodySize``.
+        public static let bodyTooLarge = Code("body of a delivery too large")
         /// The delivery was settled before.
         public static let alreadySettled = Code("delivery settled already")
         /// Every channel number the broker allows is in use.
@@ -132,6 +134,11 @@ extension AMQPError {
     /// A codec's complaint about what the caller gave: thrown before anything is written.
     static func invalidArgument(_ error: WireError) -> AMQPError {
         AMQPError(.invalidArgument, "\(error)", isSafeToRetry: true)
+    }
+
+    /// A delivery's body was read past, because it is larger than the limit.
+    static func bodyTooLarge(_ size: UInt64, of configuration: AMQPClientConfiguration) -> AMQPError {
+        AMQPError(.bodyTooLarge, "\(size) octets; maximumBodySize is \(configuration.maximumBodySize)")
     }
 
     /// A codec's or machine's complaint about what the peer sent: the connection is gone.

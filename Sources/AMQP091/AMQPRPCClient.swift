@@ -31,7 +31,8 @@ public struct AMQPRPCClient: Sendable {
     ///   - line: The caller's line.
     /// - Returns: The reply; it needs no settling.
     /// - Throws: ``AMQPError``: `.returned` when no queue takes the request, `.nacked` when the broker refuses it,
-    ///   `.timedOut` or `.cancelled`, where a reply that comes later is dropped; with `isSafeToRetry` when nothing was
+    ///   `.timedOut` or `.cancelled`, where a reply that comes later is dropped; `.bodyTooLarge`, where the reply was
+    ///   read past; with `isSafeToRetry` when nothing was
     ///   written.
     public func call(
         _ request: AMQPMessage,
@@ -101,6 +102,7 @@ final class RPCSession: Sendable {
 
     init(channel: AMQPChannel, timeout: Duration?) async throws(AMQPError) {
         self.channel = channel
+        channel.core.reportsOversizedBodies = true
         try await channel.enableConfirms(timeout: timeout)
         let deliveries = try await channel.deliveries(
             from: Self.replyQueue,

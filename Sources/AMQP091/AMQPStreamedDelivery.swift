@@ -157,21 +157,24 @@ public struct AMQPStreamedBody: AsyncSequence, Sendable {
     public struct AsyncIterator: AsyncIteratorProtocol {
         private let pieces: BodyPieces?
         private var whole: AMQPDeliveryBody?
+        private let error: AMQPError?
 
         init(delivery: AMQPDelivery) {
             self.pieces = delivery.batch.pieces
             self.whole = self.pieces == nil && delivery.body.count > 0 ? delivery.body : nil
+            self.error = delivery.bodyError
         }
 
         /// The next piece; waits for one that has not arrived.
         ///
         /// - Parameter actor: Not used: the call runs where its caller runs.
         /// - Returns: The piece; nil behind the last.
-        /// - Throws: ``AMQPError``: why the rest does not come, `.invalidArgument` when the next delivery was asked for
+        /// - Throws: ``AMQPError``: why the rest does not come, `.bodyTooLarge` among them, `.invalidArgument` when the next delivery was asked for
         ///   meanwhile, or `.cancelled`, after which reading can go on.
         public nonisolated(nonsending) mutating func next(
             isolation actor: (any Actor)?
         ) async throws(AMQPError) -> AMQPDeliveryBody? {
+            if let error = self.error { throw error }
             guard let pieces = self.pieces else { return self.whole.take() }
             return try await pieces.next()
         }

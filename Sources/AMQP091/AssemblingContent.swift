@@ -16,6 +16,8 @@ struct AssemblingContent {
     var body: [UInt8] = []
     /// Where the body goes instead, when its consumer reads it while it arrives.
     var pieces: BodyPieces?
+    /// Octets of a body that is larger than the limit and is read past; nil for one that is kept.
+    var skippedSize: UInt64?
 
     /// The parts side by side in a chunk of their own.
     func chunk(tag: UInt64, arguments: [UInt8]? = nil) -> (InboundChunk, DeliveryRecord) {

@@ -73,7 +73,7 @@ extension ChannelSession {
         let waiter = self.driver.state.withLock { state in
             self.confirms.endings.receipts.replied(to: sequence).flatMap { state.waiters.finish($0) }
         }
-        waiter?.resume(returning: .message(reply))
+        waiter?.resume(returning: reply.bodyError.map { .failed($0) } ?? .message(reply))
     }
 
     private static let noReply = AMQPError(.protocolViolation, "a call ended without a reply")

@@ -20,6 +20,10 @@ final class ChannelSession: @unchecked Sendable {
     ///
     /// Set before the channel is used.
     var isRecovered = false
+    /// Deliveries whose bodies are over the limit are handed over with an error, whatever the configuration says.
+    ///
+    /// Set before the channel is used.
+    var reportsOversizedBodies = false
 
     // MARK: guarded by the connection's lock
 

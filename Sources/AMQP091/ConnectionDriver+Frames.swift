@@ -3,6 +3,7 @@ import AMQP091Protocol
 import AMQP091Wire
 import DequeModule
 import EpollNetworking
+import Logging
 
 // What a frame means: deliveries go to inboxes, confirms are collected, replies wake waiters, contents that came in
 // pieces are put together. Loop thread only. Everything the peer sends is judged by a machine; what a machine calls a
@@ -260,7 +261,9 @@ extension ConnectionDriver {
             let header = try ContentHeader.decode(payload)
             content.properties = payload.withUnsafeBytes { Array($0.dropFirst(12)) }
             action = content.assembler.receivedHeader(bodySize: header.bodySize)
-            if case .more = action {
+            if case .skip = action {
+                content.skippedSize = header.bodySize
+            } else if case .more = action {
                 content.pieces = self.beginPieces(of: content, count: Int(clamping: header.bodySize), on: core)
                 if content.pieces == nil {
                     content.body.reserveCapacity(min(Int(clamping: header.bodySize), 1 << 20))
@@ -268,7 +271,9 @@ extension ConnectionDriver {
             }
         } else {
             action = content.assembler.receivedBody(count: payload.byteCount)
-            if let pieces = content.pieces {
+            if content.skippedSize != nil {
+                // Read past: nothing of it is kept.
+            } else if let pieces = content.pieces {
                 let isFit = if case .violation = action { false } else { true }
                 if isFit, payload.byteCount > 0 {
                     let offset = UInt32(frame.payload.lowerBound)
@@ -280,7 +285,7 @@ extension ConnectionDriver {
             }
         }
         switch action {
-        case .more: core.assembling = content
+        case .more, .skip: core.assembling = content
         case .complete: self.completed(content, on: core)
         case .violation(let code, let text):
             // Whoever reads the body while it arrives is told with the end of the connection.
@@ -312,6 +317,7 @@ extension ConnectionDriver {
     private func completed(_ content: AssemblingContent, on core: ChannelSession) {
         if let pieces = content.pieces { return pieces.complete() }
         switch content.method {
+        case .basicDeliver(let deliver) where content.skippedSize != nil: self.skipped(content, deliver, on: core)
         case .basicDeliver(let deliver):
             let (chunk, record) = content.chunk(tag: deliver.deliveryTag.rawValue)
             guard let inbox = core.consumers[deliver.consumerTag] else {
@@ -321,6 +327,7 @@ extension ConnectionDriver {
             inbox.batch(for: chunk).batch.append(record)
         case .basicGetOk(let ok):
             let (chunk, record) = content.getChunk(tag: ok.deliveryTag.rawValue)
+            let tooLarge = content.skippedSize.map { AMQPError.bodyTooLarge($0, of: self.configuration) }
             let (isAutomatic, queue) = self.state.withLock { state in
                 state.counts.get()
                 let get = core.expectedGets.popFirst()
@@ -335,12 +342,18 @@ extension ConnectionDriver {
                 queue: queue,
                 channel: core,
                 isAutomatic: isAutomatic,
-                messageCount: ok.messageCount
+                messageCount: ok.messageCount,
+                bodyError: tooLarge
             )
             let delivery = AMQPDelivery(batch: batch, record: record)
             let waiter = self.state.withLock { $0.waiters.finish(content.waiter) }
             if let waiter {
-                waiter.resume(returning: .message(delivery))
+                if let tooLarge, self.configuration.oversizedDeliveries == .reject {
+                    self.reject(delivery, tooLarge, on: core)
+                    waiter.resume(returning: .failed(tooLarge))
+                } else {
+                    waiter.resume(returning: .message(delivery))
+                }
             } else if !isAutomatic {
                 // Whoever asked has gone: the message goes back.
                 core.returnToQueue(ok.deliveryTag.rawValue)
@@ -351,12 +364,54 @@ extension ConnectionDriver {
                 _ = core.confirms.ring.receivedReturn(
                     exchange: returned.exchange,
                     routingKey: returned.routingKey,
-                    bodyLength: content.body.count,
+                    bodyLength: content.skippedSize.map { Int(clamping: $0) } ?? content.body.count,
                     code: returned.replyCode,
                     text: returned.replyText
                 )
             }
         default: break
         }
+    }
+
+    /// A delivery came whose body is larger than the limit, and was read past.
+    private func skipped(_ content: AssemblingContent, _ deliver: Basic.Deliver, on core: ChannelSession) {
+        let tag = deliver.deliveryTag.rawValue
+        guard let inbox = core.consumers[deliver.consumerTag] else { return core.returnToQueue(tag) }
+        let error = AMQPError.bodyTooLarge(content.skippedSize ?? 0, of: self.configuration)
+        let (chunk, record) = content.chunk(tag: tag)
+        let batch = DeliveryBatch(
+            record,
+            in: chunk,
+            queue: inbox.queue,
+            channel: core,
+            isAutomatic: inbox.isAutomatic,
+            bodyError: error
+        )
+        guard self.configuration.oversizedDeliveries == .reject, !core.reportsOversizedBodies else {
+            inbox.append(batch)
+            return self.touch(inbox)
+        }
+        // Behind what came before it, so that tags are seen in their order.
+        inbox.handOver()
+        core.lastDeliveryTag = max(core.lastDeliveryTag, tag)
+        if inbox.isAutomatic { self.state.withLock { _ in _ = core.settlements.acks.markAutomatic(tag) } }
+        self.reject(AMQPDelivery(batch: batch, record: record), error, on: core)
+    }
+
+    /// Drops or dead-letters a message nobody here can take.
+    private func reject(_ delivery: AMQPDelivery, _ reason: AMQPError, on core: ChannelSession) {
+        self.logger.warning(
+            "delivery rejected: its body is larger than maximumBodySize",
+            metadata: [
+                "amqp.channel": "\(core.number.rawValue)",
+                "amqp.queue": "\(delivery.batch.queue)",
+                "amqp.routing_key": "\(delivery.routingKey)",
+                "amqp.delivery_tag": "\(delivery.deliveryTag.rawValue)",
+                "messaging.message.id": "\((try? delivery.properties())?.messageID ?? "")",
+                "error": "\(reason)",
+            ]
+        )
+        guard !delivery.batch.isAutomatic else { return }
+        try? core.refuse(delivery.deliveryTag.rawValue, requeue: false, isRejection: true, site: nil)
     }
 }

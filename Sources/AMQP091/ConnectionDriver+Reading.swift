@@ -140,6 +140,7 @@ extension ConnectionDriver {
         let chunk = self.chunk
         let octets = RawSpan(_unsafeBytes: UnsafeRawBufferPointer(start: chunk.base, count: self.filled))
         let maximumFrameSize = self.decoder.maximumFrameSize
+        let maximumBodySize = self.configuration.maximumBodySize
         var offset = self.parsed
         defer { self.parsed = offset }
         // Deliveries come in runs for one consumer: while channel and consumer tag stay the same, so does the batch.
@@ -151,7 +152,8 @@ extension ConnectionDriver {
                 in: octets,
                 from: offset,
                 maximumFrameSize: maximumFrameSize,
-                maximumContiguous: Self.chunkSize - Self.leastRoom
+                maximumContiguous: Self.chunkSize - Self.leastRoom,
+                maximumBodySize: maximumBodySize
             )
             switch found {
             case .delivery(let record, let channel, let end):

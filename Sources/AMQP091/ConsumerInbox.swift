@@ -269,7 +269,7 @@ final class ConsumerInbox: CancellableWait, @unchecked Sendable {
         // The thread sanitizer does not see that whoever let go of the batch before had read it before, and would report
         // every write as a race. It does see the end of a batch.
         #if !AMQP091_PTHREAD_LOCKS
-            guard isKnownUniquelyReferenced(&finished), let batch = finished else { return }
+            guard isKnownUniquelyReferenced(&finished), let batch = finished, batch.bodyError == nil else { return }
             guard state.spare.count < ConsumerInbox.spareLimit else { return }
             batch.recycle()
             state.spare.append(batch)

@@ -21,6 +21,8 @@ final class DeliveryBatch: @unchecked Sendable {
     @usableFromInline @exclusivity(unchecked) var readCount = 0
     /// The body of the only record, when it is read while it arrives; set before the batch is handed over.
     @exclusivity(unchecked) private(set) var pieces: BodyPieces?
+    /// Why the only record has no body, if it was larger than the limit.
+    let bodyError: AMQPError?
     /// Messages that were left in the queue, as `basic.get-ok` says; nil for what a consumer got.
     let messageCount: UInt32?
     @exclusivity(unchecked) private var capacity: Int
@@ -38,9 +40,11 @@ final class DeliveryBatch: @unchecked Sendable {
         isAutomatic: Bool,
         chunk: InboundChunk,
         capacity: Int = 32,
-        messageCount: UInt32? = nil
+        messageCount: UInt32? = nil,
+        bodyError: AMQPError? = nil
     ) {
         self.messageCount = messageCount
+        self.bodyError = bodyError
         self.channel = channel
         self.queue = queue
         self.isAutomatic = isAutomatic
@@ -59,7 +63,8 @@ final class DeliveryBatch: @unchecked Sendable {
         channel: ChannelSession,
         isAutomatic: Bool,
         messageCount: UInt32? = nil,
-        pieces: BodyPieces? = nil
+        pieces: BodyPieces? = nil,
+        bodyError: AMQPError? = nil
     ) {
         self.init(
             channel: channel,
@@ -67,7 +72,8 @@ final class DeliveryBatch: @unchecked Sendable {
             isAutomatic: isAutomatic,
             chunk: chunk,
             capacity: 1,
-            messageCount: messageCount
+            messageCount: messageCount,
+            bodyError: bodyError
         )
         self.append(record)
         self.pieces = pieces

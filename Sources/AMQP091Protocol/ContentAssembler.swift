@@ -6,6 +6,8 @@ package import AMQP091Wire
 // Contents of one channel never interleave; channel.close and channel.close-ok may cut one short. §4.2.6.2: body size 0
 // means no body frame.
 //
+// A body over the limit is no violation: its frames are counted like any other, and the owner keeps none of them.
+//
 //   idle --method with content--> header --size > 0--> body --last octet--> idle
 //                                        --size = 0--> idle
 
@@ -17,6 +19,8 @@ package struct ContentAssembler: Hashable, Sendable {
     package enum Action: Hashable, Sendable {
         /// It fits; more frames belong to this content.
         case more
+        /// It fits, but its body is larger than the limit: more frames belong to this content, and none is to be kept.
+        case skip
         /// It fits, and nothing is missing.
         case complete
         /// The peer broke the order; the connection cannot go on.
@@ -27,7 +31,7 @@ package struct ContentAssembler: Hashable, Sendable {
     @frozen
     enum State: Hashable, Sendable {
         case idle
-        case header(MethodID)
+        case header
         case body(remaining: UInt64)
     }
 
@@ -36,7 +40,7 @@ package struct ContentAssembler: Hashable, Sendable {
 
     /// Makes an assembler that expects a method.
     ///
-    /// - Parameter maximumBodySize: Octets; a header that announces more is a violation.
+    /// - Parameter maximumBodySize: Octets; the body of a header that announces more is read past.
     package init(maximumBodySize: UInt64 = .max) { self.maximumBodySize = maximumBodySize }
 
     /// True between contents.
@@ -58,23 +62,22 @@ package struct ContentAssembler: Hashable, Sendable {
             return self.unexpectedMethod(id)
         }
         guard carriesContent else { return .complete }
-        self.state = .header(id)
+        self.state = .header
         return .more
     }
 
     /// A content header frame came.
     @inlinable
     package mutating func receivedHeader(bodySize: UInt64) -> Action {
-        guard case .header(let method) = self.state else {
+        guard case .header = self.state else {
             return .violation(.unexpectedFrame, "content header without a method before it")
         }
-        guard bodySize <= self.maximumBodySize else { return self.tooLarge(method, bodySize) }
         guard bodySize > 0 else {
             self.state = .idle
             return .complete
         }
         self.state = .body(remaining: bodySize)
-        return .more
+        return bodySize <= self.maximumBodySize ? .more : .skip
     }
 
     /// A body frame came.
@@ -103,10 +106,5 @@ package struct ContentAssembler: Hashable, Sendable {
     @usableFromInline
     func unexpectedMethod(_ id: MethodID) -> Action {
         .violation(.unexpectedFrame, "\(id) in the middle of a content")
-    }
-
-    @usableFromInline
-    func tooLarge(_ method: MethodID, _ bodySize: UInt64) -> Action {
-        .violation(.frameError, "\(method) announces \(bodySize) octets, the limit is \(self.maximumBodySize)")
     }
 }

@@ -69,6 +69,7 @@ package enum DeliverDecoder {
     ///   - start: Where a frame begins.
     ///   - maximumFrameSize: Negotiated frame-max, octets.
     ///   - maximumContiguous: Octets of frames up to which a delivery may be waited for in one piece.
+    ///   - maximumBodySize: Octets of a body; a delivery with more is `.other`.
     /// - Returns: What stands there.
     @inlinable
     @inline(__always)
@@ -76,7 +77,8 @@ package enum DeliverDecoder {
         in octets: RawSpan,
         from start: Int,
         maximumFrameSize: Int,
-        maximumContiguous: Int
+        maximumContiguous: Int,
+        maximumBodySize: Int = .max
     ) -> Found {
         let available = octets.byteCount &- start
         guard available >= 11 else { return .other }
@@ -97,7 +99,7 @@ package enum DeliverDecoder {
         let headerSize = Int(Self.load32(octets, header &+ 3))
         let bodySize64 = Self.load64(octets, header &+ 11)
         guard headerSize >= 14, headerSize &+ 8 <= maximumFrameSize,
-            bodySize64 <= UInt64(maximumFrameSize &- 8)
+            bodySize64 <= UInt64(min(maximumFrameSize &- 8, maximumBodySize))
         else { return .other }
         let bodySize = Int(bodySize64)
         let bodyFrame = header &+ headerSize &+ 8

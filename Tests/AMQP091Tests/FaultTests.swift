@@ -275,6 +275,8 @@ struct FaultTests {
             $0.deliveryCoalescing = .milliseconds(101)
         },
         Bad("U19: bodies below nothing", "maximumBodySize") { $0.maximumBodySize = -1 },
+        Bad("U19: bodies above what an offset can tell", "maximumBodySize") { $0.maximumBodySize = 1 << 30 + 1 },
+        Bad("U19: frames above what a length can tell", "frameMax") { $0.frameMax = 0x8000_0000 },
         Bad("U1: a virtual host of 256 octets", "virtual host is longer") {
             $0.virtualHost = String(repeating: "v", count: 256)
         },
