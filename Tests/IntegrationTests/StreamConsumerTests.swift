@@ -113,7 +113,7 @@ struct StreamConsumerTests {
             try await Self.publish(0..<20, publisher, to: stream)
             if start == .unspecified {
                 // Only the time of the start is known then, and some seconds before it are read again.
-                try await Task.sleep(for: .seconds(7))
+                try await Task.sleep(for: .seconds(4))
             }
             let topology = AMQPTopology { if start == .inTopology { $0.queue(stream, as: .stream()) } }
             let arguments: FieldTable =

@@ -70,8 +70,8 @@ final class RecoveringConsumer: Sendable {
         var inbox: ConsumerInbox?
         var isStopped = false
         var position: StreamPosition
-        /// Seconds since 1970 when the first consumer was about to start.
-        var startedAt: Int?
+        /// When the first consumer was about to start.
+        var startedAt: MonotonicTime?
         /// Endings in a row without a delivery in between.
         var attempts = 0
         /// Connections in a row that ended because the peer broke the protocol, and when the last one did.
@@ -353,7 +353,7 @@ final class RecoveringConsumer: Sendable {
         on connection: AMQPConnection,
         timeout: Duration?
     ) async throws(AMQPError) -> (table: FieldTable, isGuess: Bool) {
-        let now = WallClock.secondsSince1970
+        let now = MonotonicTime.now
         let (position, startedAt) = self.state.withLock { state in
             defer { state.startedAt = state.startedAt ?? now }
             return (state.position, state.startedAt)
@@ -376,14 +376,14 @@ final class RecoveringConsumer: Sendable {
             arguments["x-stream-offset"] = .int64(Int64(clamping: start))
             return (arguments, false)
         }
-        // Resumed before its first delivery: if it is a stream, from the time when it began.
+        // Resumed before its first delivery: if it is a stream, from the time when it began, by the broker's clock.
         guard let startedAt, case .named = self.options.queue.kind else { return (arguments, false) }
-        arguments["x-stream-offset"] = .timestamp(UInt64(max(0, startedAt - Self.clockTolerance)))
+        arguments["x-stream-offset"] = AMQPStreamOffset.ago(now - startedAt + Self.intervalTolerance).fieldValue
         return (arguments, true)
     }
 
-    /// Seconds by which the broker's clock may differ from the client's.
-    private static let clockTolerance = 5
+    /// The broker takes whole seconds, and looks at its clock later than the client.
+    private static let intervalTolerance = Duration.seconds(2)
 
     // MARK: the end
 
