@@ -7,8 +7,8 @@ func work(_ connection: AMQPConnection) async throws {
     // snippet.swift
     // basicPublish, basicConsume and basicAck of RabbitMQNIO; publish, consume and ack of BunnySwift.
     try await connection.withChannel { channel in
-        try await channel.declareExchange("orders", type: .topic, durable: true)
-        try await channel.declareQueue("billing", durable: true)
+        try await channel.declareExchange("orders", type: .topic)
+        try await channel.declareQueue("billing")
         try await channel.bindQueue("billing", to: "orders", routingKey: "order.*")
         try await channel.setPrefetch(count: 64)
         try await channel.consume("billing") { deliveries in

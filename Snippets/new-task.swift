@@ -9,7 +9,7 @@ let words = CommandLine.arguments.dropFirst()
 let text = words.isEmpty ? "Hello World!" : words.joined(separator: " ")
 try await AMQPConnection.withConnection(uri) { connection in
     try await connection.withChannel { channel in
-        try await channel.declareQueue("task_queue", durable: true)
+        try await channel.declareQueue("task_queue")
         try await channel.enableConfirms()
         let task = AMQPMessage(text, properties: BasicProperties(deliveryMode: 2))
         try await channel.publishAndConfirm(task, to: .queue("task_queue"))

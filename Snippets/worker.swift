@@ -7,7 +7,7 @@ import Foundation
 let uri = ProcessInfo.processInfo.environment["AMQP_URI"] ?? "amqp://guest:guest@localhost"
 try await AMQPConnection.withConnection(uri) { connection in
     try await connection.withChannel { channel in
-        try await channel.declareQueue("task_queue", durable: true)
+        try await channel.declareQueue("task_queue")
         try await channel.setPrefetch(count: 1)
         print(" [*] Waiting for tasks. To exit press CTRL+C")
         fflush(nil)

@@ -41,7 +41,9 @@ extension AMQPChannel {
     ///
     /// - Parameters:
     ///   - name: At most 255 octets; empty lets the broker choose one.
-    ///   - durable: Whether it survives a restart of the broker.
+    ///   - durable: Whether it survives a restart of the broker; nil for all but exclusive queues, which end with
+    ///     their connection. RabbitMQ 4.3 refuses (541) a queue that is neither durable nor exclusive, and so closes the
+    ///     connection; 4.0 to 4.2 call it deprecated.
     ///   - exclusive: Whether only this connection may use it; it goes with the connection.
     ///   - autoDelete: Whether it goes when its last consumer has gone.
     ///   - arguments: The broker's own options, such as `x-queue-type`.
@@ -51,7 +53,7 @@ extension AMQPChannel {
     @discardableResult
     public func declareQueue(
         _ name: String = "",
-        durable: Bool = false,
+        durable: Bool? = nil,
         exclusive: Bool = false,
         autoDelete: Bool = false,
         arguments: FieldTable = [:],
@@ -59,7 +61,7 @@ extension AMQPChannel {
     ) async throws(AMQPError) -> AMQPQueue {
         let declare = Queue.Declare(
             queue: name,
-            durable: durable,
+            durable: AMQPClassicQueue.isDurable(durable, exclusive: exclusive),
             exclusive: exclusive,
             autoDelete: autoDelete,
             arguments: arguments
@@ -203,7 +205,7 @@ extension AMQPChannel {
     public func declareExchange(
         _ name: String,
         type: AMQPExchangeType = .direct,
-        durable: Bool = false,
+        durable: Bool = true,
         autoDelete: Bool = false,
         isInternal: Bool = false,
         alternateExchange: String? = nil,

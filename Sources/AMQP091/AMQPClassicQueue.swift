@@ -15,8 +15,17 @@ public struct AMQPClassicQueue: AMQPQueueKind {
         case rejectPublishDeadLetter = "reject-publish-dlx"
     }
 
-    /// Whether it survives a restart of the broker; true by default.
-    public var isDurable = true
+    /// Whether it survives a restart of the broker; by default true unless it is exclusive.
+    ///
+    /// RabbitMQ 4.3 refuses (541) a queue that is neither durable nor exclusive, and so closes the connection; 4.0 to
+    /// 4.2 call it deprecated.
+    public var isDurable: Bool {
+        get { Self.isDurable(self.durable, exclusive: self.isExclusive) }
+        set { self.durable = newValue }
+    }
+
+    /// What was asked for; nil for the default.
+    fileprivate var durable: Bool?
     /// Whether only the declaring connection may use it; it goes with the connection.
     public var isExclusive = false
     /// Whether it goes when its last consumer has gone.
@@ -45,6 +54,9 @@ public struct AMQPClassicQueue: AMQPQueueKind {
     /// A durable queue without limits.
     public init() {}
 
+    /// The one default of `durable`: a shared queue is durable, an exclusive one transient, for it ends with its connection.
+    static func isDurable(_ asked: Bool?, exclusive: Bool) -> Bool { asked ?? !exclusive }
+
     /// The options as the broker's arguments.
     ///
     /// - Throws: ``AMQPError`` with code `.invalidArgument` that names an option outside its range, and the range.
@@ -66,7 +78,7 @@ public struct AMQPClassicQueue: AMQPQueueKind {
 extension AMQPQueueKind where Self == AMQPClassicQueue {
     /// A classic queue; each option is the property of ``AMQPClassicQueue`` of the same name.
     public static func classic(
-        durable: Bool = true,
+        durable: Bool? = nil,
         exclusive: Bool = false,
         autoDelete: Bool = false,
         messageTimeToLive: Duration? = nil,
@@ -80,7 +92,7 @@ extension AMQPQueueKind where Self == AMQPClassicQueue {
         additionalArguments: FieldTable = [:]
     ) -> AMQPClassicQueue {
         var queue = AMQPClassicQueue()
-        queue.isDurable = durable
+        queue.durable = durable
         queue.isExclusive = exclusive
         queue.isAutoDelete = autoDelete
         queue.messageTimeToLive = messageTimeToLive
