@@ -120,6 +120,16 @@ public final class InProcessBroker: Sendable {
         /// time, and send `basic.cancel` to the consumer instead; the arguments `x-consumer-timeout` of the queue and of
         /// the consumer have precedence there.
         public var consumerTimeout: Duration? = .seconds(30 * 60)
+        /// A seed: the broker answers as late and as disordered as RabbitMQ may; nil, the default, answers at once and in
+        /// order.
+        ///
+        /// `consume-ok`, `cancel-ok`, deliveries, confirms and `basic.cancel` come from the process of a queue. With a seed
+        /// they come a little later, after the replies to requests that were sent in the meantime, and between queues in
+        /// any order: deliveries of one consumer between the cancel of another and its reply, confirms out of order and
+        /// merged by `multiple`, a close in place of a reply, a cancel by the broker that crosses the client's. For one
+        /// queue the order holds. The same seed makes the same choices on each channel; what they meet depends on when
+        /// requests arrive, too.
+        public var disorderSeed: UInt64?
         /// Octets of messages above which publishers are blocked, as under RabbitMQ's memory alarm.
         public var memoryLimit = 1 << 30
         /// Time a client has from its first octet to `connection.open`.

@@ -151,8 +151,15 @@ extension BrokerChannel {
             self.serveConsumers()
         case .basicConsume(let consume): try self.received(consume)
         case .basicCancel(let cancel):
-            if let consumer = self.consumers[cancel.consumerTag] { self.remove(consumer) }
-            if !cancel.noWait { self.send(.basicCancelOk(.init(consumerTag: cancel.consumerTag))) }
+            let consumer = self.consumers[cancel.consumerTag]
+            if let consumer { self.remove(consumer) }
+            if cancel.noWait { break }
+            if let consumer, !consumer.queue.isDeleted, self.mail != nil {
+                self.mail?.append(.cancelOk(tag: cancel.consumerTag), from: consumer.queue)
+                self.core.touch(self.connection)
+            } else {
+                self.send(.basicCancelOk(.init(consumerTag: cancel.consumerTag)))
+            }
         // A client that answers our own cancel, though none is due.
         case .basicCancelOk: break
         case .basicGet(let get):
@@ -197,7 +204,13 @@ extension BrokerChannel {
         )
         try queue.add(consumer)
         self.consumers[tag] = consumer
-        if !consume.noWait { self.send(.basicConsumeOk(.init(consumerTag: tag))) }
+        if consume.noWait { return }
+        if self.mail == nil {
+            self.send(.basicConsumeOk(.init(consumerTag: tag)))
+        } else {
+            self.mail?.append(.consumeOk(tag: tag), from: queue)
+            self.core.touch(self.connection)
+        }
     }
 
     private func arguments(

@@ -87,6 +87,7 @@ extension BrokerChannel {
         self.flushConfirms()
         self.connection.obey(order) {
             self.publish(content, properties)
+            self.passOnMail(all: true)
             self.flushConfirms()
         }
     }
@@ -232,12 +233,12 @@ extension BrokerChannel {
     func route(_ message: Message, _ route: PublishRoute, _ traits: MessageTraits?, mandatory: Bool) {
         if self.core.confirmOrder.nacks > 0, self.published != nil {
             self.core.confirmOrder.nacks -= 1
-            return self.confirm(isAccepted: false)
+            return self.confirm(isAccepted: false, [])
         }
         if self.core.confirmOrder.returns > 0, mandatory {
             self.core.confirmOrder.returns -= 1
             self.giveBack(message, route)
-            return self.confirm(isAccepted: true)
+            return self.confirm(isAccepted: true, [])
         }
         if route.version != self.host.topologyVersion || route.traits !== traits {
             route.queues = self.host.route(
@@ -252,7 +253,7 @@ extension BrokerChannel {
         var isAccepted = true
         for queue in route.queues where !queue.publish(message) { isAccepted = false }
         if route.queues.isEmpty, !self.deliverReply(message, route), mandatory { self.giveBack(message, route) }
-        self.confirm(isAccepted: isAccepted)
+        self.confirm(isAccepted: isAccepted, route.queues)
     }
 
     /// A direct reply goes to its channel without a queue; true when the channel is there.
@@ -284,15 +285,26 @@ extension BrokerChannel {
 
     // MARK: confirms
 
-    private func confirm(isAccepted: Bool) {
+    private func confirm(isAccepted: Bool, _ queues: [BrokerQueue]) {
         guard let published = self.published else { return }
         self.published = published + 1
+        if self.mail != nil { return self.confirmLater(published + 1, isAccepted: isAccepted, queues) }
         if isAccepted { self.core.touch(self.connection) } else { self.heldNacks.append(published + 1) }
         if !isAccepted { self.core.touch(self.connection) }
     }
 
+    /// Every queue answers for itself, and so does the channel when there is none.
+    private func confirmLater(_ tag: UInt64, isAccepted: Bool, _ queues: [BrokerQueue]) {
+        self.disorderedConfirms.published(tag, queues: max(1, queues.count))
+        let due = (MonotonicTime(nanoseconds: self.core.now) + self.core.confirmOrder.delay).nanoseconds
+        for queue in queues { self.mail?.append(.settled(tag, isAccepted: isAccepted), from: queue, due: due) }
+        if queues.isEmpty { self.mail?.append(.settled(tag, isAccepted: isAccepted), from: nil, due: due) }
+        self.core.touch(self.connection)
+    }
+
     /// Confirms what was published since the last time, in as few methods as can be.
     func flushConfirms() {
+        if self.mail != nil { return self.flushDisorderedConfirms() }
         guard var last = self.published, last > self.confirmed, !self.core.confirmOrder.areHeld else { return }
         if self.core.confirmOrder.delay > .zero {
             guard let due = self.delayed(last) else { return }

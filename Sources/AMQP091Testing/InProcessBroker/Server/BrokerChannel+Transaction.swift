@@ -30,7 +30,12 @@ extension BrokerChannel {
             }
             for (deliveries, settlement) in transaction.settled { self.settle(deliveries, settlement) }
             // RabbitMQ waits until the queues have what was published.
-            self.isCommitting = transaction.publishes.contains { !$0.route.queues.isEmpty }
+            let queues = transaction.publishes.flatMap(\.route.queues)
+            self.isCommitting = !queues.isEmpty
+            if self.mail != nil {
+                self.openCommits = queues.count
+                for queue in queues { self.mail?.append(.committed, from: queue) }
+            }
             if self.isCommitting { self.core.touch(self.connection) } else { self.send(.txCommitOk(.init())) }
         } else {
             for (deliveries, _) in transaction.settled { self.restore(deliveries) }

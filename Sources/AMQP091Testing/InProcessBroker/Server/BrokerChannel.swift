@@ -28,6 +28,15 @@ final class BrokerChannel: DeliverySink {
 
     /// A transaction was committed and its reply is not sent yet; RabbitMQ takes no other method until then.
     var isCommitting = false
+    /// What queues said and is not passed on yet; nil without a seed for disorder.
+    var mail: ChannelMail?
+    var mailTimer: TimerID?
+    var isMailDue = false
+    var disorderedConfirms = DisorderedConfirms()
+    /// Deliveries in `mail` that the client has to acknowledge.
+    var pendingDeliveries = 0
+    /// Publishes of a commit that queues have not taken yet.
+    var openCommits = 0
     /// Fires when the next delivery is late.
     private var lateTimer: (timer: TimerID, due: UInt64)?
 
@@ -49,17 +58,43 @@ final class BrokerChannel: DeliverySink {
         self.number = number
         self.connection = connection
         self.host = host
+        self.mail = connection.core.options.disorderSeed.map {
+            ChannelMail(seed: $0, connection: connection.number, channel: number)
+        }
     }
 
     // MARK: deliveries
 
     func hasRoom(for consumer: Consumer) -> Bool {
-        guard consumer.isAutomatic || self.channelPrefetch == 0 || self.unacknowledged.count < self.channelPrefetch
-        else { return false }
+        let held = self.unacknowledged.count + self.pendingDeliveries
+        guard consumer.isAutomatic || self.channelPrefetch == 0 || held < self.channelPrefetch else { return false }
+        if self.mail?.count ?? 0 > Self.mailBound {
+            self.connection.isStarved = true
+            return false
+        }
         return self.connection.hasRoom
     }
 
+    /// Events waiting to be passed on above which consumers are passed over.
+    private static let mailBound = 1000
+
     func deliver(_ entry: QueueEntry, to consumer: Consumer) {
+        if !consumer.isAutomatic { consumer.unacknowledged += 1 }
+        guard self.mail == nil else {
+            if !consumer.isAutomatic { self.pendingDeliveries += 1 }
+            self.mail?.append(.deliver(entry, consumer), from: consumer.queue)
+            return self.core.touch(self.connection)
+        }
+        self.write(entry, to: consumer)
+    }
+
+    /// A delivery that waited in the mail.
+    func passOn(_ entry: QueueEntry, to consumer: Consumer) {
+        if !consumer.isAutomatic { self.pendingDeliveries -= 1 }
+        self.write(entry, to: consumer)
+    }
+
+    private func write(_ entry: QueueEntry, to consumer: Consumer) {
         let tag = self.nextTag
         self.nextTag += 1
         self.connection.out.appendDelivery(
@@ -71,7 +106,6 @@ final class BrokerChannel: DeliverySink {
             maximumPayload: self.connection.maximumPayload
         )
         if !consumer.isAutomatic {
-            consumer.unacknowledged += 1
             self.keep(UnackedDelivery(tag: tag, entry: entry, queue: consumer.queue, consumer: consumer))
         }
         self.core.touch(self.connection)
@@ -108,7 +142,20 @@ final class BrokerChannel: DeliverySink {
     }
 
     func cancelled(_ consumer: Consumer) {
+        guard self.mail == nil else {
+            self.mail?.append(.cancelled(consumer), from: consumer.queue)
+            return self.core.touch(self.connection)
+        }
+        self.tellCancelled(consumer)
+    }
+
+    func tellCancelled(_ consumer: Consumer) {
         self.consumers[consumer.tag] = nil
+        self.tellLate(consumer)
+    }
+
+    /// Sends `basic.cancel`.
+    func tellLate(_ consumer: Consumer) {
         guard self.connection.hasCapability("consumer_cancel_notify") else { return }
         self.send(.basicCancel(.init(consumerTag: consumer.tag, noWait: true)))
     }
@@ -183,8 +230,12 @@ final class BrokerChannel: DeliverySink {
         for delivery in late where tags.contains(delivery.tag) {
             guard let consumer = delivery.consumer else { continue }
             delivery.queue.timedOut([delivery.entry], of: consumer)
-            guard self.connection.hasCapability("consumer_cancel_notify") else { continue }
-            self.send(.basicCancel(.init(consumerTag: consumer.tag, noWait: true)))
+            if self.mail == nil {
+                self.tellLate(consumer)
+            } else {
+                self.mail?.append(.late(consumer), from: consumer.queue)
+                self.core.touch(self.connection)
+            }
         }
     }
 
@@ -313,6 +364,7 @@ final class BrokerChannel: DeliverySink {
         self.assembling = nil
         self.contentOrder = nil
         self.isCommitting = false
+        self.dropMail()
         self.requeueAll(.fail)
         if let (timer, _) = self.lateTimer.take() { self.core.loop.cancel(timer) }
     }

@@ -42,6 +42,7 @@ extension BrokerConnection {
             } else {
                 self.obey(order) {
                     self.perform(method, on: number)
+                    self.channels[number]?.passOnMail(all: true)
                     self.channels[number]?.finishCommit()
                 }
             }

@@ -235,7 +235,7 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
         self.isTouched = false
         guard self.phase != .ended, !self.core.isFrozen else { return }
         for channel in self.channels.values {
-            channel.finishCommit()
+            if channel.mail == nil { channel.finishCommit() } else { channel.passOnMail() }
             channel.flushConfirms()
         }
         self.write()
