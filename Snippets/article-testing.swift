@@ -24,6 +24,18 @@ func ordersComeBackAfterACrash() async throws {
 }
 // snippet.end
 
+// snippet.releases
+func ordersWorkOnBothReleases() async throws {
+    for version in [InProcessBroker.RabbitMQVersion.v3_10, .v4_3] {
+        try await InProcessBroker.withBroker(.rabbitMQ(version)) { broker in
+            try await AMQPConnection.withConnection(broker.configuration) { connection in
+                try await connection.withChannel { try await $0.declareQueue("orders", durable: true) }
+            }
+        }
+    }
+}
+// snippet.end
+
 // snippet.faults
 func refusedPublishThrows() async throws {
     try await InProcessBroker.withBroker { broker in

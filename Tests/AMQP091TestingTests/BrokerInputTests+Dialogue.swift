@@ -66,7 +66,7 @@ extension BrokerInputTests {
         try await InProcessBroker.withBroker { broker in
             let client = try await ScriptedClient.connect(broker.configuration)
             try await client.login(broker.configuration)
-            try await client.call(.queueDeclare(.init(queue: "q")))
+            try await client.call(.queueDeclare(.init(queue: "q", durable: true)))
             let publish = Method.basicPublish(.init(exchange: "", routingKey: "q"))
             client.sendRaw(Self.octets(publish) + Self.header(Self.two))
             let empty = Array(repeatElement(Self.frame(3, 1, []) + Self.frame(8, 0, []), count: 1000).joined())
@@ -122,7 +122,7 @@ extension BrokerInputTests {
                 #expect(close.code == .preconditionFailed)
                 #expect(!close.isConnection)
             }
-            try await client.call(.queueDeclare(.init(queue: "q")))
+            try await client.call(.queueDeclare(.init(queue: "q", durable: true)))
         }
     }
 

@@ -192,7 +192,7 @@ struct BrokerInputTests {
             let body = String(repeating: "x", count: 100_000)
             // Several times what the broker holds back and the sockets take together.
             for _ in 0..<300 { try client.publish(body, key: "nowhere", mandatory: true) }
-            try client.send(.queueDeclare(.init(queue: "last")))
+            try client.send(.queueDeclare(.init(queue: "last", durable: true)))
             try await Self.expectAlive(broker)
             #expect(await broker.queue("last") == nil)
             client.resumeReading()
@@ -256,7 +256,7 @@ struct BrokerInputTests {
         octets += Self.octets(.connectionOpen(.init(virtualHost: "/")), on: 0)
         octets += Self.octets(.channelOpen(.init()))
         octets += Self.octets(.confirmSelect(.init()))
-        octets += Self.octets(.queueDeclare(.init(queue: "q", arguments: ["x-max-length": 10])))
+        octets += Self.octets(.queueDeclare(.init(queue: "q", durable: true, arguments: ["x-max-length": 10])))
         octets += Self.octets(.basicConsume(.init(queue: "q", consumerTag: "c")))
         octets += try ScriptedBroker.octets(
             of: .basicPublish(.init(exchange: "", routingKey: "q", mandatory: true, immediate: false)),

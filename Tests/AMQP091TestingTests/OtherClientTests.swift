@@ -3,7 +3,7 @@ import AMQP091Conformance
 import AMQP091Testing
 import Testing
 
-// OtherClientTests: clients of other languages find in the in-process broker what they find in RabbitMQ.
+// OtherClientTests: clients of other languages find in the in-process broker what they find in the RabbitMQ it imitates.
 // IntegrationTests run the same checks against RabbitMQ.
 
 @Suite(
@@ -12,9 +12,9 @@ import Testing
     .timeLimit(.minutes(3))
 )
 struct OtherClientTests {
-    @Test("Every check of another client passes", arguments: OtherClient.asked)
-    func checks(client: OtherClient) async throws {
-        try await InProcessBroker.withBroker { broker in
+    @Test("Every check of another client passes", arguments: OtherClient.asked, ConformanceTests.versions)
+    func checks(client: OtherClient, version: InProcessBroker.RabbitMQVersion) async throws {
+        try await InProcessBroker.withBroker(.rabbitMQ(version)) { broker in
             let result = try client.run(host: "127.0.0.1", port: try #require(broker.port))
             #expect(result.status == 0, "\(result.output)")
         }

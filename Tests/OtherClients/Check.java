@@ -33,7 +33,7 @@ public class Check {
         }
 
         void queue(String suffix, Map<String, Object> arguments) throws IOException {
-            channel.queueDeclare(name + suffix, false, false, false, arguments);
+            channel.queueDeclare(name + suffix, true, false, false, arguments);
         }
 
         void queue() throws IOException {
@@ -279,9 +279,9 @@ public class Check {
         s.queue();
         same(s.closed(() -> s.channel.queueDeclarePassive(s.name + ".2")),
                 "404 NOT_FOUND - no queue '" + s.name + ".2' in vhost '/' 50.10", "missing queue");
-        same(s.closed(() -> s.channel.queueDeclare(s.name, true, false, false, null)),
+        same(s.closed(() -> s.channel.queueDeclare(s.name, false, false, false, null)),
                 "406 PRECONDITION_FAILED - inequivalent arg 'durable' for queue '" + s.name
-                        + "' in vhost '/': received 'true' but current is 'false' 50.10",
+                        + "' in vhost '/': received 'false' but current is 'true' 50.10",
                 "durable");
         same(s.closed(() -> s.channel.exchangeDeclare(s.name + ".x", "direct", true, false,
                 Collections.singletonMap("alternate-exchange", 1))).substring(0, 3), "406", "alternate exchange");
@@ -377,7 +377,7 @@ public class Check {
         same(connection.getFrameMax() + " " + connection.getChannelMax() + " " + connection.getHeartbeat(), "8192 3 1",
                 "negotiated");
         Channel channel = connection.createChannel();
-        channel.queueDeclare(s.name, false, false, false, null);
+        channel.queueDeclare(s.name, true, false, false, null);
         channel.basicPublish("", s.name, null, new byte[50_000]);
         channel.queueDeclarePassive(s.name);
         same(channel.basicGet(s.name, true).getBody().length, 50_000, "body in frames of 8192");

@@ -56,7 +56,7 @@ func next[T any](c <-chan T, what string) T {
 }
 
 func (s *stage) queue(suffix string, arguments amqp.Table) {
-	must(s.channel.QueueDeclare(s.name+suffix, false, false, false, false, arguments))
+	must(s.channel.QueueDeclare(s.name+suffix, true, false, false, false, arguments))
 }
 
 func (s *stage) publish(body string) {
@@ -182,11 +182,29 @@ func prefetchAndSettling(s *stage) {
 	same(s.get()+s.get(), "34", "in the order they came")
 }
 
+func poisonMessage(s *stage) {
+	s.queue(".2", nil)
+	s.queue("", amqp.Table{"x-queue-type": "quorum", "x-delivery-limit": int32(2), "x-dead-letter-exchange": "",
+		"x-dead-letter-routing-key": s.name + ".2"})
+	s.publish("m")
+	deliveries := must(s.channel.Consume(s.name, "c", false, false, false, false, nil))
+	for count := int64(0); count <= 2; count++ {
+		delivery := next(deliveries, "a delivery")
+		found, _ := delivery.Headers["x-delivery-count"].(int64)
+		same(found, count, "x-delivery-count")
+		check(delivery.Reject(true))
+	}
+	dead := next(must(s.channel.Consume(s.name+".2", "d", true, false, false, false, nil)), "a dead letter")
+	death := dead.Headers["x-death"].([]any)[0].(amqp.Table)
+	same(death["reason"], "delivery_limit", "reason")
+	must(s.channel.QueueDelete(s.name+".2", false, false, false))
+}
+
 func refusals(s *stage) {
 	s.queue("", nil)
 	same(s.closed(func() error { _, err := s.channel.QueueInspect(s.name + ".2"); return err }),
 		"404 NOT_FOUND - no queue '"+s.name+".2' in vhost '/'", "missing queue")
-	same(s.closed(func() error { _, err := s.channel.QueueDeclare(s.name, false, true, false, false, nil); return err }),
+	same(s.closed(func() error { _, err := s.channel.QueueDeclare(s.name, true, true, false, false, nil); return err }),
 		"406 PRECONDITION_FAILED - inequivalent arg 'auto_delete' for queue '"+s.name+
 			"' in vhost '/': received 'true' but current is 'false'", "auto-delete")
 	same(s.closed(func() error { return s.channel.Ack(99, false) }),
@@ -227,6 +245,7 @@ func main() {
 		run  func(*stage)
 	}{
 		{"publishAndGet", publishAndGet}, {"confirmsAndReturns", confirmsAndReturns}, {"nacks", nacks},
+		{"poisonMessage", poisonMessage},
 		{"prefetchAndSettling", prefetchAndSettling}, {"refusals", refusals}, {"cancelledByTheBroker", cancelledByTheBroker},
 		{"transactions", transactions}, {"wrongPassword", wrongPassword},
 	}

@@ -22,9 +22,11 @@ class Stage:
         self.connection = pika.BlockingConnection(parameters)
         self.channel = self.connection.channel()
         self.name = "pika-" + uuid.uuid4().hex
+        self.version = tuple(int(part) for part in self.connection._impl.server_properties["version"].split(".")[:2])
 
     def queue(self, suffix="", **options):
-        return self.channel.queue_declare(self.name + suffix, auto_delete=False, **options).method.queue
+        durable = not options.get("exclusive", False)
+        return self.channel.queue_declare(self.name + suffix, durable=durable, **options).method.queue
 
     def publish(self, body, key=None, exchange="", mandatory=False, properties=None):
         key = self.name if key is None else key
@@ -159,6 +161,50 @@ def dead_letters(s):
          ["rejected", s.name, "", 1, [s.name]])
 
 
+def poison_message(s):
+    s.queue(".2")
+    s.queue(arguments={"x-queue-type": "quorum", "x-delivery-limit": 2, "x-dead-letter-exchange": "",
+                       "x-dead-letter-routing-key": s.name + ".2"})
+    s.publish(b"1")
+    deliveries = []
+
+    def reject(channel, method, properties, body):
+        deliveries.append((properties.headers or {}).get("x-delivery-count", 0))
+        channel.basic_reject(method.delivery_tag, requeue=True)
+
+    s.channel.basic_consume(s.name, reject)
+    s.pump(lambda: s.depth(".2") == 1)
+    same(deliveries, [0, 1, 2], "x-delivery-count")
+    method, properties, body = s.channel.basic_get(s.name + ".2", auto_ack=True)
+    same(properties.headers["x-death"][0]["reason"], "delivery_limit")
+
+
+def late_acknowledgement(s):
+    if s.version < (4, 3):
+        return
+    s.queue(arguments={"x-queue-type": "quorum", "x-consumer-timeout": 300})
+    cancels, deliveries = [], []
+    s.channel.add_on_cancel_callback(lambda frame: cancels.append(frame.method.consumer_tag))
+    s.channel.basic_qos(prefetch_count=1)
+    tag = s.channel.basic_consume(s.name, lambda c, m, p, b: deliveries.append(m.delivery_tag))
+    s.publish(b"1")
+    s.pump(lambda: cancels)
+    same((cancels, deliveries, s.depth()), ([tag], [1], 1))
+    # The broker keeps the consumer until it is cancelled; pika has forgotten it, and fails when it hears of it again.
+    s.channel._impl._send_method(pika.spec.Basic.Cancel(consumer_tag=tag, nowait=True))
+    s.channel.basic_ack(1)
+    same((s.channel.queue_declare(s.name, passive=True).method.consumer_count, s.depth()), (0, 1))
+
+
+def transient_queue(s):
+    # Debian's 4.3 allows them.
+    try:
+        s.channel.queue_declare(s.name, durable=False)
+    except exceptions.ConnectionClosedByBroker as error:
+        same((s.version >= (4, 3), error.reply_code), (True, 541))
+        same(error.reply_text.startswith("INTERNAL_ERROR - Feature `transient_nonexcl_queues` is deprecated."), True)
+
+
 def topic_routing(s):
     s.queue()
     s.channel.exchange_declare(s.name + ".x", "topic")
@@ -183,9 +229,9 @@ def refusals(s):
     s.queue()
     same(s.closed(lambda: s.channel.queue_declare(s.name + ".none", passive=True)),
          (404, f"NOT_FOUND - no queue '{s.name}.none' in vhost '/'"))
-    same(s.closed(lambda: s.channel.queue_declare(s.name, durable=True)),
+    same(s.closed(lambda: s.channel.queue_declare(s.name, durable=False)),
          (406, f"PRECONDITION_FAILED - inequivalent arg 'durable' for queue '{s.name}' in vhost '/': "
-               "received 'true' but current is 'false'"))
+               "received 'false' but current is 'true'"))
     same(s.closed(lambda: s.channel.exchange_declare("amq.mine", "direct"))[0], 403)
     s.queue(".2", exclusive=True)
     other = pika.BlockingConnection(parameters)
@@ -257,7 +303,7 @@ def unknown_virtual_host(s):
 
 
 checks = [publish_and_get, confirm_and_return, refused_when_full, consume_and_prefetch, recover, dead_letters,
-          topic_routing, transactions, refusals, cancelled_by_the_broker, direct_reply_to, wrong_password,
+          poison_message, late_acknowledgement, transient_queue, topic_routing, transactions, refusals, cancelled_by_the_broker, direct_reply_to, wrong_password,
           unknown_virtual_host]
 failed = 0
 for check in checks:

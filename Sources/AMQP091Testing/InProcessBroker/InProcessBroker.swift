@@ -138,7 +138,7 @@ public final class InProcessBroker: Sendable {
         /// The defaults of a release of RabbitMQ.
         ///
         /// - Parameter version: The release.
-        public init(version: RabbitMQVersion = .v4_0) {
+        public init(version: RabbitMQVersion = .v4_3) {
             self.version = version
             self.maximumMessageSize = version.maximumMessageSize
         }

@@ -162,16 +162,18 @@ final class BrokerCore: LoopWork, QueueServices, @unchecked Sendable {
     /// Publishes held dead letters again: all, or those whose host has changed.
     private func retryHeldDeaths(all: Bool) {
         guard !self.heldDeaths.isEmpty else { return }
-        var kept: [(death: Death, foundAt: UInt64)] = []
-        for (death, foundAt) in self.heldDeaths {
+        let held = self.heldDeaths
+        self.heldDeaths = []
+        // Before what died since, so that the order holds.
+        for (death, foundAt) in held.reversed() {
             guard all || foundAt != death.queue.host.topologyVersion else {
-                kept.append((death, foundAt))
+                self.heldDeaths.append((death, foundAt))
                 continue
             }
             death.queue.host.usedOctets -= death.message.size
-            self.deaths.append(death)
+            self.deaths.prepend(death)
         }
-        self.heldDeaths = kept
+        self.heldDeaths.reverse()
     }
 
     // MARK: services of queues
