@@ -16,10 +16,18 @@ package enum OtherClient: String, CaseIterable, Sendable {
         return names.split(separator: ",").compactMap { OtherClient(rawValue: String($0)) }
     }
 
-    /// Runs its checks against a broker and returns what they printed.
+    /// Runs its checks against a broker, on a thread of their own, and returns what they printed.
     ///
     /// - Returns: The exit status, 0 when all passed and 77 when the client is not installed; and the output.
-    package func run(host: String, port: UInt16) throws -> (status: Int32, output: String) {
+    package func run(host: String, port: UInt16) async throws -> (status: Int32, output: String) {
+        try await withCheckedThrowingContinuation { continuation in
+            Thread.detachNewThread {
+                continuation.resume(with: Result { try self.wait(host: host, port: port) })
+            }
+        }
+    }
+
+    private func wait(host: String, port: UInt16) throws -> (status: Int32, output: String) {
         let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
             .deletingLastPathComponent()
         let process = Process()

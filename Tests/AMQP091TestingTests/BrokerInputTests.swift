@@ -36,7 +36,7 @@ struct BrokerInputTests {
     static let two: [UInt8] = [0, 0, 0, 0, 0, 0, 0, 2]
     static let publish = octets(.basicPublish(.init(exchange: "", routingKey: "q", mandatory: false, immediate: false)))
     /// queue.declare up to its arguments.
-    static let declare: [UInt8] = [0, 50, 0, 10, 0, 0, 1, 113, 0]
+    static let declare: [UInt8] = [0, 50, 0, 10, 0, 0, 1, 113, 2]
 
     static let rows: [Row] = [
         Row("S1: a wrong frame end", frame(1, 1, [0, 20, 0, 20, 1], end: 0), .frameError),

@@ -9,13 +9,14 @@ import Testing
 @Suite(
     "In-process broker, seen by other clients",
     .enabled(if: !OtherClient.asked.isEmpty, "AMQP091_TEST_OTHER_CLIENTS names no client"),
+    .serialized,
     .timeLimit(.minutes(3))
 )
 struct OtherClientTests {
     @Test("Every check of another client passes", arguments: OtherClient.asked, ConformanceTests.versions)
     func checks(client: OtherClient, version: InProcessBroker.RabbitMQVersion) async throws {
         try await InProcessBroker.withBroker(.rabbitMQ(version)) { broker in
-            let result = try client.run(host: "127.0.0.1", port: try #require(broker.port))
+            let result = try await client.run(host: "127.0.0.1", port: try #require(broker.port))
             #expect(result.status == 0, "\(result.output)")
         }
     }

@@ -16,7 +16,7 @@ struct ScriptedBrokerTests {
                 try await broker.expect(Queue.Delete.self, on: 1)
             }
             let text = try #require(failure).description
-            #expect(text.contains("expected Delete on channel 1, found 1: queue.declare(queue: \"orders\")"))
+            #expect(text.contains("expected Delete on channel 1, found 1: queue.declare(queue: \"orders\""))
             #expect(text.contains("client -> 0: connection.start-ok(credentials)"))
             #expect(text.contains("broker <- 1: channel.open-ok"))
             #expect(!text.contains("guest"))

@@ -12,9 +12,9 @@ import Testing
 )
 struct OtherClientTests {
     @Test("Every check of another client passes", arguments: OtherClient.asked)
-    func checks(client: OtherClient) throws {
+    func checks(client: OtherClient) async throws {
         let address = try AMQPURI(try #require(TestBroker.uri))
-        let result = try client.run(host: address.host, port: address.port)
+        let result = try await client.run(host: address.host, port: address.port)
         #expect(result.status == 0, "\(result.output)")
     }
 }
