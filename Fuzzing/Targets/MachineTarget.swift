@@ -18,9 +18,11 @@ enum MachineTarget {
 
 /// One connection's machines and what must be true of them.
 struct MachineDialogue {
+    private typealias Machine = ChannelStateMachine<Int, Int>
+
     private struct Side {
-        var machine = ChannelStateMachine<Int>()
-        var tickets: [(ticket: ChannelStateMachine<Int>.Ticket, waiter: Int)] = []
+        var machine = Machine()
+        var tickets: [(ticket: Machine.Requests.Ticket, waiter: Int)] = []
         var confirms = ConfirmRing(capacity: 16, limit: 256)
         var acks = AckRuns(span: 64, limit: 1024)
         var assembler = ContentAssembler(maximumBodySize: 1 << 20)
@@ -65,6 +67,10 @@ struct MachineDialogue {
         promise(self.waiting.remove(waiter) != nil, "waiter \(waiter) was resumed twice")
     }
 
+    private mutating func resume(_ unanswered: Machine.Requests.Unanswered) {
+        self.resume((unanswered.sent + unanswered.waiting).compactMap(\.waiter))
+    }
+
     private mutating func resume(_ waiters: [Int]) { for waiter in waiters { self.resume(waiter) } }
 
     mutating func step(_ input: inout FuzzInput) {
@@ -95,9 +101,9 @@ struct MachineDialogue {
         self.connection.linkLost()
         for number in self.sides.keys.sorted() {
             guard var side = self.sides.removeValue(forKey: number) else { continue }
-            let (closers, waiters) = side.machine.connectionLost()
+            let (closers, unanswered) = side.machine.connectionLost()
             self.resume(closers)
-            self.resume(waiters)
+            self.resume(unanswered)
             side.confirms.failAll { _, token in
                 promise(side.publishes.remove(token) != nil, "publish \(token) ended twice")
             }
@@ -109,16 +115,12 @@ struct MachineDialogue {
     }
 
     private func check() {
-        var pending = 0
         for side in self.sides.values {
-            pending += side.machine.pendingReplies
             promise(side.confirms.outstandingMessages == side.publishes.count, "publishes are miscounted")
             promise(side.confirms.lowest <= side.confirms.next, "a ring that is twisted")
             promise(side.acks.count == side.unsent.count, "acknowledgements are miscounted")
         }
         promise(self.sides.count <= 4 && self.numbers.count == self.sides.count, "more channels than agreed on")
-        // Blank entries of callers that have gone are part of it; nothing the peer sends may add to it.
-        promise(pending <= self.nextWaiter, "the peer fills a queue")
     }
 
     // MARK: what the owner does
@@ -127,32 +129,31 @@ struct MachineDialogue {
         guard self.connection.phase == .open, let number = self.numbers.allocate() else { return }
         var side = Side()
         let waiter = self.waiter()
-        guard let ticket = side.machine.open(waiter) else { fatalError("a new channel was opened before") }
-        side.tickets.append((ticket, waiter))
+        promise(side.machine.open(waiter, context: waiter), "a new channel was opened before")
         promise(self.sides.updateValue(side, forKey: number.rawValue) == nil, "channel \(number) was given out twice")
     }
 
     private mutating func request(_ number: UInt16, _ input: inout FuzzInput) {
-        guard let side = self.sides[number] else { return }
-        let replies = [
-            Queue.DeclareOk.id, Queue.BindOk.id, Basic.QosOk.id, Basic.ConsumeOk.id, Confirm.SelectOk.id,
-            Basic.GetOk.id,
+        guard var side = self.sides[number], side.machine.isOpen else { return }
+        let kinds: [Machine.Requests.Kind] = [
+            .ordered(reply: Queue.DeclareOk.id), .ordered(reply: Queue.BindOk.id), .ordered(reply: Basic.QosOk.id),
+            .consume(tag: "c"), .cancel(tag: "c"), .ordered(reply: Confirm.SelectOk.id),
+            .ordered(reply: Basic.GetOk.id, or: Basic.GetEmpty.id), .exclusive(reply: Tx.CommitOk.id),
         ]
-        let reply = replies[input.below(replies.count)]
+        let kind = kinds[input.below(kinds.count)]
         let waiter = self.waiter()
-        let ticket = self.sides[number]?.machine.expect(
-            reply,
-            or: reply == Basic.GetOk.id ? Basic.GetEmpty.id : nil,
-            waiter: waiter
-        )
-        promise((ticket != nil) == side.machine.isOpen, "a request on a channel that is \(side.machine.phase)")
-        if let ticket { self.sides[number]?.tickets.append((ticket, waiter)) } else { self.resume(waiter) }
+        if side.machine.requests.maySend(kind) {
+            side.machine.requests.send(kind, waiter: waiter, context: waiter)
+        } else {
+            side.tickets.append((side.machine.requests.wait(kind, waiter: waiter, context: waiter), waiter))
+        }
+        self.sides[number] = side
     }
 
     private mutating func cancel(_ number: UInt16, _ input: inout FuzzInput) {
         guard let tickets = self.sides[number]?.tickets, !tickets.isEmpty else { return }
         let (ticket, waiter) = tickets[input.below(tickets.count)]
-        let taken = self.sides[number]?.machine.cancel(ticket)
+        let taken = self.sides[number]?.machine.requests.withdraw(ticket)?.waiter
         promise(taken == nil || taken == waiter, "another waiter was taken back")
         self.resume(taken)
     }
@@ -237,6 +238,7 @@ struct MachineDialogue {
         case 6: .basicQosOk(.init())
         case 7: .basicConsumeOk(.init(consumerTag: "c"))
         case 8: .confirmSelectOk(.init())
+        case 9 where input.octet() & 1 == 0: .txCommitOk(.init())
         case 9: .basicGetEmpty(.init())
         case 10: .channelClose(.init(replyCode: .notFound, replyText: "no", classID: 0, methodID: 0))
         case 11: .channelCloseOk(.init())
@@ -311,15 +313,20 @@ struct MachineDialogue {
         self.isViolated = true
     }
 
-    private mutating func perform(_ action: ChannelStateMachine<Int>.Action, _ number: UInt16) {
+    private mutating func perform(_ action: Machine.Action, _ number: UInt16) {
         switch action {
-        case .resume(let waiter, _): self.resume(waiter)
-        case .closedByBroker(_, let waiters):
-            self.resume(waiters)
+        case .replied(let request, _):
+            promise(request.context == request.waiter, "another request was answered")
+            self.resume(request.waiter)
+            while let next = self.sides[number]?.machine.requests.next(isGone: { _ in false }) {
+                promise(next.waiter.map(self.waiting.contains) ?? true, "a request of nobody is sent")
+            }
+        case .closedByBroker(_, let unanswered):
+            self.resume(unanswered)
             self.forget(number)
-        case .closed(let closers, let waiters):
+        case .closed(let closers, let unanswered):
             self.resume(closers)
-            self.resume(waiters)
+            self.resume(unanswered)
             self.forget(number)
         case .violation(let code, _): self.violate(code)
         case .pass(.basicAck(let ack)): self.confirm(number, ack.deliveryTag.rawValue, ack.multiple, .confirmed)

@@ -66,8 +66,7 @@ extension AMQPConnection {
                     state.unblockedWaiters.append(token)
                     return .none
                 }
-                state.readyWaiters.append(token)
-                return .wakeLoop
+                return state.resumeSoon(token, .room)
             }
         } catch {
             guard error.code == .timedOut, let reason = self.blockedReason else { throw error }

@@ -30,22 +30,11 @@ extension AMQPChannel {
                 isSafeToRetry: true
             )
         }
-        _ = try await self.core.call(
-            .confirmSelect(.init()),
-            timeout: timeout,
-            before: { _ throws(AMQPError) in
-                guard !self.core.isTransactional else {
-                    throw AMQPError(
-                        .invalidArgument,
-                        "the channel has run a transaction; a channel has confirms or transactions, not both",
-                        isSafeToRetry: true
-                    )
-                }
-            }
+        try await self.core.call(
+            Confirm.Select(),
+            for: .enableConfirms(window: window, windowOctets: windowOctets),
+            timeout: timeout
         )
-        self.core.driver.state.withLock { _ in
-            self.core.confirms.enable(windowMessages: window, windowOctets: windowOctets)
-        }
     }
 
     /// Publishes a message: `basic.publish` (60, 40).
@@ -192,9 +181,5 @@ extension AMQPError {
         case .returned(let code, let text):
             self.init(.returned, text, replyCode: code, method: Basic.Return.id, origin: .broker)
         }
-    }
-
-    static func unexpectedReply(_ reply: Method) -> AMQPError {
-        AMQPError(.protocolViolation, "the broker answered with \(reply.id)", method: reply.id)
     }
 }

@@ -16,6 +16,12 @@ public struct AMQPQueue: Hashable, Sendable {
     public let consumerCount: Int
 }
 
+extension AMQPQueue {
+    init(_ ok: Queue.DeclareOk) {
+        self.init(name: ok.queue, messageCount: Int(ok.messageCount), consumerCount: Int(ok.consumerCount))
+    }
+}
+
 /// The kind of an exchange.
 public struct AMQPExchangeType: Hashable, Sendable, ExpressibleByStringLiteral {
     /// The name on the wire.
@@ -66,7 +72,7 @@ extension AMQPChannel {
             autoDelete: autoDelete,
             arguments: arguments
         )
-        return try Self.queue(try await self.core.call(.queueDeclare(declare), timeout: timeout))
+        return AMQPQueue(try await self.core.call(declare, timeout: timeout))
     }
 
     /// Makes a queue of a kind, or checks that the existing one has these properties: `queue.declare` (50, 10).
@@ -102,16 +108,7 @@ extension AMQPChannel {
     /// - Returns: The queue's name and counts.
     /// - Throws: ``AMQPError`` 404 of scope `.channel` when there is none; the channel is then closed.
     public func inspectQueue(_ name: String, timeout: Duration? = nil) async throws(AMQPError) -> AMQPQueue {
-        try Self.queue(try await self.core.call(.queueDeclare(.init(queue: name, passive: true)), timeout: timeout))
-    }
-
-    private static func queue(_ reply: Method) throws(AMQPError) -> AMQPQueue {
-        guard case .queueDeclareOk(let ok) = reply else { throw .unexpectedReply(reply) }
-        return AMQPQueue(
-            name: ok.queue,
-            messageCount: Int(ok.messageCount),
-            consumerCount: Int(ok.consumerCount)
-        )
+        AMQPQueue(try await self.core.call(Queue.Declare(queue: name, passive: true), timeout: timeout))
     }
 
     /// Deletes a queue: `queue.delete` (50, 40).
@@ -131,9 +128,7 @@ extension AMQPChannel {
         timeout: Duration? = nil
     ) async throws(AMQPError) -> Int {
         let delete = Queue.Delete(queue: name, ifUnused: ifUnused, ifEmpty: ifEmpty)
-        let reply = try await self.core.call(.queueDelete(delete), timeout: timeout)
-        guard case .queueDeleteOk(let ok) = reply else { throw .unexpectedReply(reply) }
-        return Int(ok.messageCount)
+        return Int(try await self.core.call(delete, timeout: timeout).messageCount)
     }
 
     /// Drops the messages of a queue that no consumer holds: `queue.purge` (50, 30).
@@ -145,9 +140,7 @@ extension AMQPChannel {
     /// - Throws: ``AMQPError``; after a refusal by the broker the channel is closed.
     @discardableResult
     public func purgeQueue(_ name: String, timeout: Duration? = nil) async throws(AMQPError) -> Int {
-        let reply = try await self.core.call(.queuePurge(.init(queue: name)), timeout: timeout)
-        guard case .queuePurgeOk(let ok) = reply else { throw .unexpectedReply(reply) }
-        return Int(ok.messageCount)
+        Int(try await self.core.call(Queue.Purge(queue: name), timeout: timeout).messageCount)
     }
 
     /// Lets an exchange route to a queue: `queue.bind` (50, 20).
@@ -167,7 +160,7 @@ extension AMQPChannel {
         timeout: Duration? = nil
     ) async throws(AMQPError) {
         let bind = Queue.Bind(queue: queue, exchange: exchange, routingKey: routingKey, arguments: arguments)
-        _ = try await self.core.call(.queueBind(bind), timeout: timeout)
+        try await self.core.call(bind, timeout: timeout)
     }
 
     /// Takes a binding back: `queue.unbind` (50, 50).
@@ -187,7 +180,7 @@ extension AMQPChannel {
         timeout: Duration? = nil
     ) async throws(AMQPError) {
         let unbind = Queue.Unbind(queue: queue, exchange: exchange, routingKey: routingKey, arguments: arguments)
-        _ = try await self.core.call(.queueUnbind(unbind), timeout: timeout)
+        try await self.core.call(unbind, timeout: timeout)
     }
 
     /// Makes an exchange, or checks that the existing one has these properties: `exchange.declare` (40, 10).
@@ -222,7 +215,7 @@ extension AMQPChannel {
             internal: isInternal,
             arguments: arguments
         )
-        _ = try await self.core.call(.exchangeDeclare(declare), timeout: timeout)
+        try await self.core.call(declare, timeout: timeout)
     }
 
     /// Checks that an exchange exists: `exchange.declare` (40, 10), passive.
@@ -234,7 +227,7 @@ extension AMQPChannel {
     ///   - timeout: Time to wait; the configuration's `operationTimeout` by default.
     /// - Throws: ``AMQPError`` 404 of scope `.channel` when there is none; the channel is then closed.
     public func inspectExchange(_ name: String, timeout: Duration? = nil) async throws(AMQPError) {
-        _ = try await self.core.call(.exchangeDeclare(.init(exchange: name, passive: true)), timeout: timeout)
+        try await self.core.call(Exchange.Declare(exchange: name, passive: true), timeout: timeout)
     }
 
     /// Deletes an exchange: `exchange.delete` (40, 20).
@@ -249,7 +242,7 @@ extension AMQPChannel {
         ifUnused: Bool = false,
         timeout: Duration? = nil
     ) async throws(AMQPError) {
-        _ = try await self.core.call(.exchangeDelete(.init(exchange: name, ifUnused: ifUnused)), timeout: timeout)
+        try await self.core.call(Exchange.Delete(exchange: name, ifUnused: ifUnused), timeout: timeout)
     }
 
     /// Lets one exchange route to another: `exchange.bind` (40, 30), RabbitMQ's.
@@ -274,7 +267,7 @@ extension AMQPChannel {
             routingKey: routingKey,
             arguments: arguments
         )
-        _ = try await self.core.call(.exchangeBind(bind), timeout: timeout)
+        try await self.core.call(bind, timeout: timeout)
     }
 
     /// Takes a binding between exchanges back: `exchange.unbind` (40, 40), RabbitMQ's.
@@ -299,6 +292,6 @@ extension AMQPChannel {
             routingKey: routingKey,
             arguments: arguments
         )
-        _ = try await self.core.call(.exchangeUnbind(unbind), timeout: timeout)
+        try await self.core.call(unbind, timeout: timeout)
     }
 }

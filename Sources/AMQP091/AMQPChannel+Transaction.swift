@@ -45,10 +45,6 @@ extension AMQPChannel {
     /// - Parameter timeout: Time to wait; the configuration's `operationTimeout` by default.
     /// - Throws: ``AMQPError``.
     public func recover(timeout: Duration? = nil) async throws(AMQPError) {
-        _ = try await self.core.call(
-            .basicRecover(.init(requeue: true)),
-            timeout: timeout,
-            prepare: { $0.settlements.beginHold(.recovering) }
-        )
+        try await self.core.call(Basic.Recover(requeue: true), for: .recover, timeout: timeout)
     }
 }

@@ -43,7 +43,7 @@ public struct AMQPChannel: Sendable {
         timeout: Duration? = nil
     ) async throws(AMQPError) {
         let qos = Basic.Qos(prefetchCount: count, global: scope == .wholeChannel)
-        _ = try await self.core.call(.basicQos(qos), timeout: timeout)
+        try await self.core.call(qos, timeout: timeout)
     }
 }
 

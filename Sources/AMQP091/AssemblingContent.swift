@@ -10,8 +10,8 @@ struct AssemblingContent {
     var assembler: ContentAssembler
     let method: Method
     let arguments: [UInt8]
-    /// Who waits for it, with `basic.get`; 0 for none.
-    let waiter: UInt32
+    /// The `basic.get` it answers; nil for any other content.
+    let get: ChannelMachine.Requests.Request?
     var properties: [UInt8] = []
     var body: [UInt8] = []
     /// Where the body goes instead, when its consumer reads it while it arrives.

@@ -16,6 +16,7 @@ extension ChannelSession {
         while true {
             var ownToken: UInt32 = 0
             var sequence: UInt64?
+            var place: RoomPlace?
             let result: WaitResult
             do throws(AMQPError) {
                 result = try await self.driver.wait(deadline: deadline) { state, token throws(AMQPError) in
@@ -38,13 +39,13 @@ extension ChannelSession {
                         sequence = next
                         self.confirms.endings.receipts.expectReply(to: next, token: token)
                         return kick
-                    case .windowFull: self.confirms.waitForRoom(token)
-                    case .noRoom: state.roomWaiters.append(token)
+                    case .windowFull: place = .window(self.confirms.waitForRoom(token))
+                    case .noRoom: place = self.waitForRoom(token, &state)
                     }
                     return .none
                 }
             } catch {
-                guard let sequence else { throw self.gaveUpRoom(ownToken, error.withSafeRetry) }
+                guard let sequence else { throw self.gaveUpRoom(ownToken, place, error.withSafeRetry) }
                 self.gaveUpReply(ownToken, to: sequence)
                 throw error
             }

@@ -3,8 +3,12 @@ import AMQP091Protocol
 import AMQP091Wire
 import EpollNetworking
 
-// Consumers of a channel, and basic.get. A consumer is registered when `consume-ok` is decoded on the loop, so a delivery
-// that came in the same read is not missed.
+// Consumers of a channel. A consumer is registered when `consume-ok` is decoded on the loop, or its first delivery if
+// that comes before, so no delivery is missed. A consumer tag is in use from the call of consume until the broker has
+// forgotten it: a second basic.consume with the tag would close the connection (530).
+// A consumer whose caller gave up before `consume-ok` is cancelled when that comes, not before: RabbitMQ 3.10 crashes on
+// a cancel that overtakes it. Its deliveries are kept as tags only and go back to the queue with `cancel-ok`: returned at
+// once, they would be delivered to it again and again.
 
 extension ChannelSession {
     nonisolated(nonsending) func startConsumer(
@@ -15,7 +19,6 @@ extension ChannelSession {
         arguments: FieldTable,
         timeout: Duration?
     ) async throws(AMQPError) -> ConsumerInbox {
-        let isSucceeded = self.isRecovered
         if consumerTag == "" {
             throw AMQPError(.invalidArgument, "consumerTag is empty; it is 1 to 255 octets", isSafeToRetry: true)
         }
@@ -27,7 +30,7 @@ extension ChannelSession {
                 isAutomatic: isAutomatic,
                 channel: self,
                 bound: self.driver.configuration.consumerBufferSize,
-                isSucceeded: isSucceeded
+                isSucceeded: self.isRecovered
             )
         }
         let consume = Basic.Consume(
@@ -37,47 +40,61 @@ extension ChannelSession {
             exclusive: exclusive,
             arguments: arguments
         )
-        do {
-            _ = try await self.call(
-                .basicConsume(consume),
-                timeout: timeout,
-                prepare: { core in
-                    core.startingConsumers[inbox.consumerTag] = inbox
-                    core.consumerTags.insert(inbox.consumerTag)
-                },
-                before: { _ throws(AMQPError) in
-                    // RabbitMQ would close the whole connection (530).
-                    guard !self.consumerTags.contains(inbox.consumerTag) else {
-                        throw AMQPError(
-                            .invalidArgument,
-                            "consumerTag \(inbox.consumerTag) is in use on channel \(self.number.rawValue)",
-                            isSafeToRetry: true
-                        )
-                    }
-                }
-            )
-        } catch {
-            // The consumer may start all the same: whoever gave up waiting must not leave it running unread.
-            if !error.isSafeToRetry, error.scope == .operation { self.abandon(inbox) }
-            throw error
-        }
+        try await self.call(consume, for: .consume(inbox), timeout: timeout)
         return inbox
     }
 
     nonisolated(nonsending) func cancel(_ inbox: ConsumerInbox, timeout: Duration?) async throws(AMQPError) {
         guard !inbox.isFinished else { return }
-        _ = try await self.call(.basicCancel(.init(consumerTag: inbox.consumerTag)), timeout: timeout)
+        try await self.call(Basic.Cancel(consumerTag: inbox.consumerTag), for: .cancel(inbox), timeout: timeout)
     }
 
     /// As `cancel`, also when the calling task is cancelled: leaving a scope must not leave its consumer behind.
     nonisolated(nonsending) func cancelShielded(_ inbox: ConsumerInbox, timeout: Duration?) async throws(AMQPError) {
-        guard Task.isCancelled else { return try await self.cancel(inbox, timeout: timeout) }
-        let outcome = await Task { () async -> Result<Void, AMQPError> in
-            do throws(AMQPError) { return .success(try await self.cancel(inbox, timeout: timeout)) } catch {
-                return .failure(error)
+        let outcome: Result<Void, AMQPError>
+        if Task.isCancelled {
+            outcome = await Task { await self.cancelOutcome(inbox, timeout: timeout) }.value
+        } else {
+            outcome = await self.cancelOutcome(inbox, timeout: timeout)
+        }
+        guard case .failure(let error) = outcome else { return }
+        // Nothing was sent, and the scope is over: it is sent when its turn comes.
+        if error.isSafeToRetry { self.cancelUnattended(inbox) }
+        throw error
+    }
+
+    private nonisolated(nonsending) func cancelOutcome(
+        _ inbox: ConsumerInbox,
+        timeout: Duration?
+    ) async -> Result<Void, AMQPError> {
+        do throws(AMQPError) {
+            return .success(try await self.cancel(inbox, timeout: timeout))
+        } catch {
+            return .failure(error)
+        }
+    }
+
+    /// Cancels a consumer that nobody reads; what it got goes back with `cancel-ok`.
+    ///
+    /// Any thread.
+    func cancelUnattended(_ inbox: ConsumerInbox) {
+        inbox.abandon()
+        let kick = self.driver.state.withLock { state -> Kick in
+            guard !self.isClosing, !self.hasFailed, !state.isClosing, !state.hasFailed, !inbox.isFinished else {
+                return .none
             }
-        }.value
-        try outcome.get()
+            let tag = inbox.consumerTag
+            // The broker has taken the tag, so it can be encoded.
+            _ = try? self.enqueue(
+                .basicCancel(.init(consumerTag: tag)),
+                .cancel(tag: tag),
+                .cancel(inbox),
+                waiter: nil,
+                &state
+            )
+            return state.scheduleFlush()
+        }
+        self.driver.perform(kick)
     }
 
     /// The consumer's scope is over: what nobody has read goes back to its queue.
@@ -87,25 +104,70 @@ extension ChannelSession {
         for tag in tags { self.returnToQueue(tag) }
     }
 
-    /// Cancels a consumer nobody waits for any more.
-    private func abandon(_ inbox: ConsumerInbox) {
-        Task { try? await self.cancel(inbox, timeout: nil) }
+    // MARK: loop thread
+
+    /// The consumer of a delivery, also where the delivery came before its `consume-ok`.
+    func consumer(tagged tag: String) -> ConsumerInbox? {
+        if let inbox = self.consumers[tag] { return inbox }
+        guard let inbox = self.driver.state.withLock({ _ in self.startingConsumers[tag] }) else { return nil }
+        self.consumers[tag] = inbox
+        return inbox
     }
 
-    nonisolated(nonsending) func get(
-        queue: String,
-        isAutomatic: Bool,
-        timeout: Duration?
-    ) async throws(AMQPError) -> AMQPDelivery? {
-        let get = Method.basicGet(.init(queue: queue, noAck: isAutomatic))
-        let result = try await self.request(get, timeout: timeout) { $0.expectedGets.append((queue, isAutomatic)) }
-        guard case .message(let delivery) = result else { return nil }
-        return delivery
+    /// `basic.consume-ok`, whose caller has the waiter `token`.
+    func consumerStarted(_ inbox: ConsumerInbox, token: UInt32?, _ reply: Method) {
+        let tag = inbox.consumerTag
+        let isFinished = inbox.isFinished
+        if !isFinished { self.consumers[tag] = inbox }
+        let waiter = self.driver.state.withLock { state -> Waiter? in
+            self.startingConsumers[tag] = nil
+            // The broker cancelled it before it started.
+            if isFinished { self.consumerTags.remove(tag) }
+            return token.flatMap { state.waiters.finish($0) }
+        }
+        if let waiter { waiter.resume(returning: .reply(reply)) } else { self.cancelUnattended(inbox) }
     }
 
-    /// Loop thread.
-    func removeConsumer(_ tag: String) -> ConsumerInbox? {
+    /// `basic.cancel-ok`.
+    func consumerCancelled(_ inbox: ConsumerInbox) {
+        let tag = inbox.consumerTag
         self.driver.state.withLock { _ in _ = self.consumerTags.remove(tag) }
-        return self.consumers.removeValue(forKey: tag)
+        if self.consumers[tag] === inbox { self.consumers[tag] = nil }
+        inbox.handOver()
+        inbox.finish(.cancelledByApplication)
+        if inbox.isAbandoned { self.returnUnread(inbox) }
+    }
+
+    /// `basic.cancel` of the broker's own.
+    func consumerCancelledByBroker(_ tag: String) {
+        let starting = self.driver.state.withLock { _ -> ConsumerInbox? in
+            let starting = self.startingConsumers.removeValue(forKey: tag)
+            // The answer to our own request for the tag is still to come.
+            if starting == nil, !self.machine.requests.isCancelling(tag) { self.consumerTags.remove(tag) }
+            return starting
+        }
+        guard let inbox = self.consumers.removeValue(forKey: tag) ?? starting else { return }
+        // What came before the cancel, perhaps in the same read, is delivered before the end.
+        inbox.handOver()
+        inbox.finish(
+            .failed(
+                AMQPError(
+                    .consumerCancelled,
+                    "the broker cancelled the consumer: its queue was deleted or is not available",
+                    method: Basic.Cancel.id,
+                    origin: .broker
+                )
+            )
+        )
+        if inbox.isAbandoned { self.returnUnread(inbox) }
+    }
+
+    func endConsumers(_ ending: ConsumerInbox.Ending) {
+        let inboxes = Array(self.consumers.values)
+        self.consumers = [:]
+        for inbox in inboxes {
+            inbox.handOver()
+            inbox.finish(ending)
+        }
     }
 }

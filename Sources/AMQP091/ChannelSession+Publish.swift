@@ -193,6 +193,7 @@ extension ChannelSession {
     /// Suspends until there may be room for a publish.
     nonisolated(nonsending) func waitForRoom(deadline: UInt64, toPublish: Bool = true) async throws(AMQPError) {
         var ownToken: UInt32 = 0
+        var place: RoomPlace?
         do {
             _ = try await self.driver.wait(deadline: deadline) { state, token throws(AMQPError) in
                 ownToken = token
@@ -200,23 +201,42 @@ extension ChannelSession {
                 try state.requireOpen()
                 if self.confirms.hasRoom {
                     if state.hasRoom, self.publishHold.isEmpty {
-                        // Room came between the attempt and this lock: be woken at once.
-                        state.readyWaiters.append(token)
-                        return .wakeLoop
+                        // Room came between the attempt and this lock.
+                        return state.resumeSoon(token, .room)
                     }
-                    state.roomWaiters.append(token)
+                    place = self.waitForRoom(token, &state)
                 } else {
-                    self.confirms.waitForRoom(token)
+                    place = .window(self.confirms.waitForRoom(token))
                 }
                 return state.fill.count > 0 ? state.scheduleFlush() : .none
             }
         } catch {
-            throw self.gaveUpRoom(ownToken, error, toPublish: toPublish)
+            throw self.gaveUpRoom(ownToken, place, error, toPublish: toPublish)
         }
     }
 
+    /// Where a publisher waits for room, so that it can leave.
+    enum RoomPlace {
+        case window(WaitingLine<UInt32>.Ticket)
+        case hold(WaitingLine<UInt32>.Ticket)
+        case connection(WaitingLine<(token: UInt32, channel: ChannelNumber)>.Ticket)
+    }
+
+    /// Waits until the channel's hold ends, or else for the connection's write buffer.
+    ///
+    /// Under the lock.
+    func waitForRoom(_ token: UInt32, _ state: inout ConnectionState) -> RoomPlace {
+        guard self.publishHold.isEmpty else { return .hold(self.heldPublishers.append(token)) }
+        return .connection(state.roomWaiters.append((token, self.number)))
+    }
+
     /// A publisher stops waiting for room: its place in the queue is given up, and the error says what it waited for.
-    func gaveUpRoom(_ token: UInt32, _ error: AMQPError, toPublish: Bool = true) -> AMQPError {
+    func gaveUpRoom(
+        _ token: UInt32,
+        _ place: RoomPlace?,
+        _ error: AMQPError,
+        toPublish: Bool = true
+    ) -> AMQPError {
         // Whatever ended the wait, nothing of the publish was written.
         guard error.code == .timedOut || error.code == .cancelled else { return error.withSafeRetry }
         let reason = self.driver.state.withLock { state -> String in
@@ -232,8 +252,12 @@ extension ChannelSession {
                     "the write buffer is full"
                 }
             if state.waiters.isTombstone(token) {
-                state.roomWaiters.removeAll { $0 == token }
-                self.confirms.stopWaitingForRoom(token)
+                switch place {
+                case .window(let ticket)?: self.confirms.stopWaitingForRoom(ticket)
+                case .hold(let ticket)?: _ = self.heldPublishers.remove(ticket)
+                case .connection(let ticket)?: _ = state.roomWaiters.remove(ticket)
+                case nil: break
+                }
                 _ = state.waiters.finish(token)
             }
             return text
@@ -276,8 +300,7 @@ extension ChannelSession {
                 if self.hasFailed || state.hasFailed, let failure = self.failure ?? state.failure { throw failure }
                 if self.confirms.ring.setToken(token, of: sequence) { return .none }
                 // The broker was faster.
-                state.readyWaiters.append(token)
-                return .wakeLoop
+                return state.resumeSoon(token, .room)
             }
             if case .outcome(.confirmed) = result { return }
             outcome =
@@ -292,20 +315,20 @@ extension ChannelSession {
 
     nonisolated(nonsending) func waitForConfirms(timeout: Duration?) async throws(AMQPError) {
         var ownToken: UInt32 = 0
+        var ticket: WaitingLine<UInt32>.Ticket?
         do throws(AMQPError) {
             _ = try await self.driver.wait(deadline: self.driver.deadline(timeout)) { state, token throws(AMQPError) in
                 if let failure = self.failure { throw failure }
                 try state.requireOpen()
                 ownToken = token
-                if self.confirms.waitUntilDrained(token) { return state.scheduleFlush() }
-                state.readyWaiters.append(token)
-                return .wakeLoop
+                ticket = self.confirms.waitUntilDrained(token)
+                return ticket == nil ? state.resumeSoon(token, .room) : state.scheduleFlush()
             }
         } catch {
             let token = ownToken
             self.driver.state.withLock { state in
                 guard state.waiters.isTombstone(token) else { return }
-                self.confirms.stopWaitingUntilDrained(token)
+                if let ticket { self.confirms.stopWaitingUntilDrained(ticket) }
                 _ = state.waiters.finish(token)
             }
             throw error

@@ -133,8 +133,7 @@ extension ChannelSession {
                 if register(token) {
                     return state.fill.count > 0 ? state.scheduleFlush() : .none
                 }
-                state.readyWaiters.append(token)
-                return .wakeLoop
+                return state.resumeSoon(token, .room)
             }
         } catch {
             let token = ownToken

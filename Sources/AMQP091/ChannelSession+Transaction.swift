@@ -8,13 +8,7 @@ import EpollNetworking
 extension ChannelSession {
     nonisolated(nonsending) func beginTransaction(timeout: Duration?) async throws(AMQPError) {
         let isSelected = try self.driver.state.withLock { _ throws(AMQPError) in
-            guard !self.confirms.isOn else {
-                throw AMQPError(
-                    .invalidArgument,
-                    "the channel has confirms; a channel has confirms or transactions, not both",
-                    isSafeToRetry: true
-                )
-            }
+            guard !self.confirms.isOn else { throw Self.hasConfirms }
             guard self.settlements.transaction == nil else {
                 throw AMQPError(
                     .invalidArgument,
@@ -27,23 +21,21 @@ extension ChannelSession {
         }
         guard !isSelected else { return }
         do throws(AMQPError) {
-            _ = try await self.call(.txSelect(.init()), timeout: timeout, prepare: { $0.isTransactional = true })
+            try await self.call(Tx.Select(), for: .beginTransaction, timeout: timeout)
         } catch {
             self.driver.state.withLock { _ in self.settlements.transaction = nil }
             throw error
         }
     }
 
+    /// Commits; of a commit that was not sent, the transaction is rolled back.
     nonisolated(nonsending) func commit(timeout: Duration?) async throws(AMQPError) {
-        _ = try await self.call(
-            .txCommit(.init()),
-            timeout: timeout,
-            prepare: { core in
-                core.settlements.transaction = nil
-                core.settlements.beginHold(.committing)
-                core.publishHold.insert(.commit)
-            }
-        )
+        do throws(AMQPError) {
+            try await self.call(Tx.Commit(), for: .commit, timeout: timeout)
+        } catch {
+            if error.isSafeToRetry, error.scope == .operation { try? await self.rollBackShielded(timeout: timeout) }
+            throw error
+        }
     }
 
     /// Rolls back also when the task is cancelled: the channel must not be left inside a transaction.
@@ -57,64 +49,83 @@ extension ChannelSession {
     }
 
     private nonisolated(nonsending) func rollBack(timeout: Duration?) async throws(AMQPError) {
-        var settled: [Settlement] = []
-        _ = try await self.call(
-            .txRollback(.init()),
-            timeout: timeout,
-            prepare: { core in
-                settled = core.settlements.transaction ?? []
-                core.settlements.transaction = nil
-            }
-        )
-        guard !settled.isEmpty else { return }
-        // To the broker these are unsettled again, to us they are not: they go back to their queues.
-        self.driver.state.withLock { state in
-            for settlement in settled {
-                self.append(
-                    Settlement(tag: settlement.tag, multiple: settlement.multiple, requeue: true),
-                    to: &state.fill
-                )
-            }
+        try await self.call(Tx.Rollback(), for: .rollBack, timeout: timeout)
+        let isToCommit = self.driver.state.withLock { _ in self.settlements.takeReturned() }
+        guard isToCommit else { return }
+        try await self.call(Tx.Commit(), for: .commit, timeout: timeout)
+    }
+
+    // MARK: loop thread
+
+    /// `tx.commit-ok`: publishers go on.
+    func committed() {
+        var resumptions: [Resumption] = []
+        let kick = self.driver.state.withLock { state in
+            self.publishHold.remove(.commit)
+            if let active = self.owedFlowOk.take() { self.appendFlowOk(active, &state) }
+            if self.publishHold.isEmpty { self.wakeHeldPublishers(&state, into: &resumptions) }
+            return self.endHold(&state)
         }
-        try await self.commit(timeout: timeout)
+        self.driver.perform(kick)
+        for resumption in resumptions { resumption.resume() }
+    }
+
+    /// `tx.rollback-ok`: returns the deliveries that were settled to their queues, with the next commit.
+    ///
+    /// To the broker they are unsettled again, to the application they are not.
+    func rolledBack() {
+        let kick = self.driver.state.withLock { state -> Kick in
+            let refusals = self.settlements.returnRolledBack()
+            for refusal in refusals { self.append(refusal, to: &state.fill) }
+            return refusals.isEmpty ? .none : state.scheduleFlush()
+        }
+        self.driver.perform(kick)
+    }
+
+    /// `basic.recover-ok`: every tag seen so far is void.
+    func recovered() {
+        for inbox in self.consumers.values { _ = inbox.handOver() }
+        let kick = self.driver.state.withLock { state in
+            self.settlements.recovered(through: self.lastDeliveryTag)
+            return self.endHold(&state)
+        }
+        self.driver.perform(kick)
     }
 
     /// Sends what was kept back.
     ///
     /// Under the lock.
-    func endHold(_ state: inout ConnectionState) -> Kick {
+    private func endHold(_ state: inout ConnectionState) -> Kick {
         let end = self.settlements.endHold()
         for refusal in end.refusals { self.append(refusal, to: &state.fill) }
         if end.isFirst { state.unsentAcks.append(self) }
         return state.scheduleFlush()
     }
-}
 
-extension ConnectionDriver {
-    /// `tx.commit-ok`: publishers go on.
-    ///
-    /// Loop thread.
-    func committed(_ core: ChannelSession) {
+    /// `channel.flow`.
+    func receivedFlow(_ active: Bool) {
         var resumptions: [Resumption] = []
-        let kick = self.state.withLock { state in
-            core.publishHold.remove(.commit)
-            let kick = core.endHold(&state)
-            if core.publishHold.isEmpty { state.takeRoomWaiters(into: &resumptions) }
-            return kick
+        let kick = self.driver.state.withLock { state -> Kick in
+            if active { self.publishHold.remove(.brokerFlow) } else { self.publishHold.insert(.brokerFlow) }
+            if self.publishHold.isEmpty { self.wakeHeldPublishers(&state, into: &resumptions) }
+            if self.machine.requests.isExclusive {
+                // Any method before commit-ok would end the connection.
+                self.owedFlowOk = active
+                return .none
+            }
+            self.appendFlowOk(active, &state)
+            return state.scheduleFlush()
         }
-        self.perform(kick)
+        self.driver.perform(kick)
         for resumption in resumptions { resumption.resume() }
     }
 
-    /// `basic.recover-ok`: every tag seen so far is void.
-    ///
-    /// Loop thread.
-    func recovered(_ core: ChannelSession) {
-        for inbox in core.consumers.values { _ = inbox.handOver() }
-        let kick = self.state.withLock { state in
-            core.settlements.recovered(through: core.lastDeliveryTag)
-            return core.endHold(&state)
-        }
-        self.perform(kick)
+    private func appendFlowOk(_ active: Bool, _ state: inout ConnectionState) {
+        // One bit: encoding it cannot fail.
+        try? Method.channelFlowOk(.init(active: active)).encodeFrame(channel: self.number, into: &state.fill)
+    }
+
+    private func wakeHeldPublishers(_ state: inout ConnectionState, into resumptions: inout [Resumption]) {
+        while let token = self.heldPublishers.popFirst() { state.wake(token, .room, into: &resumptions) }
     }
 }

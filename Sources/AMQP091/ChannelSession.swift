@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Protocol
 import AMQP091Wire
-import DequeModule
 import EpollNetworking
 
 // ChannelSession: one opening of one channel: joins the values that decide what happens on it, and sends what they answer.
@@ -27,7 +26,7 @@ final class ChannelSession: @unchecked Sendable {
 
     // MARK: guarded by the connection's lock
 
-    var machine = ChannelStateMachine<UInt32>()
+    var machine = ChannelMachine()
     /// A copy of `!machine.isOpen`, which every message asks for: nothing but the close itself may be sent.
     @exclusivity(unchecked) private(set) var isClosing = false
     @exclusivity(unchecked) var confirms = ConfirmTracker()
@@ -43,14 +42,16 @@ final class ChannelSession: @unchecked Sendable {
     @exclusivity(unchecked) var failure: AMQPError? { didSet { self.hasFailed = self.failure != nil } }
     /// Beside the error, because every message asks: to look whether there is one would copy it.
     @exclusivity(unchecked) private(set) var hasFailed = false
-    /// The consumer of a `basic.consume` whose reply is still to come, by tag.
+    /// Publishers that wait until `publishHold` is empty.
+    var heldPublishers = WaitingLine<UInt32>()
+    /// The answer to a `channel.flow` that came during a commit.
+    var owedFlowOk: Bool?
+    /// The consumer of a `basic.consume` that was sent and not answered, by tag.
     var startingConsumers: [String: ConsumerInbox] = [:]
-    /// The tags of consumers that have been started and have not ended.
+    /// The tags that the broker knows, or will know: nothing else may use them.
     var consumerTags: Set<String> = []
     /// Consumers started so far with a tag of ours, which the number is part of.
     var nextConsumer = 0
-    /// The `basic.get` under way, oldest first.
-    var expectedGets = Deque<(queue: String, isAutomatic: Bool)>()
 
     // MARK: loop thread only
 
@@ -75,7 +76,7 @@ extension ChannelSession {
     /// Tells the machine of an event, and keeps what every message asks of it beside it.
     ///
     /// Under the lock.
-    func withMachine<Result>(_ event: (inout ChannelStateMachine<UInt32>) -> Result) -> Result {
+    func withMachine<Result>(_ event: (inout ChannelMachine) -> Result) -> Result {
         defer { self.isClosing = !self.machine.isOpen }
         return event(&self.machine)
     }
@@ -87,117 +88,21 @@ extension ChannelSession {
     /// Loop thread.
     func consumer(taggedAt offset: Int, in chunk: InboundChunk) -> ConsumerInbox? {
         if let latest = self.latestConsumer, chunk.hasShortString(latest.tagOctets, at: offset) { return latest }
-        let consumer = self.consumers[chunk.shortString(at: offset)]
+        let consumer = self.consumer(tagged: chunk.shortString(at: offset))
         self.latestConsumer = consumer
         return consumer
     }
 }
 
-// MARK: requests
-
 extension ChannelSession {
-    /// Those who wait for something other than a reply, once the channel has ended; a consumer whose `consume-ok` does not
-    /// come any more is let go of too: it holds the channel.
+    /// The tasks that wait for something other than a reply or the outcome of their publish, once the channel has ended.
     ///
-    /// Under the lock.
-    func takeWaiters() -> [UInt32] {
+    /// A consumer whose `consume-ok` does not come any more is let go of too: it holds the channel. Under the lock.
+    func takeWaiters(_ state: inout ConnectionState) -> [UInt32] {
         self.startingConsumers = [:]
-        return self.confirms.takeWaiters()
-    }
-
-    func endConsumers(_ ending: ConsumerInbox.Ending) {
-        let inboxes = Array(self.consumers.values)
-        self.consumers = [:]
-        for inbox in inboxes {
-            inbox.handOver()
-            inbox.finish(ending)
-        }
-    }
-
-    /// Sends a request and waits for its reply; registering both and appending the frame is one step.
-    ///
-    /// - Parameters:
-    ///   - method: The request.
-    ///   - timeout: Time to wait for the reply.
-    ///   - prepare: Runs under the lock once the reply is expected.
-    ///   - before: Runs under the lock before the frame is appended; what it throws keeps the frame from being sent.
-    /// - Returns: The reply.
-    /// - Throws: What `before` throws or what cannot be encoded, and nothing was sent; or how the wait failed.
-    nonisolated(nonsending) func request(
-        _ method: Method,
-        timeout: Duration?,
-        prepare: (ChannelSession) -> Void = { _ in },
-        before: (inout ConnectionState) throws(AMQPError) -> Void = { _ in }
-    ) async throws(AMQPError) -> WaitResult {
-        try await self.driver.wait(deadline: self.driver.deadline(timeout)) { state, token throws(AMQPError) in
-            if let failure = self.failure { throw failure.withSafeRetry }
-            try state.requireOpen()
-            try before(&state)
-            // What was acknowledged goes out before: the broker's answer may be to close the channel, and then it would
-            // not count.
-            if self.settlements.isScheduled { self.appendAcks(to: &state.fill) }
-            let start = state.fill.count
-            do throws(WireError) {
-                try method.encodeFrame(channel: self.number, into: &state.fill)
-            } catch {
-                throw .invalidArgument(error, in: method)
-            }
-            let size = state.fill.count - start - 8
-            guard size <= state.maximumPayload else {
-                state.fill.truncate(to: start)
-                throw .invalidArgument(WireError(.frameTooLarge(size: size, limit: state.maximumPayload)), in: method)
-            }
-            let replies = method.id.replies
-            guard let reply = replies.first,
-                self.machine.expect(reply, or: replies.dropFirst().first, waiter: token) != nil
-            else {
-                state.fill.truncate(to: start)
-                throw Self.closing
-            }
-            prepare(self)
-            return state.scheduleFlush()
-        }
-    }
-
-    nonisolated(nonsending) func call(
-        _ method: Method,
-        timeout: Duration?,
-        prepare: (ChannelSession) -> Void = { _ in },
-        before: (inout ConnectionState) throws(AMQPError) -> Void = { _ in }
-    ) async throws(AMQPError) -> Method {
-        let result = try await self.request(method, timeout: timeout, prepare: prepare, before: before)
-        guard case .reply(let reply) = result else {
-            throw AMQPError(.protocolViolation, "no reply to \(method.id)", method: method.id)
-        }
-        return reply
-    }
-
-    nonisolated(nonsending) func close(timeout: Duration?) async throws(AMQPError) {
-        do throws(AMQPError) {
-            _ = try await self.driver.wait(deadline: self.driver.deadline(timeout)) { state, token throws(AMQPError) in
-                if let failure = self.failure ?? state.failure { throw failure }
-                self.appendAcks(to: &state.fill)
-                switch self.withMachine({ $0.close(token) }) {
-                case .send(let close):
-                    // 200 and an empty text: encoding it cannot fail.
-                    try? Method.channelClose(close).encodeFrame(channel: self.number, into: &state.fill)
-                    return state.scheduleFlush()
-                case .wait: return .none
-                case .alreadyClosed:
-                    state.readyWaiters.append(token)
-                    return .wakeLoop
-                }
-            }
-        } catch {
-            // It is closed: that is what was asked for.
-            guard error.code != .channelClosed, error.code != .connectionClosed else { return }
-            throw error
-        }
-    }
-
-    /// Closes in order even when the calling task is cancelled.
-    nonisolated(nonsending) func closeShielded() async {
-        await Task { try? await self.close(timeout: nil) }.value
+        let number = self.number
+        return self.confirms.takeWaiters() + self.heldPublishers.removeAll()
+            + state.roomWaiters.removeAll { $0.channel == number }.map(\.token)
     }
 }
 

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Protocol
 import AMQP091Wire
-import DequeModule
 import EpollNetworking
 import Logging
 
@@ -27,7 +26,7 @@ extension ConnectionDriver {
                 while state.channels.count <= index { state.channels.append(nil) }
                 state.channels[index] = core
                 state.counts.channel(1)
-                _ = core.machine.open(token)
+                _ = core.machine.open(token, context: ChannelRequest(purpose: .plain))
                 // No arguments: encoding it cannot fail.
                 try? Method.channelOpen(.init()).encodeFrame(channel: number, into: &state.fill)
                 return state.scheduleFlush()
@@ -44,21 +43,29 @@ extension ConnectionDriver {
     /// A channel is gone: everyone who waits on it learns why.
     ///
     /// Loop thread.
-    func channelEnded(_ core: ChannelSession, _ error: AMQPError, waiters: [UInt32], closers: [UInt32]) {
+    func channelEnded(
+        _ core: ChannelSession,
+        _ error: AMQPError,
+        _ unanswered: ChannelMachine.Requests.Unanswered,
+        closers: [UInt32]
+    ) {
         self.logger.debug(
             "channel ended",
             metadata: ["amqp.channel": "\(core.number.rawValue)", "reason": "\(error)"]
         )
         self.settlePendingConfirms()
         // A get whose content was cut short waits too.
-        let cutShort = core.assembling.map { $0.waiter == 0 ? [] : [$0.waiter] } ?? []
+        let cutShort = core.assembling?.get?.waiter.map { [$0] } ?? []
         core.assembling?.pieces?.fail(error)
         core.assembling = nil
         var resumptions: [Resumption] = []
         self.state.withLock { state in
             core.failure = error
-            for token in waiters + cutShort + core.takeWaiters() {
+            for token in unanswered.sent.compactMap(\.waiter) + cutShort + core.takeWaiters(&state) {
                 state.wake(token, .failed(error), into: &resumptions)
+            }
+            for token in unanswered.waiting.compactMap(\.waiter) {
+                state.wake(token, .failed(error.withSafeRetry), into: &resumptions)
             }
             state.counts.giveUp(core.confirms.ring.outstandingMessages)
             state.counts.channel(-1)

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Protocol
 import AMQP091Wire
-import DequeModule
 import EpollNetworking
 import Logging
 
@@ -140,84 +139,58 @@ extension ConnectionDriver {
             return event
         }
         switch event {
-        case .ignore, .swallow(.basicGetEmpty): break
-        case .swallow(let reply):
-            switch reply {
-            case .basicGetOk: self.beginContent(method, octets, on: core, waiter: 0)
-            case .basicConsumeOk, .basicCancelOk, .basicRecoverOk, .txCommitOk: self.registered(reply, on: core)
-            default: break
-            }
-        case .resume(let token, let reply): self.receivedReply(reply, octets, on: core, token: token)
+        case .ignore: break
+        case .replied(let request, let reply): self.replied(reply, to: request, octets, on: core)
         case .pass(let method):
             switch method {
-            case .basicDeliver, .basicReturn: self.beginContent(method, octets, on: core, waiter: 0)
+            case .basicDeliver, .basicReturn: self.beginContent(method, octets, on: core)
             default: self.violated(.commandInvalid, "\(method.id) was not expected")
             }
-        case .flow(let active): self.receivedFlow(active, on: core)
-        case .cancelledByBroker(let tag):
-            guard let inbox = core.removeConsumer(tag) else { break }
-            // What came before the cancel, perhaps in the same read, is delivered before the end.
-            _ = inbox.handOver()
-            inbox.finish(
-                .failed(
-                    AMQPError(
-                        .consumerCancelled,
-                        "the broker cancelled the consumer: its queue was deleted or is not available",
-                        method: Basic.Cancel.id,
-                        origin: .broker
-                    )
-                )
-            )
-        case .closedByBroker(let reason, let waiters):
+        case .flow(let active): core.receivedFlow(active)
+        case .cancelledByBroker(let tag): core.consumerCancelledByBroker(tag)
+        case .closedByBroker(let reason, let unanswered):
             let error = self.state.withLock { _ in core.failure } ?? AMQPError(channelClosed: reason, site: nil)
             self.send(.channelCloseOk(.init()), on: core)
-            self.channelEnded(core, error, waiters: waiters, closers: [])
+            self.channelEnded(core, error, unanswered, closers: [])
         case .sendCloseOk: self.send(.channelCloseOk(.init()), on: core)
-        case .closed(let closers, let waiters):
+        case .closed(let closers, let unanswered):
             let error = AMQPError(.channelClosed, "the channel was closed", scope: .channel)
-            self.channelEnded(core, error, waiters: waiters, closers: closers)
+            self.channelEnded(core, error, unanswered, closers: closers)
         case .violation(let code, let text): self.violated(code, text)
         }
     }
 
-    private func receivedReply(_ reply: Method, _ octets: RawSpan, on core: ChannelSession, token: UInt32) {
-        if case .basicGetOk = reply { return self.beginContent(reply, octets, on: core, waiter: token) }
-        if case .basicGetEmpty = reply {
-            _ = self.state.withLock { _ in core.expectedGets.popFirst() }
-            return self.finish(token, .message(nil))
-        }
-        self.registered(reply, on: core)
-        self.finish(token, .reply(reply))
-    }
-
-    /// A consumer begins with `consume-ok` and ends with `cancel-ok`, here and not when the waiting task wakes.
-    private func registered(_ reply: Method, on core: ChannelSession) {
-        switch reply {
-        case .basicConsumeOk(let ok):
-            if let inbox = self.state.withLock({ _ in core.startingConsumers.removeValue(forKey: ok.consumerTag) }) {
-                core.consumers[ok.consumerTag] = inbox
+    /// What the reply means for the channel; here and not when the waiting task wakes.
+    private func replied(
+        _ reply: Method,
+        to request: ChannelMachine.Requests.Request,
+        _ octets: RawSpan,
+        on core: ChannelSession
+    ) {
+        switch request.context.purpose {
+        case .get:
+            if case .basicGetOk = reply {
+                self.beginContent(reply, octets, on: core, get: request)
+            } else {
+                self.finish(request.waiter, .message(nil))
             }
-        case .basicCancelOk(let ok):
-            guard let inbox = core.removeConsumer(ok.consumerTag) else { return }
-            inbox.handOver()
-            inbox.finish(.cancelledByApplication)
-        case .basicRecoverOk: self.recovered(core)
-        case .txCommitOk: self.committed(core)
-        default: break
+        case .consume(let inbox): core.consumerStarted(inbox, token: request.waiter, reply)
+        case .cancel(let inbox): core.consumerCancelled(inbox)
+        case .recover: core.recovered()
+        case .commit: core.committed()
+        case .rollBack: core.rolledBack()
+        case .plain, .beginTransaction, .enableConfirms: break
+        }
+        let kick = self.state.withLock { core.sendWaitingRequests(&$0) }
+        self.perform(kick)
+        switch request.context.purpose {
+        case .get, .consume: break
+        default: self.finish(request.waiter, .reply(reply))
         }
     }
 
-    private func receivedFlow(_ active: Bool, on core: ChannelSession) {
-        var resumptions: [Resumption] = []
-        self.state.withLock { state in
-            if active { core.publishHold.remove(.brokerFlow) } else { core.publishHold.insert(.brokerFlow) }
-            if core.publishHold.isEmpty { state.takeRoomWaiters(into: &resumptions) }
-        }
-        self.send(.channelFlowOk(.init(active: active)), on: core)
-        for resumption in resumptions { resumption.resume() }
-    }
-
-    func finish(_ token: UInt32, _ result: WaitResult) {
+    func finish(_ token: UInt32?, _ result: WaitResult) {
+        guard let token else { return }
         self.state.withLock { $0.waiters.finish(token) }?.resume(returning: result)
     }
 
@@ -233,14 +206,19 @@ extension ConnectionDriver {
 
     // MARK: contents in pieces
 
-    private func beginContent(_ method: Method, _ octets: RawSpan, on core: ChannelSession, waiter: UInt32) {
+    private func beginContent(
+        _ method: Method,
+        _ octets: RawSpan,
+        on core: ChannelSession,
+        get: ChannelMachine.Requests.Request? = nil
+    ) {
         var assembler = ContentAssembler(maximumBodySize: UInt64(self.configuration.maximumBodySize))
         _ = assembler.receivedMethod(method.id, carriesContent: true)
         core.assembling = AssemblingContent(
             assembler: assembler,
             method: method,
             arguments: octets.withUnsafeBytes { Array($0.dropFirst(4)) },
-            waiter: waiter
+            get: get
         )
     }
 
@@ -296,7 +274,7 @@ extension ConnectionDriver {
 
     /// Hands over a delivery whose body does not lie in one piece, to be read while it arrives; nil for other contents.
     private func beginPieces(of content: AssemblingContent, count: Int, on core: ChannelSession) -> BodyPieces? {
-        guard case .basicDeliver(let deliver) = content.method, let inbox = core.consumers[deliver.consumerTag]
+        guard case .basicDeliver(let deliver) = content.method, let inbox = core.consumer(tagged: deliver.consumerTag)
         else { return nil }
         let pieces = BodyPieces(count: count, for: inbox)
         let (chunk, record) = content.chunk(tag: deliver.deliveryTag.rawValue)
@@ -320,7 +298,7 @@ extension ConnectionDriver {
         case .basicDeliver(let deliver) where content.skippedSize != nil: self.skipped(content, deliver, on: core)
         case .basicDeliver(let deliver):
             let (chunk, record) = content.chunk(tag: deliver.deliveryTag.rawValue)
-            guard let inbox = core.consumers[deliver.consumerTag] else {
+            guard let inbox = core.consumer(tagged: deliver.consumerTag) else {
                 return core.returnToQueue(deliver.deliveryTag.rawValue)
             }
             self.touch(inbox)
@@ -328,12 +306,10 @@ extension ConnectionDriver {
         case .basicGetOk(let ok):
             let (chunk, record) = content.getChunk(tag: ok.deliveryTag.rawValue)
             let tooLarge = content.skippedSize.map { AMQPError.bodyTooLarge($0, of: self.configuration) }
-            let (isAutomatic, queue) = self.state.withLock { state in
+            guard case .get(let queue, let isAutomatic)? = content.get?.context.purpose else { return }
+            self.state.withLock { state in
                 state.counts.get()
-                let get = core.expectedGets.popFirst()
-                let isAutomatic = get?.isAutomatic ?? false
                 if isAutomatic { _ = core.settlements.acks.markAutomatic(ok.deliveryTag.rawValue) }
-                return (isAutomatic, get?.queue ?? "")
             }
             core.lastDeliveryTag = max(core.lastDeliveryTag, ok.deliveryTag.rawValue)
             let batch = DeliveryBatch(
@@ -346,7 +322,7 @@ extension ConnectionDriver {
                 bodyError: tooLarge
             )
             let delivery = AMQPDelivery(batch: batch, record: record)
-            let waiter = self.state.withLock { $0.waiters.finish(content.waiter) }
+            let waiter = content.get?.waiter.flatMap { token in self.state.withLock { $0.waiters.finish(token) } }
             if let waiter {
                 if let tooLarge, self.configuration.oversizedDeliveries == .reject {
                     self.reject(delivery, tooLarge, on: core)
@@ -376,7 +352,7 @@ extension ConnectionDriver {
     /// A delivery came whose body is larger than the limit, and was read past.
     private func skipped(_ content: AssemblingContent, _ deliver: Basic.Deliver, on core: ChannelSession) {
         let tag = deliver.deliveryTag.rawValue
-        guard let inbox = core.consumers[deliver.consumerTag] else { return core.returnToQueue(tag) }
+        guard let inbox = core.consumer(tagged: deliver.consumerTag) else { return core.returnToQueue(tag) }
         let error = AMQPError.bodyTooLarge(content.skippedSize ?? 0, of: self.configuration)
         let (chunk, record) = content.chunk(tag: tag)
         let batch = DeliveryBatch(

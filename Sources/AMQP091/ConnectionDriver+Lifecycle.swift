@@ -187,7 +187,7 @@ extension ConnectionDriver {
         case .sendCloseOkAndClose(let reason):
             self.end(AMQPError(reason, isLoggingIn: self.openWaiter != nil), saying: .connectionCloseOk(.init()))
         case .sendCloseOk: self.send(.connectionCloseOk(.init()), on: nil)
-        case .closed: self.terminate(self.closingError ?? Self.closedByUs)
+        case .closed: self.terminate(Self.closedByUs)
         case .violation(let close):
             self.end(.protocolViolation(close.replyCode, close.replyText), saying: .connectionClose(close))
         }

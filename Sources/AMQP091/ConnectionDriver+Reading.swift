@@ -226,7 +226,10 @@ extension ConnectionDriver {
     /// the peer has ended the link, behind which no more can come than the kernel holds.
     private func shouldPause() -> Bool {
         guard self.isPaused, !self.isHangingUp else { return false }
-        let (channels, hasWaiters) = self.state.withLock { ($0.channels.compactMap { $0 }, $0.waiters.count > 0) }
+        let (channels, hasWaiters) = self.state.withLock { state in
+            // Nothing of a channel that is being closed is worth waiting for.
+            (state.channels.compactMap { $0.flatMap { $0.isClosing ? nil : $0 } }, state.waiters.count > 0)
+        }
         let full = channels.flatMap { $0.consumers.values.filter { $0.isFull } }
         self.isPaused = !full.isEmpty
         guard self.isPaused, !hasWaiters || full.contains(where: { $0.isOverfull }) else {

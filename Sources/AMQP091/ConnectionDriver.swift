@@ -78,8 +78,6 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
     @exclusivity(unchecked) var channelCache: [ChannelSession?] = []
     var openWaiter: CheckedContinuation<Result<Void, AMQPError>, Never>?
     var closeWaiters: [CheckedContinuation<Result<Void, AMQPError>, Never>] = []
-    /// What waiters are told when a close of ours is answered; nil for the ordinary text.
-    var closingError: AMQPError?
     @exclusivity(unchecked) private(set) var isTerminated = false
     private var isSocketClosed = false
     /// A read that stopped before the socket was empty goes on in the next turn.
@@ -308,7 +306,11 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
     /// Ends the connection: every waiter and every consumer learns why, once.
     ///
     /// Loop thread.
-    func terminate(_ error: AMQPError) {
+    ///
+    /// - Parameters:
+    ///   - error: The cause.
+    ///   - closeError: What callers of `close` are told instead of success.
+    func terminate(_ error: AMQPError, closeError: AMQPError? = nil) {
         guard !self.isTerminated else { return }
         self.isTerminated = true
         let cause = self.machine.phase == .awaitingTune ? error.inLogin : error
@@ -321,22 +323,29 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
             timer.cancel()
         }
         var waiters: [Waiter] = []
+        var resumptions: [Resumption] = []
         var refreshing: Task<Void, Never>?
         let cores = self.state.withLock { state -> [ChannelSession] in
             state.failure = cause
             refreshing = state.refreshing.take()
+            for core in state.channels {
+                let unanswered = core?.machine.connectionLost().1
+                for token in unanswered?.waiting.compactMap(\.waiter) ?? [] {
+                    state.wake(token, .failed(cause.withSafeRetry), into: &resumptions)
+                }
+            }
+            for ready in state.readyWaiters { state.wake(ready.token, ready.result, into: &resumptions) }
             state.waiters.removeAll { waiters.append($0) }
-            state.roomWaiters = []
+            state.roomWaiters = WaitingLine()
             state.readyWaiters = []
             state.unblockedWaiters = []
             state.secretWaiters = []
             state.unsentAcks = []
             let cores = state.channels.compactMap { $0 }
             for core in cores {
-                _ = core.machine.connectionLost()
                 core.failure = cause
                 // Their waiters are among those of the connection.
-                _ = core.takeWaiters()
+                _ = core.takeWaiters(&state)
                 core.confirms.end { _ in }
             }
             state.channels = []
@@ -353,17 +362,24 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
         }
         // Those of a read that is not finished, because what it brought ended the connection.
         self.touchedInboxes = []
+        for resumption in resumptions { resumption.resume() }
         for waiter in waiters { waiter.resume(returning: .failed(cause)) }
         self.endBlockedObservers()
         self.openWaiter?.resume(returning: .failure(cause))
         self.openWaiter = nil
-        let wasInTime = cause.code != .timedOut
-        for waiter in self.closeWaiters { waiter.resume(returning: wasInTime ? .success(()) : .failure(cause)) }
+        for waiter in self.closeWaiters { waiter.resume(returning: closeError.map { .failure($0) } ?? .success(())) }
         self.closeWaiters = []
         self.ending.change { $0 = cause }
         if let registration = self.registration { self.loop.deregister(registration) }
         self.registration = nil
         self.closeSocketIfPossible()
+    }
+
+    /// The login, or the answer to a close, took too long.
+    private func handshakeTimedOut() {
+        let late = AMQPError(.timedOut, "the broker did not answer in time", scope: .connection)
+        // Of a close, its callers are told; what ended the connection is the close.
+        if self.closeWaiters.isEmpty { self.terminate(late) } else { self.terminate(Self.closedByUs, closeError: late) }
     }
 
     /// Closes the descriptor, unless a caller is writing to it: then that caller's token comes back first.
@@ -414,9 +430,7 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
 
     private let heartbeatTimer = Timer { $0.heartbeatTick() }
     private let deadlineTimer = Timer { $0.armDeadlineTimer() }
-    private let handshakeTimer = Timer {
-        $0.terminate(AMQPError(.timedOut, "the broker did not answer in time", scope: .connection))
-    }
+    private let handshakeTimer = Timer { $0.handshakeTimedOut() }
     private let settlementTimer = Timer { $0.watchSettlements() }
     private let coalescingTimer = Timer { driver in
         // Acknowledgements first: the broker may wait for them.

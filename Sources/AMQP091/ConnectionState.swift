@@ -62,9 +62,9 @@ struct ConnectionState: ~Copyable {
     @Secret var updatedSecret: String? = nil
     var waiters = WaiterTable()
     /// Publishers that wait for `fill` to drain or for the broker to unblock.
-    var roomWaiters = Deque<UInt32>()
-    /// Tasks whose wait was over when it began; the loop wakes them.
-    var readyWaiters: [UInt32] = []
+    var roomWaiters = WaitingLine<(token: UInt32, channel: ChannelNumber)>()
+    /// Tasks to resume that were found under the lock; the loop resumes them.
+    var readyWaiters: [(token: UInt32, result: WaitResult)] = []
     /// Channels by number; number 0 is never used.
     var channels: [ChannelSession?] = [nil]
     var numbers = ChannelNumbers(maximum: 1)
@@ -123,15 +123,24 @@ struct ConnectionState: ~Copyable {
         if let waiter = self.waiters.finish(token) { resumptions.append(Resumption(waiter: waiter, result: result)) }
     }
 
+    /// Has the loop resume the task of a slot, unless it gave up.
+    ///
+    /// - Returns: What the caller does after it unlocked.
+    mutating func resumeSoon(_ token: UInt32?, _ result: WaitResult) -> Kick {
+        guard let token else { return .none }
+        self.readyWaiters.append((token, result))
+        return .wakeLoop
+    }
+
     var hasRoomWaiters: Bool { !self.roomWaiters.isEmpty || !self.readyWaiters.isEmpty }
 
     /// The tasks that may publish again, when there is room.
     mutating func takeRoomWaiters(into resumptions: inout [Resumption]) {
-        while let token = self.readyWaiters.popLast() { self.wake(token, .room, into: &resumptions) }
+        while let ready = self.readyWaiters.popLast() { self.wake(ready.token, ready.result, into: &resumptions) }
         guard !self.roomWaiters.isEmpty, self.blockedReason == nil, self.fill.count <= self.writeBufferSize / 2 else {
             return
         }
-        while let token = self.roomWaiters.popFirst() { self.wake(token, .room, into: &resumptions) }
+        while let waiter = self.roomWaiters.popFirst() { self.wake(waiter.token, .room, into: &resumptions) }
     }
 }
 

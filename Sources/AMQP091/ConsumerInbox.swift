@@ -165,6 +165,9 @@ final class ConsumerInbox: CancellableWait, @unchecked Sendable {
     /// True when no more deliveries come.
     var isFinished: Bool { self.state.withLock { $0.ending != nil } }
 
+    /// True when nobody will read any more.
+    var isAbandoned: Bool { self.state.withLock { $0.abandoned != nil } }
+
     /// True while the consumer is too far behind.
     var isFull: Bool { self.state.withLock { $0.holdsBackReading } }
 

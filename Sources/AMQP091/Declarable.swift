@@ -5,24 +5,22 @@ import AMQP091Wire
 // Declarable: an entity of a topology as the method that declares it, and how it takes over a value of the broker's.
 
 protocol Declarable: Sendable {
-    /// The method that declares it.
-    func declaration() throws(AMQPError) -> Method
+    /// The request that declares it.
+    func declaration() throws(AMQPError) -> any Request
 
     /// Sets the property that differs to what the broker has; false when that cannot be told from its words.
     mutating func takeOver(_ difference: InequivalentArgument) -> Bool
 }
 
 extension AMQPTopology.Exchange: Declarable {
-    func declaration() throws(AMQPError) -> Method {
-        .exchangeDeclare(
-            .init(
-                exchange: self.name,
-                type: self.type.name,
-                durable: self.isDurable,
-                autoDelete: self.isAutoDelete,
-                internal: self.isInternal,
-                arguments: self.arguments
-            )
+    func declaration() throws(AMQPError) -> any Request {
+        AMQP091Wire.Exchange.Declare(
+            exchange: self.name,
+            type: self.type.name,
+            durable: self.isDurable,
+            autoDelete: self.isAutoDelete,
+            internal: self.isInternal,
+            arguments: self.arguments
         )
     }
 
@@ -40,16 +38,14 @@ extension AMQPTopology.Exchange: Declarable {
 }
 
 extension AMQPTopology.Queue: Declarable {
-    func declaration() throws(AMQPError) -> Method {
+    func declaration() throws(AMQPError) -> any Request {
         if let problem = self.problem { throw problem }
-        return .queueDeclare(
-            .init(
-                queue: self.name,
-                durable: self.isDurable,
-                exclusive: self.isExclusive,
-                autoDelete: self.isAutoDelete,
-                arguments: self.arguments
-            )
+        return AMQP091Wire.Queue.Declare(
+            queue: self.name,
+            durable: self.isDurable,
+            exclusive: self.isExclusive,
+            autoDelete: self.isAutoDelete,
+            arguments: self.arguments
         )
     }
 
@@ -66,25 +62,21 @@ extension AMQPTopology.Queue: Declarable {
 }
 
 extension AMQPTopology.Binding: Declarable {
-    func declaration() throws(AMQPError) -> Method {
+    func declaration() throws(AMQPError) -> any Request {
         switch self.target {
         case .queue(let queue):
-            .queueBind(
-                .init(
-                    queue: queue,
-                    exchange: self.source,
-                    routingKey: self.routingKey,
-                    arguments: self.arguments
-                )
+            return AMQP091Wire.Queue.Bind(
+                queue: queue,
+                exchange: self.source,
+                routingKey: self.routingKey,
+                arguments: self.arguments
             )
         case .exchange(let exchange):
-            .exchangeBind(
-                .init(
-                    destination: exchange,
-                    source: self.source,
-                    routingKey: self.routingKey,
-                    arguments: self.arguments
-                )
+            return AMQP091Wire.Exchange.Bind(
+                destination: exchange,
+                source: self.source,
+                routingKey: self.routingKey,
+                arguments: self.arguments
             )
         }
     }

@@ -26,7 +26,21 @@ struct Renderer: Sendable {
         out += "\n/// The methods of class \(facts.name) (\(facts.id)).\n"
         out += "package enum \(Self.typeName(facts.name)) {\n"
         out += facts.methods.map { Self.methodStruct($0, in: facts) }.joined(separator: "\n")
-        return out + "}\n"
+        out += "}\n"
+        for method in facts.methods where method.replies.count == 1 { out += Self.request(method, in: facts) }
+        return out
+    }
+
+    /// The reply of a method that has one.
+    private static func request(_ facts: MethodFacts, in owner: ClassFacts) -> String {
+        let ownerName = Self.typeName(owner.name)
+        let reply = Self.typeName(facts.replies[0])
+        var out = "\nextension \(ownerName).\(Self.typeName(facts.name)): Request {\n"
+        out += "    package static var replyID: MethodID { \(ownerName).\(reply).id }\n"
+        out += "    package var method: Method { .\(owner.name)\(Self.typeName(facts.name))(self) }\n"
+        out += "    package static func reply(_ method: Method) -> \(ownerName).\(reply)? {\n"
+        out += "        if case .\(owner.name)\(reply)(let reply) = method { reply } else { nil }\n"
+        return out + "    }\n}\n"
     }
 
     private static func methodStruct(_ facts: MethodFacts, in owner: ClassFacts) -> String {

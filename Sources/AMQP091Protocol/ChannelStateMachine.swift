@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package import AMQP091Wire
 
-// ChannelStateMachine: one channel from channel.open to the end of its close (§2.2.5, §1.5), and who waits for which reply.
+// ChannelStateMachine: one channel from channel.open to the end of its close (§2.2.5, §1.5), and its requests.
 // Pure: no socket, clock, task or lock. The owner sends what an action names and resumes the waiters it is given.
 // Not here: contents (ContentAssembler), confirms (ConfirmRing), settlements (AckRuns), the number (ChannelNumbers).
 //
@@ -10,8 +10,8 @@ package import AMQP091Wire
 //   In closing and closed every frame is dropped, except close and close-ok.
 
 /// What may happen on one channel, and what follows from it.
-package struct ChannelStateMachine<Waiter> {
-    package typealias Ticket = ReplyQueue<Waiter>.Ticket
+package struct ChannelStateMachine<Waiter, Context> {
+    package typealias Requests = RequestQueue<Waiter, Context>
     package typealias CloseReason = ConnectionStateMachine.CloseReason
 
     /// Where the channel is.
@@ -25,22 +25,20 @@ package struct ChannelStateMachine<Waiter> {
 
     /// What to do about a method on this channel.
     package enum Action {
-        /// It is the reply this waiter wants. With `basic.get-ok` the content is still to come.
-        case resume(Waiter, Method)
-        /// It is a reply whose waiter has gone. A `basic.get-ok` brings a message that the owner must requeue.
-        case swallow(Method)
+        /// It is the reply to this request. With `basic.get-ok` the content is still to come.
+        case replied(Requests.Request, Method)
         /// A delivery, a returned message, a confirm: the owner's hot paths.
         case pass(Method)
         /// Answer `channel.flow-ok` with the same value; publish only while it is true.
         case flow(active: Bool)
         /// The broker cancelled the consumer; no answer is due.
         case cancelledByBroker(consumerTag: String)
-        /// Send `channel.close-ok`; fail the waiters.
-        case closedByBroker(CloseReason, waiters: [Waiter])
+        /// Send `channel.close-ok`; fail the requests.
+        case closedByBroker(CloseReason, Requests.Unanswered)
         /// Send `channel.close-ok`, and keep waiting for the answer to our own close.
         case sendCloseOk
-        /// Our close was answered. `closers` asked for it; no reply will come for `waiters`.
-        case closed(closers: [Waiter], waiters: [Waiter])
+        /// Our close was answered. `closers` asked for it; fail the requests.
+        case closed(closers: [Waiter], Requests.Unanswered)
         /// Close the connection.
         case violation(ReplyCode, String)
         case ignore
@@ -59,7 +57,7 @@ package struct ChannelStateMachine<Waiter> {
     private var opening = false
     private var isOpened = false
     private var handshake = CloseHandshake<Waiter>()
-    private var replies = ReplyQueue<Waiter>()
+    package var requests = Requests()
 
     package init() {}
 
@@ -73,28 +71,15 @@ package struct ChannelStateMachine<Waiter> {
     /// True when requests and publishes may be appended.
     package var isOpen: Bool { self.isOpened && self.handshake.isOpen }
 
-    /// Replies that have not come.
-    package var pendingReplies: Int { self.replies.count }
-
     /// We send `channel.open`; the waiter is resumed with `channel.open-ok`.
     ///
-    /// - Returns: Nil when the channel was opened before; the waiter was not taken.
-    package mutating func open(_ waiter: Waiter) -> Ticket? {
-        guard !self.opening else { return nil }
+    /// - Returns: False when the channel was opened before; the waiter was not taken.
+    package mutating func open(_ waiter: Waiter, context: Context) -> Bool {
+        guard !self.opening else { return false }
         self.opening = true
-        return self.replies.append(expecting: Channel.OpenOk.id, waiter: waiter)
+        self.requests.send(.ordered(reply: Channel.OpenOk.id), waiter: waiter, context: context)
+        return true
     }
-
-    /// We send a request.
-    ///
-    /// - Returns: Nil when the channel is not open; the waiter was not taken.
-    package mutating func expect(_ reply: MethodID, or alternative: MethodID? = nil, waiter: Waiter) -> Ticket? {
-        guard self.isOpen else { return nil }
-        return self.replies.append(expecting: reply, or: alternative, waiter: waiter)
-    }
-
-    /// Takes a waiter back; its reply is swallowed when it comes.
-    package mutating func cancel(_ ticket: Ticket) -> Waiter? { self.replies.cancel(ticket) }
 
     /// We want to close.
     package mutating func close(_ waiter: Waiter?, code: ReplyCode = .success, text: String = "") -> CloseAction {
@@ -114,9 +99,9 @@ package struct ChannelStateMachine<Waiter> {
 
     /// The connection is gone, or the wait for close-ok took too long.
     ///
-    /// - Returns: Everyone who waited: for a reply, and for the close.
-    package mutating func connectionLost() -> (closers: [Waiter], waiters: [Waiter]) {
-        (self.handshake.abort(), self.replies.removeAll())
+    /// - Returns: Everyone who waited: for the close, and for a reply.
+    package mutating func connectionLost() -> (closers: [Waiter], Requests.Unanswered) {
+        (self.handshake.abort(), self.requests.removeAll())
     }
 
     /// A method came on this channel.
@@ -149,10 +134,13 @@ package struct ChannelStateMachine<Waiter> {
     }
 
     private mutating func receivedReply(_ method: Method) -> Action {
-        switch self.replies.received(method.id) {
-        case .resume(let waiter): .resume(waiter, method)
-        case .swallow: .swallow(method)
-        case .unexpected: .violation(.commandInvalid, "\(method.id) was not expected")
+        if let request = self.requests.received(method) { return .replied(request, method) }
+        switch method {
+        case .basicConsumeOk(let ok):
+            return .violation(.commandInvalid, "basic.consume-ok for consumer tag '\(ok.consumerTag)', not asked for")
+        case .basicCancelOk(let ok):
+            return .violation(.commandInvalid, "basic.cancel-ok for consumer tag '\(ok.consumerTag)', not asked for")
+        default: return .violation(.commandInvalid, "\(method.id) was not expected")
         }
     }
 
@@ -169,20 +157,20 @@ package struct ChannelStateMachine<Waiter> {
             text: close.replyText,
             method: blamed.classID == 0 ? nil : blamed
         )
-        return .closedByBroker(reason, waiters: self.replies.removeAll())
+        return .closedByBroker(reason, self.requests.removeAll())
     }
 
     private mutating func receivedCloseOk() -> Action {
         switch self.handshake.receivedCloseOk() {
-        case .resume(let closers): .closed(closers: closers, waiters: self.replies.removeAll())
+        case .resume(let closers): .closed(closers: closers, self.requests.removeAll())
         case .unexpected: .violation(.commandInvalid, "channel.close-ok without a close")
         case .ignore: .ignore
         }
     }
 }
 
-extension ChannelStateMachine: Sendable where Waiter: Sendable {}
-extension ChannelStateMachine.Action: Sendable where Waiter: Sendable {}
-extension ChannelStateMachine.Action: Equatable where Waiter: Equatable {}
+extension ChannelStateMachine: Sendable where Waiter: Sendable, Context: Sendable {}
+extension ChannelStateMachine.Action: Sendable where Waiter: Sendable, Context: Sendable {}
+extension ChannelStateMachine.Action: Equatable where Waiter: Equatable, Context: Equatable {}
 extension ChannelStateMachine.CloseAction: Sendable where Waiter: Sendable {}
 extension ChannelStateMachine.CloseAction: Equatable where Waiter: Equatable {}

@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-private import DequeModule
-
 // ConfirmTracker: the publisher confirms of one channel: the window, the publishes without an outcome, what became of the
 // others, and the tasks that wait for any of it.
 // Pure: no socket, clock, task or lock. Waiters are tokens of the owner's table; each event names the tokens to wake.
@@ -44,10 +42,11 @@ package struct ConfirmTracker: Sendable {
     @usableFromInline var windowMessages = 0
     @usableFromInline var windowOctets = 0
     /// Publishers that wait for the window.
-    private var windowWaiters = Deque<UInt32>()
+    private var windowWaiters = WaitingLine<UInt32>()
     @usableFromInline var hasWindowWaiters = false
     /// Tasks that wait until nothing is unconfirmed.
-    @usableFromInline var drainWaiters: [UInt32] = []
+    private var drainWaiters = WaitingLine<UInt32>()
+    @usableFromInline var hasDrainWaiters = false
     /// What became of the publishes that have ended.
     @usableFromInline package var endings = PublishEndings()
     /// Publishes that were unconfirmed when the channel ended.
@@ -78,29 +77,32 @@ package struct ConfirmTracker: Sendable {
     // MARK: waiting
 
     /// A publisher waits for the window.
-    package mutating func waitForRoom(_ token: UInt32) {
-        self.windowWaiters.append(token)
+    ///
+    /// - Returns: What `stopWaitingForRoom` takes.
+    package mutating func waitForRoom(_ token: UInt32) -> WaitingLine<UInt32>.Ticket {
         self.hasWindowWaiters = true
+        return self.windowWaiters.append(token)
     }
 
     /// A publisher gave up its wait for the window.
-    package mutating func stopWaitingForRoom(_ token: UInt32) {
-        self.windowWaiters.removeAll { $0 == token }
+    package mutating func stopWaitingForRoom(_ ticket: WaitingLine<UInt32>.Ticket) {
+        _ = self.windowWaiters.remove(ticket)
         self.hasWindowWaiters = !self.windowWaiters.isEmpty
     }
 
     /// A task waits until nothing is unconfirmed.
     ///
-    /// - Returns: False when nothing is; the token was not taken.
-    package mutating func waitUntilDrained(_ token: UInt32) -> Bool {
-        guard self.ring.outstandingMessages > 0 else { return false }
-        self.drainWaiters.append(token)
-        return true
+    /// - Returns: What `stopWaitingUntilDrained` takes; nil when nothing is unconfirmed, and the token was not taken.
+    package mutating func waitUntilDrained(_ token: UInt32) -> WaitingLine<UInt32>.Ticket? {
+        guard self.ring.outstandingMessages > 0 else { return nil }
+        self.hasDrainWaiters = true
+        return self.drainWaiters.append(token)
     }
 
     /// A task gave up its wait of `waitUntilDrained`.
-    package mutating func stopWaitingUntilDrained(_ token: UInt32) {
-        self.drainWaiters.removeAll { $0 == token }
+    package mutating func stopWaitingUntilDrained(_ ticket: WaitingLine<UInt32>.Ticket) {
+        _ = self.drainWaiters.remove(ticket)
+        self.hasDrainWaiters = !self.drainWaiters.isEmpty
     }
 
     // MARK: events
@@ -135,10 +137,7 @@ package struct ConfirmTracker: Sendable {
         {
             self.wakeWindowWaiters(outstanding, wake)
         }
-        if outstanding == 0, !self.drainWaiters.isEmpty {
-            for token in self.drainWaiters { wake(token, .progress) }
-            self.drainWaiters = []
-        }
+        if outstanding == 0, self.hasDrainWaiters { self.wakeDrainWaiters(wake) }
         return settled
     }
 
@@ -169,8 +168,16 @@ package struct ConfirmTracker: Sendable {
     @usableFromInline
     mutating func wakeWindowWaiters(_ outstanding: Int, _ wake: (UInt32, Wake) -> Void) {
         let room = outstanding == 0 ? .max : self.windowMessages - outstanding
-        for _ in 0..<min(room, self.windowWaiters.count) { wake(self.windowWaiters.removeFirst(), .progress) }
+        for _ in 0..<min(room, self.windowWaiters.count) {
+            if let token = self.windowWaiters.popFirst() { wake(token, .progress) }
+        }
         self.hasWindowWaiters = !self.windowWaiters.isEmpty
+    }
+
+    @usableFromInline
+    mutating func wakeDrainWaiters(_ wake: (UInt32, Wake) -> Void) {
+        self.hasDrainWaiters = false
+        while let token = self.drainWaiters.popFirst() { wake(token, .progress) }
     }
 
     // MARK: the end
@@ -196,11 +203,8 @@ package struct ConfirmTracker: Sendable {
 
     /// The tasks that wait for something other than the outcome of their own publish, once the channel has ended.
     package mutating func takeWaiters() -> [UInt32] {
-        // An array made of an empty Deque writes its count, 0, into the empty array that all threads share.
-        let tokens = self.drainWaiters + self.endings.receipts.takeWaiters() + self.windowWaiters
-        self.windowWaiters = []
         self.hasWindowWaiters = false
-        self.drainWaiters = []
-        return tokens
+        self.hasDrainWaiters = false
+        return self.drainWaiters.removeAll() + self.endings.receipts.takeWaiters() + self.windowWaiters.removeAll()
     }
 }

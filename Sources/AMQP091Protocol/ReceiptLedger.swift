@@ -18,8 +18,8 @@ package struct ReceiptLedger: Sendable {
     package private(set) var forgottenThrough: UInt64 = 0
     /// Waiters of one publish, by its number.
     @usableFromInline var waiters: [UInt64: [Waiting]] = [:]
-    /// Waiters for everything up to a number.
-    @usableFromInline var rangeWaiters: [(through: UInt64, token: UInt32)] = []
+    /// Waiters for everything up to a number: that number by token.
+    @usableFromInline var rangeWaiters: [UInt32: UInt64] = [:]
     /// Who waits for a reply to a publish, by its number; a refusal of the publish ends that wait too.
     private var calls: [UInt64: UInt32] = [:]
 
@@ -46,7 +46,7 @@ package struct ReceiptLedger: Sendable {
 
     /// A task waits for every publish up to a number.
     package mutating func wait(through sequence: UInt64, token: UInt32) {
-        self.rangeWaiters.append((sequence, token))
+        self.rangeWaiters[token] = sequence
     }
 
     /// A task waits for the reply to a publish.
@@ -64,7 +64,7 @@ package struct ReceiptLedger: Sendable {
 
     /// A task waits no longer.
     package mutating func forget(_ token: UInt32, of sequence: UInt64) {
-        self.rangeWaiters.removeAll { $0.token == token }
+        if !self.rangeWaiters.isEmpty { self.rangeWaiters[token] = nil }
         if self.calls[sequence] == token { self.calls[sequence] = nil }
         guard let index = self.waiters.index(forKey: sequence) else { return }
         self.waiters.values[index].removeAll { $0.token == token }
@@ -96,10 +96,9 @@ package struct ReceiptLedger: Sendable {
     @inlinable
     package mutating func settled(below lowest: UInt64, wake: (UInt32) -> Void) {
         guard !self.rangeWaiters.isEmpty else { return }
-        self.rangeWaiters.removeAll { waiting in
-            guard waiting.through < lowest else { return false }
-            wake(waiting.token)
-            return true
+        for (token, through) in self.rangeWaiters where through < lowest {
+            self.rangeWaiters[token] = nil
+            wake(token)
         }
     }
 
@@ -107,11 +106,11 @@ package struct ReceiptLedger: Sendable {
     package mutating func takeWaiters() -> [UInt32] {
         defer {
             self.waiters = [:]
-            self.rangeWaiters = []
+            self.rangeWaiters = [:]
             self.calls = [:]
         }
         // A call whose publish is unconfirmed stands in both places.
-        return self.rangeWaiters.map(\.token)
+        return Array(self.rangeWaiters.keys)
             + Set(self.waiters.values.flatMap { $0.map(\.token) }).union(self.calls.values)
     }
 }

@@ -73,6 +73,10 @@ package struct SettlementLedger: Sendable {
     private var heldRefusals: [Settlement] = []
     /// What was settled since the last commit; nil outside of a transaction.
     @usableFromInline package var transaction: [Settlement]?
+    /// What was settled in a transaction that is being rolled back.
+    private var rolledBack: [Settlement] = []
+    /// Refusals were written after a rollback, which take effect with the next commit.
+    private var hasReturned = false
 
     package init() {}
 
@@ -120,10 +124,38 @@ package struct SettlementLedger: Sendable {
     @inlinable
     package mutating func unschedule() { self.isScheduled = false }
 
-    /// A commit or a recover was sent.
+    /// A recover was sent.
     package mutating func beginHold(_ hold: SettlementHold) { self.hold = hold }
 
-    /// It was answered.
+    /// A commit was sent: the transaction is over.
+    package mutating func beginCommit() {
+        self.transaction = nil
+        self.hasReturned = false
+        self.hold = .committing
+    }
+
+    /// A rollback was sent: the transaction is over.
+    package mutating func rollBack() {
+        self.rolledBack += self.transaction ?? []
+        self.transaction = nil
+    }
+
+    /// The rollback was answered: the broker counts what was settled as unsettled, the application does not.
+    ///
+    /// - Returns: Refusals to write, which return the deliveries to their queues with the next commit.
+    package mutating func returnRolledBack() -> [Settlement] {
+        defer { self.rolledBack = [] }
+        if !self.rolledBack.isEmpty { self.hasReturned = true }
+        return self.rolledBack.map { Settlement(tag: $0.tag, multiple: $0.multiple, requeue: true) }
+    }
+
+    /// Whether a commit is due for what `returnRolledBack` returned; once.
+    package mutating func takeReturned() -> Bool {
+        defer { self.hasReturned = false }
+        return self.hasReturned
+    }
+
+    /// The commit or recover was answered.
     ///
     /// - Returns: The refusals to write now, and whether the owner is to put the channel among those with
     ///   acknowledgements to send.

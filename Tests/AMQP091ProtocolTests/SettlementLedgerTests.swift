@@ -27,7 +27,7 @@ struct SettlementLedgerTests {
         let first = Settlement(tag: 1, multiple: false, requeue: true)
         #expect(ledger.refuse(first) == .init(count: 1, isSent: true))
         #expect(ledger.refuse(first) == nil)
-        ledger.beginHold(.committing)
+        ledger.beginCommit()
         let held = Settlement(tag: 3, multiple: true, requeue: false)
         #expect(ledger.refuse(held) == .init(count: 2, isSent: false))
         #expect(ledger.acknowledge(4, multiple: false)?.isFirst == true)
@@ -64,5 +64,21 @@ struct SettlementLedgerTests {
                 Settlement(tag: 2, multiple: false, requeue: nil), Settlement(tag: 3, multiple: false, requeue: true),
             ]
         )
+    }
+
+    @Test("A rollback returns what was settled in the transaction, and one commit is due for it")
+    func rollBack() {
+        var ledger = SettlementLedger()
+        ledger.transaction = []
+        _ = ledger.acknowledge(1, multiple: false)
+        _ = ledger.refuse(Settlement(tag: 2, multiple: false, requeue: false))
+        ledger.rollBack()
+        #expect(ledger.transaction == nil)
+        let refusals = ledger.returnRolledBack()
+        #expect(refusals.map(\.tag) == [1, 2] && refusals.allSatisfy { $0.requeue == true })
+        let isDue = [ledger.takeReturned(), ledger.takeReturned()]
+        #expect(isDue == [true, false])
+        let nothing = ledger.returnRolledBack()
+        #expect(nothing == [])
     }
 }

@@ -102,10 +102,15 @@ struct AMQPClientTests {
         }
     }
 
-    @Test("F10: a queue of the topology that was deleted is declared again, and its consumer goes on")
-    func queueRecreated() async throws {
+    @Test(
+        "F10: a queue of the topology that was deleted is declared again, and its consumer goes on",
+        arguments: [2047, 1] as [UInt16]
+    )
+    func queueRecreated(channels: UInt16) async throws {
         try await InProcessBroker.withBroker { broker in
-            try await AMQPClient.withClient(Self.quick(broker), topology: Self.orders) { client in
+            var configuration = Self.quick(broker)
+            configuration.channelMax = channels
+            try await AMQPClient.withClient(configuration, topology: Self.orders) { client in
                 try await client.consume("orders") { deliveries in
                     async let deletions: Void = { () async throws in
                         try await client.withPublisher { publisher in

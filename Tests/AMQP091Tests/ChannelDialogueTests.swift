@@ -52,17 +52,18 @@ struct ChannelDialogueTests {
         }
     }
 
-    @Test("Replies to pipelined requests go to their callers in order")
-    func pipelined() async throws {
+    @Test("Requests of one channel are sent in turn, and replies go to their callers")
+    func turns() async throws {
         try await ScriptedBroker.withChannel { broker, _, channel in
             async let first = channel.declareQueue("a")
             try await broker.expect(Queue.Declare.self)
             async let second = channel.declareQueue("b")
-            try await broker.expect(Queue.Declare.self)
-            try broker.coalescing {
-                try broker.send(.queueDeclareOk(.init(queue: "a", messageCount: 1, consumerCount: 0)), on: 1)
-                try broker.send(.queueDeclareOk(.init(queue: "b", messageCount: 2, consumerCount: 0)), on: 1)
-            }
+            // What is published passes the request that waits.
+            try await channel.publish("passes", to: .queue("q"))
+            _ = try await broker.expectPublish(on: 1)
+            try broker.send(.queueDeclareOk(.init(queue: "a", messageCount: 1, consumerCount: 0)), on: 1)
+            #expect(try await broker.expect(Queue.Declare.self).queue == "b")
+            try broker.send(.queueDeclareOk(.init(queue: "b", messageCount: 2, consumerCount: 0)), on: 1)
             #expect(try await first.messageCount == 1)
             #expect(try await second.messageCount == 2)
         }
@@ -76,28 +77,80 @@ struct ChannelDialogueTests {
             }
             #expect(error?.code == .timedOut)
             #expect(error?.scope == .operation)
+            #expect(error?.isSafeToRetry == false)
             try await broker.expect(Queue.Declare.self)
+            // Followed to its reply before the next one is sent, whose deadline covers the wait.
+            let unsent = await #expect(throws: AMQPError.self) {
+                try await channel.declareQueue("unsent", timeout: .milliseconds(20))
+            }
+            #expect(unsent?.code == .timedOut)
+            #expect(unsent?.isSafeToRetry == true)
             async let queue = channel.declareQueue("fast")
-            try await broker.expect(Queue.Declare.self)
             try broker.send(.queueDeclareOk(.init(queue: "slow", messageCount: 7, consumerCount: 0)), on: 1)
+            #expect(try await broker.expect(Queue.Declare.self).queue == "fast")
             try broker.send(.queueDeclareOk(.init(queue: "fast", messageCount: 1, consumerCount: 0)), on: 1)
             #expect(try await queue.name == "fast")
         }
     }
 
-    @Test("F30: a cancelled request leaves the channel usable and its reply is swallowed")
+    @Test("F30: a cancelled request leaves the channel usable, and is followed to its reply or not sent")
     func cancelledRequest() async throws {
         try await ScriptedBroker.withChannel { broker, _, channel in
-            let waiting = Task { try await channel.declareQueue("slow") }
+            let sent = Task { try await channel.declareQueue("slow") }
             try await broker.expect(Queue.Declare.self)
-            waiting.cancel()
-            let error = await #expect(throws: AMQPError.self) { try await waiting.value }
-            #expect(error?.code == .cancelled)
+            let waiting = (0..<20).map { number in Task { try await channel.declareQueue("\(number)") } }
+            for task in waiting + [sent] { task.cancel() }
+            for task in waiting + [sent] {
+                let error = await #expect(throws: AMQPError.self) { try await task.value }
+                #expect(error?.code == .cancelled)
+                #expect(error?.isSafeToRetry == (task != sent))
+            }
             async let queue = channel.declareQueue("fast")
-            try await broker.expect(Queue.Declare.self)
             try broker.send(.queueDeclareOk(.init(queue: "slow", messageCount: 7, consumerCount: 0)), on: 1)
+            #expect(try await broker.expect(Queue.Declare.self).queue == "fast")
             try broker.send(.queueDeclareOk(.init(queue: "fast", messageCount: 1, consumerCount: 0)), on: 1)
             #expect(try await queue.name == "fast")
+        }
+    }
+
+    @Test("A request that waits when its channel ends was not sent, and says so", arguments: [true, false])
+    func waitingAtTheEnd(closesChannel: Bool) async throws {
+        try await ScriptedBroker.withChannel { broker, _, channel in
+            let sent = Task { try await channel.declareQueue("sent") }
+            try await broker.expect(Queue.Declare.self)
+            let waiting = Task { try await channel.declareQueue("waiting") }
+            try await channel.publish("behind it", to: .queue("q"))
+            _ = try await broker.expectPublish(on: 1)
+            await Task.yield()
+            if closesChannel {
+                try broker.closeChannel(.preconditionFailed, "no", method: Queue.Declare.id)
+            } else {
+                broker.drop()
+            }
+            let sentError = await #expect(throws: AMQPError.self) { try await sent.value }
+            #expect(sentError?.isSafeToRetry == false)
+            let waitingError = await #expect(throws: AMQPError.self) { try await waiting.value }
+            #expect(waitingError?.code == sentError?.code)
+            #expect(waitingError?.isSafeToRetry == true)
+        }
+    }
+
+    @Test("Closing a channel fails the requests that wait at once, and nothing is sent for them")
+    func closingBesideRequests() async throws {
+        try await ScriptedBroker.withChannel { broker, connection, channel in
+            let sent = Task { try await channel.declareQueue("sent") }
+            try await broker.expect(Queue.Declare.self)
+            let waiting = Task { try await channel.declareQueue("waiting") }
+            let closing = Task { try await channel.close() }
+            try await broker.expect(Channel.Close.self, on: 1)
+            let error = await #expect(throws: AMQPError.self) { try await waiting.value }
+            #expect(error?.code == .channelClosed)
+            #expect(error?.isSafeToRetry == true)
+            try broker.send(Self.declareOk, on: 1)
+            try broker.send(.channelCloseOk(.init()), on: 1)
+            try await closing.value
+            await #expect(throws: AMQPError.self) { try await sent.value }
+            #expect(connection.isOpen)
         }
     }
 
@@ -238,6 +291,9 @@ struct ChannelDialogueTests {
         try await ScriptedBroker.withChannel { broker, connection, _ in
             let error = await #expect(throws: AMQPError.self) { try await connection.close(timeout: .milliseconds(30)) }
             #expect(error?.code == .timedOut)
+            let cause = try await connection.waitUntilClosed()
+            #expect(cause.code == .connectionClosed)
+            #expect(cause.replyText == "the connection was closed")
             try await broker.expect(Connection.Close.self)
             try await broker.expectEnd()
             #expect(!connection.isOpen)

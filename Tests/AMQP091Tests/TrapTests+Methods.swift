@@ -17,7 +17,7 @@ extension TrapTests {
         }
     }
 
-    @Test("Commit: nothing is published or settled on a channel while it commits")
+    @Test("Commit: nothing is sent on a channel while it commits")
     func commit() async throws {
         try await ScriptedBroker.withChannel { broker, _, channel in
             let deliveries = try await Self.consume(broker, channel)
@@ -32,18 +32,36 @@ extension TrapTests {
             try first.ack()
             try second.nack(requeue: false)
             let publish = Task { try await channel.publish("waits", to: .queue("q")) }
-            // A request may be pipelined; it comes before what is kept back.
+            // RabbitMQ answers any method before commit-ok with the end of the connection (504).
             let declare = Task { try await channel.declareQueue("q") }
-            try await broker.expect(Queue.Declare.self, on: 1)
+            let consume = Task { try await channel.deliveries(from: "q", consumerTag: "later") }
+            let cancel = Task { try await channel.cancel(deliveries) }
+            try broker.send(.channelFlow(.init(active: true)), on: 1)
+            broker.sendHeartbeat()
+            try await Task.sleep(for: .milliseconds(50))
             try broker.send(.txCommitOk(.init()), on: 1)
-            try broker.send(DeadlineTests.declareOk, on: 1)
-            _ = try await declare.value
             var seen: Set<MethodID> = []
-            while seen.count < 3 {
+            while seen.count < 7 {
                 let (frame, _) = try await broker.next()
-                if case .method(let method) = frame { seen.insert(method.id) }
+                guard case .method(let method) = frame else { continue }
+                seen.insert(method.id)
+                switch method {
+                case .queueDeclare: try broker.send(DeadlineTests.declareOk, on: 1)
+                case .basicConsume: try broker.send(.basicConsumeOk(.init(consumerTag: "later")), on: 1)
+                case .basicCancel(let cancel):
+                    try broker.send(.basicCancelOk(.init(consumerTag: cancel.consumerTag)), on: 1)
+                default: break
+                }
             }
-            #expect(seen == [Basic.Ack.id, Basic.Nack.id, Basic.Publish.id])
+            #expect(
+                seen == [
+                    Basic.Ack.id, Basic.Nack.id, Basic.Publish.id, Queue.Declare.id, Basic.Consume.id, Basic.Cancel.id,
+                    Channel.FlowOk.id,
+                ]
+            )
+            _ = try await declare.value
+            _ = try await consume.value
+            try await cancel.value
             try await transaction.value
             try await publish.value
         }

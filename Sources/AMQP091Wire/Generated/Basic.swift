@@ -562,3 +562,35 @@ package enum Basic {
         }
     }
 }
+
+extension Basic.Qos: Request {
+    package static var replyID: MethodID { Basic.QosOk.id }
+    package var method: Method { .basicQos(self) }
+    package static func reply(_ method: Method) -> Basic.QosOk? {
+        if case .basicQosOk(let reply) = method { reply } else { nil }
+    }
+}
+
+extension Basic.Consume: Request {
+    package static var replyID: MethodID { Basic.ConsumeOk.id }
+    package var method: Method { .basicConsume(self) }
+    package static func reply(_ method: Method) -> Basic.ConsumeOk? {
+        if case .basicConsumeOk(let reply) = method { reply } else { nil }
+    }
+}
+
+extension Basic.Cancel: Request {
+    package static var replyID: MethodID { Basic.CancelOk.id }
+    package var method: Method { .basicCancel(self) }
+    package static func reply(_ method: Method) -> Basic.CancelOk? {
+        if case .basicCancelOk(let reply) = method { reply } else { nil }
+    }
+}
+
+extension Basic.Recover: Request {
+    package static var replyID: MethodID { Basic.RecoverOk.id }
+    package var method: Method { .basicRecover(self) }
+    package static func reply(_ method: Method) -> Basic.RecoverOk? {
+        if case .basicRecoverOk(let reply) = method { reply } else { nil }
+    }
+}

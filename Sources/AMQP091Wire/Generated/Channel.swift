@@ -139,3 +139,27 @@ package enum Channel {
         }
     }
 }
+
+extension Channel.Open: Request {
+    package static var replyID: MethodID { Channel.OpenOk.id }
+    package var method: Method { .channelOpen(self) }
+    package static func reply(_ method: Method) -> Channel.OpenOk? {
+        if case .channelOpenOk(let reply) = method { reply } else { nil }
+    }
+}
+
+extension Channel.Flow: Request {
+    package static var replyID: MethodID { Channel.FlowOk.id }
+    package var method: Method { .channelFlow(self) }
+    package static func reply(_ method: Method) -> Channel.FlowOk? {
+        if case .channelFlowOk(let reply) = method { reply } else { nil }
+    }
+}
+
+extension Channel.Close: Request {
+    package static var replyID: MethodID { Channel.CloseOk.id }
+    package var method: Method { .channelClose(self) }
+    package static func reply(_ method: Method) -> Channel.CloseOk? {
+        if case .channelCloseOk(let reply) = method { reply } else { nil }
+    }
+}

@@ -45,3 +45,11 @@ package enum Confirm {
         }
     }
 }
+
+extension Confirm.Select: Request {
+    package static var replyID: MethodID { Confirm.SelectOk.id }
+    package var method: Method { .confirmSelect(self) }
+    package static func reply(_ method: Method) -> Confirm.SelectOk? {
+        if case .confirmSelectOk(let reply) = method { reply } else { nil }
+    }
+}

@@ -363,3 +363,51 @@ package enum Connection {
         }
     }
 }
+
+extension Connection.Start: Request {
+    package static var replyID: MethodID { Connection.StartOk.id }
+    package var method: Method { .connectionStart(self) }
+    package static func reply(_ method: Method) -> Connection.StartOk? {
+        if case .connectionStartOk(let reply) = method { reply } else { nil }
+    }
+}
+
+extension Connection.Secure: Request {
+    package static var replyID: MethodID { Connection.SecureOk.id }
+    package var method: Method { .connectionSecure(self) }
+    package static func reply(_ method: Method) -> Connection.SecureOk? {
+        if case .connectionSecureOk(let reply) = method { reply } else { nil }
+    }
+}
+
+extension Connection.Tune: Request {
+    package static var replyID: MethodID { Connection.TuneOk.id }
+    package var method: Method { .connectionTune(self) }
+    package static func reply(_ method: Method) -> Connection.TuneOk? {
+        if case .connectionTuneOk(let reply) = method { reply } else { nil }
+    }
+}
+
+extension Connection.Open: Request {
+    package static var replyID: MethodID { Connection.OpenOk.id }
+    package var method: Method { .connectionOpen(self) }
+    package static func reply(_ method: Method) -> Connection.OpenOk? {
+        if case .connectionOpenOk(let reply) = method { reply } else { nil }
+    }
+}
+
+extension Connection.Close: Request {
+    package static var replyID: MethodID { Connection.CloseOk.id }
+    package var method: Method { .connectionClose(self) }
+    package static func reply(_ method: Method) -> Connection.CloseOk? {
+        if case .connectionCloseOk(let reply) = method { reply } else { nil }
+    }
+}
+
+extension Connection.UpdateSecret: Request {
+    package static var replyID: MethodID { Connection.UpdateSecretOk.id }
+    package var method: Method { .connectionUpdateSecret(self) }
+    package static func reply(_ method: Method) -> Connection.UpdateSecretOk? {
+        if case .connectionUpdateSecretOk(let reply) = method { reply } else { nil }
+    }
+}

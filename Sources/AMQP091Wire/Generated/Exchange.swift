@@ -255,3 +255,35 @@ package enum Exchange {
         }
     }
 }
+
+extension Exchange.Declare: Request {
+    package static var replyID: MethodID { Exchange.DeclareOk.id }
+    package var method: Method { .exchangeDeclare(self) }
+    package static func reply(_ method: Method) -> Exchange.DeclareOk? {
+        if case .exchangeDeclareOk(let reply) = method { reply } else { nil }
+    }
+}
+
+extension Exchange.Delete: Request {
+    package static var replyID: MethodID { Exchange.DeleteOk.id }
+    package var method: Method { .exchangeDelete(self) }
+    package static func reply(_ method: Method) -> Exchange.DeleteOk? {
+        if case .exchangeDeleteOk(let reply) = method { reply } else { nil }
+    }
+}
+
+extension Exchange.Bind: Request {
+    package static var replyID: MethodID { Exchange.BindOk.id }
+    package var method: Method { .exchangeBind(self) }
+    package static func reply(_ method: Method) -> Exchange.BindOk? {
+        if case .exchangeBindOk(let reply) = method { reply } else { nil }
+    }
+}
+
+extension Exchange.Unbind: Request {
+    package static var replyID: MethodID { Exchange.UnbindOk.id }
+    package var method: Method { .exchangeUnbind(self) }
+    package static func reply(_ method: Method) -> Exchange.UnbindOk? {
+        if case .exchangeUnbindOk(let reply) = method { reply } else { nil }
+    }
+}

@@ -327,3 +327,43 @@ package enum Queue {
         }
     }
 }
+
+extension Queue.Declare: Request {
+    package static var replyID: MethodID { Queue.DeclareOk.id }
+    package var method: Method { .queueDeclare(self) }
+    package static func reply(_ method: Method) -> Queue.DeclareOk? {
+        if case .queueDeclareOk(let reply) = method { reply } else { nil }
+    }
+}
+
+extension Queue.Bind: Request {
+    package static var replyID: MethodID { Queue.BindOk.id }
+    package var method: Method { .queueBind(self) }
+    package static func reply(_ method: Method) -> Queue.BindOk? {
+        if case .queueBindOk(let reply) = method { reply } else { nil }
+    }
+}
+
+extension Queue.Purge: Request {
+    package static var replyID: MethodID { Queue.PurgeOk.id }
+    package var method: Method { .queuePurge(self) }
+    package static func reply(_ method: Method) -> Queue.PurgeOk? {
+        if case .queuePurgeOk(let reply) = method { reply } else { nil }
+    }
+}
+
+extension Queue.Delete: Request {
+    package static var replyID: MethodID { Queue.DeleteOk.id }
+    package var method: Method { .queueDelete(self) }
+    package static func reply(_ method: Method) -> Queue.DeleteOk? {
+        if case .queueDeleteOk(let reply) = method { reply } else { nil }
+    }
+}
+
+extension Queue.Unbind: Request {
+    package static var replyID: MethodID { Queue.UnbindOk.id }
+    package var method: Method { .queueUnbind(self) }
+    package static func reply(_ method: Method) -> Queue.UnbindOk? {
+        if case .queueUnbindOk(let reply) = method { reply } else { nil }
+    }
+}

@@ -90,3 +90,27 @@ package enum Tx {
         }
     }
 }
+
+extension Tx.Select: Request {
+    package static var replyID: MethodID { Tx.SelectOk.id }
+    package var method: Method { .txSelect(self) }
+    package static func reply(_ method: Method) -> Tx.SelectOk? {
+        if case .txSelectOk(let reply) = method { reply } else { nil }
+    }
+}
+
+extension Tx.Commit: Request {
+    package static var replyID: MethodID { Tx.CommitOk.id }
+    package var method: Method { .txCommit(self) }
+    package static func reply(_ method: Method) -> Tx.CommitOk? {
+        if case .txCommitOk(let reply) = method { reply } else { nil }
+    }
+}
+
+extension Tx.Rollback: Request {
+    package static var replyID: MethodID { Tx.RollbackOk.id }
+    package var method: Method { .txRollback(self) }
+    package static func reply(_ method: Method) -> Tx.RollbackOk? {
+        if case .txRollbackOk(let reply) = method { reply } else { nil }
+    }
+}
