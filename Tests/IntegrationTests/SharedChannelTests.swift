@@ -88,10 +88,11 @@ struct SharedChannelTests {
                     group.addTask {
                         for _ in 0..<40 {
                             let deliveries = try await channel.deliveries(from: queue)
-                            var iterator = deliveries.makeAsyncIterator()
-                            if let delivery = try await iterator.next(isolation: nil) { try delivery.nack() }
-                            try await channel.cancel(deliveries)
-                            while let delivery = try await iterator.next(isolation: nil) { try delivery.nack() }
+                            for try await delivery in deliveries {
+                                try delivery.nack()
+                                break
+                            }
+                            try await Self.end(deliveries, on: channel)
                         }
                     }
                 }
@@ -111,7 +112,8 @@ struct SharedChannelTests {
             for round in 0..<150 {
                 let queue = queues[round % 2]
                 if round.isMultiple(of: 3) {
-                    _ = try? await channel.deliveries(from: queue, timeout: .microseconds(round))
+                    let deliveries = try? await channel.deliveries(from: queue, timeout: .microseconds(round))
+                    if let deliveries { try await Self.end(deliveries, on: channel) }
                 } else {
                     let consuming = Task {
                         try await channel.consume(queue) { for try await _ in $0 {} }
@@ -138,15 +140,18 @@ struct SharedChannelTests {
                 for _ in 0..<round { await Task.yield() }
                 consuming.cancel()
                 // One that won the race is cancelled the ordinary way.
-                if let deliveries = try? await consuming.value {
-                    await #expect(throws: Never.self) { try await channel.cancel(deliveries) }
-                    for try await delivery in deliveries { try delivery.nack() }
-                }
+                if let deliveries = try? await consuming.value { try await Self.end(deliveries, on: channel) }
                 #expect(try await channel.inspectQueue(queues[0]).name == queues[0])
             }
             try await Self.areReady(queues, count: 640, on: connection)
             try await channel.close()
         }
+    }
+
+    /// Cancels a consumer and returns what it got.
+    private static func end(_ deliveries: AMQPDeliveries, on channel: AMQPChannel) async throws {
+        try await channel.cancel(deliveries)
+        for try await delivery in deliveries { try delivery.nack() }
     }
 
     private static func filled(
