@@ -129,10 +129,10 @@ extension AMQPClient {
                 try await deliveries.process(maxConcurrency: maxConcurrency, requeue: requeue) { request in
                     let properties = try request.properties()
                     var reply = try await handler(request)
-                    guard let replyTo = properties.replyTo else { return }
-                    reply.properties.correlationID = properties.correlationID
+                    guard let replyTo = properties.replyDestination else { return }
+                    reply.properties.copy(.correlationID, from: properties)
                     // A caller that has gone is no reason to process the request again: not mandatory.
-                    try await publisher.publish(reply, to: .queue(replyTo))
+                    try await publisher.publish(reply, to: replyTo)
                 }
             }
         }

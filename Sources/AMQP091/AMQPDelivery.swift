@@ -48,6 +48,23 @@ public struct AMQPDelivery: Sendable {
     /// The routing key it was published with.
     public var routingKey: String { self.envelope.routingKey }
 
+    /// The exchange and routing key it was published with, octet for octet, to publish it there again.
+    public var destination: AMQPDestination {
+        AMQPDestination(exchange: self.exchange, routingKeyOctets: self.routingKeyOctets)
+    }
+
+    /// The routing key it was published with, as it came; ``routingKey`` has U+FFFD for what is not UTF-8.
+    public var routingKeyOctets: [UInt8] {
+        // The last argument of both methods that bring a message, but for the message count of `basic.get-ok`.
+        let octets = self.batch.chunk.octets(from: self.record.arguments, count: self.record.argumentsCount)
+        var reader = WireReader(RawSpan(_unsafeBytes: octets))
+        guard (try? reader.readShortString()) != nil, (try? reader.readUInt64()) != nil,
+            (try? reader.readUInt8()) != nil, (try? reader.readShortString()) != nil,
+            let key = try? reader.readText()
+        else { return [] }
+        return key.octets ?? Array(key.string.utf8)
+    }
+
     /// The consumer tag it was delivered to; empty for `basic.get`.
     public var consumerTag: String { self.envelope.consumerTag }
 

@@ -70,15 +70,33 @@ public struct AMQPDestination: Hashable, Sendable {
     ///
     /// At most 255 octets.
     public var exchange: String
-    /// The routing key, at most 255 octets.
-    public var routingKey: String
+    /// The routing key, at most 255 octets; U+FFFD stands for what is not UTF-8.
+    public var routingKey: String { didSet { self.octets = nil } }
+    /// The routing key, if it is not UTF-8.
+    @usableFromInline var octets: [UInt8]?
 
     /// An exchange with a routing key.
     @inlinable
     public init(exchange: String, routingKey: String) {
         self.exchange = exchange
         self.routingKey = routingKey
+        self.octets = nil
     }
+
+    /// An exchange with a routing key of any octets, at most 255.
+    public init(exchange: String, routingKeyOctets: [UInt8]) {
+        self.exchange = exchange
+        if let text = String(validating: routingKeyOctets, as: UTF8.self) {
+            self.routingKey = text
+            self.octets = nil
+        } else {
+            self.routingKey = String(decoding: routingKeyOctets, as: UTF8.self)
+            self.octets = routingKeyOctets
+        }
+    }
+
+    /// The routing key as it goes over the wire.
+    public var routingKeyOctets: [UInt8] { self.octets ?? Array(self.routingKey.utf8) }
 
     /// An exchange with a routing key.
     @inlinable

@@ -31,6 +31,8 @@ public struct AMQPOwnedDelivery: ~Copyable, Sendable {
     public var exchange: String { self.delivery.exchange }
     /// The routing key it was published with.
     public var routingKey: String { self.delivery.routingKey }
+    /// The exchange and routing key it was published with, octet for octet, to publish it there again.
+    public var destination: AMQPDestination { self.delivery.destination }
 
     /// The properties, decoded at each call.
     ///

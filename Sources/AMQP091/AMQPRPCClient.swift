@@ -231,10 +231,10 @@ extension AMQPConnection {
                 ) { request in
                     let properties = try request.properties()
                     var reply = try await handler(request)
-                    guard let replyTo = properties.replyTo else { return }
-                    reply.properties.correlationID = properties.correlationID
+                    guard let replyTo = properties.replyDestination else { return }
+                    reply.properties.copy(.correlationID, from: properties)
                     // Appended before the acknowledgement, which `process` gives when this returns.
-                    try await channel.publish(reply, to: .queue(replyTo), fileID: fileID, line: line)
+                    try await channel.publish(reply, to: replyTo, fileID: fileID, line: line)
                 }
             }
         }

@@ -71,6 +71,9 @@ public struct AMQPStreamedDelivery: Sendable {
     /// The routing key it was published with.
     public var routingKey: String { self.delivery.routingKey }
 
+    /// The exchange and routing key it was published with, octet for octet, to publish it there again.
+    public var destination: AMQPDestination { self.delivery.destination }
+
     /// The consumer tag it was delivered to.
     public var consumerTag: String { self.delivery.consumerTag }
 

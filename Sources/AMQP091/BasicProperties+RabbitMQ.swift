@@ -48,6 +48,11 @@ extension BasicProperties {
     /// quorum queue; nil at the first delivery, from other queues, and before RabbitMQ 4.3.
     public var acquiredCount: Int64? { self.headers?["x-acquired-count"]?.integerValue }
 
+    /// The queue to reply to, octet for octet; nil if ``replyTo`` is not set.
+    public var replyDestination: AMQPDestination? {
+        self.octets(of: .replyTo).map { AMQPDestination(exchange: "", routingKeyOctets: $0) }
+    }
+
     /// The place of the message in its stream; nil when it did not come from one.
     public var streamOffset: UInt64? {
         self.headers?["x-stream-offset"]?.integerValue.flatMap { UInt64(exactly: $0) }

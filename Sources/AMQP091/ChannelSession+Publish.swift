@@ -119,6 +119,7 @@ extension ChannelSession {
                 channel: self.number.rawValue,
                 exchange: destination.exchange,
                 routingKey: destination.routingKey,
+                routingKeyOctets: destination.octets,
                 mandatory: mandatory,
                 properties: properties,
                 body: body,

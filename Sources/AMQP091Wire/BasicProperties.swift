@@ -83,12 +83,24 @@ public struct BasicProperties: Hashable, Sendable {
         var userID: String?
         var appID: String?
         var clusterID: String?
+        /// The short strings that are not UTF-8, as they came; their texts stand in the properties.
+        var octets: [TextProperty: [UInt8]] = [:]
+
+        /// The text of a property was replaced.
+        mutating func forget(_ property: TextProperty) {
+            if !self.octets.isEmpty { self.octets[property] = nil }
+        }
     }
 
     var values: Values { self.box?.values ?? Values() }
 
     /// These values, or none.
     init(_ values: Values) { self.box = values.flags == 0 ? nil : Box(values) }
+
+    /// Keeps the octets of a property whose text is set.
+    mutating func keep(_ octets: [UInt8], of property: TextProperty) {
+        self.update(removing: false) { $0.octets[property] = octets }
+    }
 
     /// Changes one value, in place when nobody shares the box; drops a box that became empty.
     private mutating func update(removing: Bool, _ change: (inout Values) -> Void) {
@@ -108,13 +120,23 @@ extension BasicProperties {
     /// MIME type of the body.
     public var contentType: String? {
         get { self.box?.values.contentType }
-        set { self.update(removing: newValue == nil) { $0.contentType = newValue } }
+        set {
+            self.update(removing: newValue == nil) {
+                $0.contentType = newValue
+                $0.forget(.contentType)
+            }
+        }
     }
 
     /// MIME encoding of the body.
     public var contentEncoding: String? {
         get { self.box?.values.contentEncoding }
-        set { self.update(removing: newValue == nil) { $0.contentEncoding = newValue } }
+        set {
+            self.update(removing: newValue == nil) {
+                $0.contentEncoding = newValue
+                $0.forget(.contentEncoding)
+            }
+        }
     }
 
     /// Headers; a headers exchange routes by them.
@@ -138,25 +160,45 @@ extension BasicProperties {
     /// What a reply repeats, so that the asker recognises it.
     public var correlationID: String? {
         get { self.box?.values.correlationID }
-        set { self.update(removing: newValue == nil) { $0.correlationID = newValue } }
+        set {
+            self.update(removing: newValue == nil) {
+                $0.correlationID = newValue
+                $0.forget(.correlationID)
+            }
+        }
     }
 
     /// The queue to reply to.
     public var replyTo: String? {
         get { self.box?.values.replyTo }
-        set { self.update(removing: newValue == nil) { $0.replyTo = newValue } }
+        set {
+            self.update(removing: newValue == nil) {
+                $0.replyTo = newValue
+                $0.forget(.replyTo)
+            }
+        }
     }
 
     /// Time to live in milliseconds, as a decimal number in text.
     public var expiration: String? {
         get { self.box?.values.expiration }
-        set { self.update(removing: newValue == nil) { $0.expiration = newValue } }
+        set {
+            self.update(removing: newValue == nil) {
+                $0.expiration = newValue
+                $0.forget(.expiration)
+            }
+        }
     }
 
     /// The application's name for the message.
     public var messageID: String? {
         get { self.box?.values.messageID }
-        set { self.update(removing: newValue == nil) { $0.messageID = newValue } }
+        set {
+            self.update(removing: newValue == nil) {
+                $0.messageID = newValue
+                $0.forget(.messageID)
+            }
+        }
     }
 
     /// Seconds since 1970.
@@ -168,24 +210,44 @@ extension BasicProperties {
     /// The application's name for the kind of message.
     public var type: String? {
         get { self.box?.values.type }
-        set { self.update(removing: newValue == nil) { $0.type = newValue } }
+        set {
+            self.update(removing: newValue == nil) {
+                $0.type = newValue
+                $0.forget(.type)
+            }
+        }
     }
 
     /// The publishing user; RabbitMQ compares it with the login.
     public var userID: String? {
         get { self.box?.values.userID }
-        set { self.update(removing: newValue == nil) { $0.userID = newValue } }
+        set {
+            self.update(removing: newValue == nil) {
+                $0.userID = newValue
+                $0.forget(.userID)
+            }
+        }
     }
 
     /// The publishing application.
     public var appID: String? {
         get { self.box?.values.appID }
-        set { self.update(removing: newValue == nil) { $0.appID = newValue } }
+        set {
+            self.update(removing: newValue == nil) {
+                $0.appID = newValue
+                $0.forget(.appID)
+            }
+        }
     }
 
     /// Deprecated by the specification.
     public var clusterID: String? {
         get { self.box?.values.clusterID }
-        set { self.update(removing: newValue == nil) { $0.clusterID = newValue } }
+        set {
+            self.update(removing: newValue == nil) {
+                $0.clusterID = newValue
+                $0.forget(.clusterID)
+            }
+        }
     }
 }

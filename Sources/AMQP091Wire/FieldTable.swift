@@ -2,13 +2,16 @@
 
 // FieldTable: names and values in the order of the wire: headers, arguments, peer properties (AMQP 0-9-1 §4.2.5.5).
 // Duplicates of a name are kept as they came; reading answers the first, setting leaves one.
-// Names are short strings of at most 255 octets; one that is longer is refused when the table is encoded.
+// Names are short strings of at most 255 octets; one that is longer is refused when the table is encoded. One that is not
+// UTF-8 is shown with U+FFFD and encoded as it came.
 
 /// Names and values, in order.
 public struct FieldTable: Hashable, Sendable {
     struct Field: Hashable, Sendable {
         var name: String
         var value: FieldValue
+        /// The name as it came, if it is not UTF-8.
+        var octets: [UInt8]?
     }
 
     var fields: [Field]

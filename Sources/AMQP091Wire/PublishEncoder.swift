@@ -16,6 +16,7 @@ extension WireBuffer {
     ///   - channel: The channel.
     ///   - exchange: At most 255 octets.
     ///   - routingKey: At most 255 octets.
+    ///   - routingKeyOctets: The routing key instead, if it is not UTF-8.
     ///   - mandatory: The method's bit.
     ///   - properties: Encoded into one frame; they cannot be split.
     ///   - body: The body's octets.
@@ -25,13 +26,14 @@ extension WireBuffer {
         channel: UInt16,
         exchange: String,
         routingKey: String,
+        routingKeyOctets: [UInt8]? = nil,
         mandatory: Bool,
         properties: BasicProperties,
         body: UnsafeRawBufferPointer,
         maximumPayload: Int
     ) throws(WireError) {
         let exchangeCount = exchange.utf8.count
-        let routingKeyCount = routingKey.utf8.count
+        let routingKeyCount = routingKeyOctets?.count ?? routingKey.utf8.count
         guard exchangeCount <= 255 else { throw WireError(.shortStringTooLong(count: exchangeCount)) }
         guard routingKeyCount <= 255 else { throw WireError(.shortStringTooLong(count: routingKeyCount)) }
         let start = self.count
@@ -42,8 +44,12 @@ extension WireBuffer {
         Self.putFrameHeader(&cursor, type: 1, channel: channel, size: methodSize)
         Self.put(&cursor, UInt32(60 << 16 | 40).bigEndian)
         Self.put(&cursor, UInt16(0))
-        Self.putShortString(&cursor, exchange, count: exchangeCount)
-        Self.putShortString(&cursor, routingKey, count: routingKeyCount)
+        Self.putShortString(&cursor, exchange.utf8Span.span, count: exchangeCount)
+        if let routingKeyOctets {
+            Self.putShortString(&cursor, routingKeyOctets.span, count: routingKeyCount)
+        } else {
+            Self.putShortString(&cursor, routingKey.utf8Span.span, count: routingKeyCount)
+        }
         Self.put(&cursor, UInt8(mandatory ? 1 : 0))
         Self.put(&cursor, UInt8(0xCE))
         if properties.isEmpty {
@@ -132,9 +138,8 @@ extension WireBuffer {
     }
 
     @inline(__always)
-    static func putShortString(_ cursor: inout UnsafeMutableRawPointer, _ string: String, count: Int) {
+    static func putShortString(_ cursor: inout UnsafeMutableRawPointer, _ span: Span<UInt8>, count: Int) {
         Self.put(&cursor, UInt8(count))
-        let span = string.utf8Span.span
         span.withUnsafeBytes { octets in
             if let base = octets.baseAddress { cursor.copyMemory(from: base, byteCount: count) }
         }

@@ -12,6 +12,15 @@ extension WireBuffer {
         self.append(octets: string.utf8Span.span.bytes)
     }
 
+    /// Appends a short string of any octets, at most 255.
+    package mutating func appendShortString(octets: [UInt8]) throws(WireError) {
+        guard let length = UInt8(exactly: octets.count) else {
+            throw WireError(.shortStringTooLong(count: octets.count))
+        }
+        self.append(length)
+        self.append(octets: octets.span.bytes)
+    }
+
     /// Appends a long string: four octets of length and any octets.
     package mutating func appendLongString(_ octets: [UInt8]) throws(WireError) {
         guard let length = UInt32(exactly: octets.count) else {
@@ -29,7 +38,11 @@ extension WireBuffer {
     private mutating func appendTable(_ table: FieldTable, depth: Int) throws(WireError) {
         try self.appendSized(depth: depth) { (buffer) throws(WireError) in
             for field in table.fields {
-                try buffer.appendShortString(field.name)
+                if let octets = field.octets {
+                    try buffer.appendShortString(octets: octets)
+                } else {
+                    try buffer.appendShortString(field.name)
+                }
                 try buffer.appendFieldValue(field.value, depth: depth)
             }
         }

@@ -71,6 +71,16 @@ package struct WireReader: ~Escapable {
         return bytes.withUnsafeBytes { Array($0) }
     }
 
+    /// One octet of length and so many octets as text, with the octets beside it if they are not UTF-8.
+    package mutating func readText() throws(WireError) -> (string: String, octets: [UInt8]?) {
+        let count = try self.readUInt8()
+        let bytes = try self.readBytes(Int(count))
+        return bytes.withUnsafeBytes { octets in
+            if let string = String(validating: octets, as: UTF8.self) { return (string, nil) }
+            return (String(decoding: octets, as: UTF8.self), Array(octets))
+        }
+    }
+
     /// One octet of length and so many octets as text; what is not UTF-8 is replaced by U+FFFD.
     package mutating func readShortString() throws(WireError) -> String {
         let count = try self.readUInt8()
@@ -91,8 +101,9 @@ package struct WireReader: ~Escapable {
         var inner = try self.readNested()
         var table = FieldTable()
         while !inner.isAtEnd {
-            let name = try inner.readShortString()
-            table.append(try inner.readFieldValue(), named: name)
+            let name = try inner.readText()
+            let value = try inner.readFieldValue()
+            table.fields.append(FieldTable.Field(name: name.string, value: value, octets: name.octets))
         }
         return table
     }

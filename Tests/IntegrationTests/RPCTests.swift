@@ -121,3 +121,40 @@ struct RPCTests {
         }
     }
 }
+
+@Suite(
+    "Ids of any octets",
+    .enabled(if: TestBroker.uri != nil, TestBroker.isMissing),
+    .timeLimit(.minutes(1))
+)
+struct BinaryIDTests {
+    @Test("RabbitMQ brings ids and routing keys of any octets back, and so does a server of requests")
+    func octets() async throws {
+        let id = [0xFF, 0x00, 0x80] + (0..<197).map { UInt8($0) }
+        try await TestBroker.withConnection { connection in
+            try await connection.withChannel { channel in
+                let requests = try await channel.declareQueue(exclusive: true).name
+                let replies = try await channel.declareQueue(exclusive: true).name
+                try await channel.bindQueue(replies, to: "amq.fanout")
+                try await channel.enableConfirms()
+                var properties = BasicProperties(headers: ["a": 1], replyTo: replies)
+                properties.setOctets(id, of: .correlationID)
+                properties.setOctets(id, of: .messageID)
+                let message = AMQPMessage("m", properties: properties)
+                let destination = AMQPDestination(exchange: "amq.fanout", routingKeyOctets: id)
+                try await channel.publishAndConfirm(message, to: destination)
+                let first = try #require(try await channel.get(replies, acknowledgement: .automatic))
+                #expect(try first.properties() == properties)
+                #expect(first.destination == destination)
+                try await channel.publishAndConfirm(message, to: .queue(requests))
+                try await withThrowingTaskGroup(of: Void.self) { group in
+                    group.addTask { try await connection.serveRPC(requests) { _ in "reply" } }
+                    #expect(try await TestBroker.settles(replies, on: channel, at: 1))
+                    let reply = try #require(try await channel.get(replies, acknowledgement: .automatic))
+                    #expect(try reply.properties().octets(of: .correlationID) == id)
+                    group.cancelAll()
+                }
+            }
+        }
+    }
+}
