@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+import AMQP091Protocol
+import EpollNetworking
+
+// AMQPChannel+ConfirmsThrough: waits for the confirms of the first publishes while later ones go on, as a program that
+// times or logs them does. The outcome of one publish is a receipt's (AMQPPublishReceipt), that of all together is
+// waitForConfirms().
+
+extension AMQPChannel {
+    /// Waits until every publish up to a number has ended: confirmed, nacked or returned (`basic.ack` (60, 80),
+    /// `basic.nack` (60, 120)).
+    ///
+    /// Publishes of a channel are numbered from 1 in the order in which they were given to the connection. A number that
+    /// is still to be published can be waited for too. How they ended is in ``confirmCounts``.
+    ///
+    /// - Parameters:
+    ///   - sequenceNumber: The number, the delivery tag of the confirm.
+    ///   - timeout: Time to wait; the configuration's `operationTimeout` by default.
+    /// - Throws: ``AMQPError``: `.timedOut` or `.cancelled`, and the channel goes on; the reason of its end if it has closed;
+    ///   `.invalidArgument` if confirms are not enabled.
+    public func waitForConfirms(through sequenceNumber: UInt64, timeout: Duration? = nil) async throws(AMQPError) {
+        let isOn = self.core.driver.state.withLock { _ in self.core.confirms.isOn }
+        guard isOn else { throw ChannelSession.confirmsAreOff }
+        try await self.core.waitUntilSettled(
+            through: sequenceNumber,
+            deadline: self.core.driver.deadline(timeout)
+        )
+    }
+}
