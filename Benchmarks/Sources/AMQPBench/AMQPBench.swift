@@ -9,7 +9,12 @@ import Foundation
 enum Main {
     static func main() async {
         let environment = ProcessInfo.processInfo.environment
-        await AMQPBench.main(EnvironmentOptions.merge(Array(CommandLine.arguments.dropFirst()), environment))
+        let arguments = Array(CommandLine.arguments.dropFirst())
+        if let hint = CommandHint.text(for: arguments, commands: AMQPBench.commandNames) {
+            Screen.write(Data("amqp-bench: \(hint)\n".utf8), to: STDERR_FILENO)
+            exit(64)
+        }
+        await AMQPBench.main(EnvironmentOptions.merge(arguments, environment))
     }
 }
 
@@ -36,6 +41,11 @@ struct AMQPBench: AsyncParsableCommand {
         ],
         defaultSubcommand: Both.self
     )
+
+    /// The commands by name, and help.
+    static let commandNames =
+        Self.configuration.subcommands
+        .map { $0.configuration.commandName ?? "\($0)".lowercased() } + ["help"]
 }
 
 /// One or more runs of the same load, from the options to the exit code.

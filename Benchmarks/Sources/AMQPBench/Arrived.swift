@@ -34,32 +34,105 @@ struct Arrived: Sendable {
         return known - min(known, found + refused)
     }
 
-    /// The same of any run, asking the broker where there were no consumers.
+    /// What became of the messages that did not arrive.
+    struct Verdict: Hashable, Sendable {
+        /// The broker took them and they are nowhere.
+        var lost: UInt64 = 0
+        /// They are still in the queues.
+        var inQueue: UInt64 = 0
+        /// They may be lost, or not: `reason` says why nobody can tell.
+        var unaccounted: UInt64 = 0
+        var reason: String?
+    }
+
+    /// Divides what is missing.
+    ///
+    /// - Parameters:
+    ///   - missing: Messages that the broker took and that did not arrive.
+    ///   - inQueue: Messages that the broker says are in the queues.
+    ///   - doubt: Why what is in neither place need not be lost; nil when it is.
+    /// - Returns: Each of them counted once.
+    static func verdict(missing: UInt64, inQueue: UInt64, doubt: String?) -> Verdict {
+        var verdict = Verdict(inQueue: min(missing, inQueue))
+        let left = missing - verdict.inQueue
+        guard left > 0 else { return verdict }
+        if let doubt {
+            (verdict.unaccounted, verdict.reason) = (left, doubt)
+        } else {
+            verdict.lost = left
+        }
+        return verdict
+    }
+
+    /// The same of any run, asking the broker what is still in the queues.
     ///
     /// - Parameters:
     ///   - queue: The queues of the run.
     ///   - interruption: Whether a signal ended it.
     ///   - connection: Where to ask.
-    /// - Returns: How many are nowhere.
+    /// - Returns: Lost is only what is proven to be.
     /// - Throws: `AMQPError`.
-    func lost(
+    func verdict(
         _ queue: QueueUnderTest,
         interruption: Interruption,
         on connection: AMQPConnection
-    ) async throws -> UInt64 {
+    ) async throws -> Verdict {
         let options = self.options
         if options.producers == 0 {
-            guard queue.isGenerated, interruption.signal == nil, options.exitWhen == nil else { return 0 }
+            guard queue.isGenerated, interruption.signal == nil, options.exitWhen == nil else { return Verdict() }
             let expected = UInt64(options.count ?? 0)
-            return expected - min(expected, self.arrived + self.corrupted)
+            let missing = expected - min(expected, self.arrived + self.corrupted)
+            return try await self.divide(missing, queue, interruption, on: connection)
         }
-        // Other instances get some of it, or the routing is not ours.
-        if options.instances != nil { return 0 }
-        if options.consumers > 0 { return options.predeclared == true && options.exchange != nil ? 0 : self.lost }
+        // Other instances get some of it.
+        if options.instances != nil { return Verdict() }
+        if options.consumers > 0 { return try await self.divide(self.lost, queue, interruption, on: connection) }
         // Without consumers, what the broker took must be in the queue.
-        guard queue.isGenerated, options.confirms != nil, options.queueArguments == nil else { return 0 }
-        let there = UInt64(try await queue.messageCount(on: connection))
-        return self.counts.confirmed - min(self.counts.confirmed, there)
+        guard options.confirms != nil else { return Verdict() }
+        guard queue.isGenerated else { return Verdict(inQueue: self.counts.confirmed) }
+        if options.sink != nil { return Verdict(inQueue: try await queue.state(on: connection).messages) }
+        return try await self.divide(self.counts.confirmed, queue, interruption, on: connection)
+    }
+
+    private func divide(
+        _ missing: UInt64,
+        _ queue: QueueUnderTest,
+        _ interruption: Interruption,
+        on connection: AMQPConnection
+    ) async throws -> Verdict {
+        guard missing > 0 else { return Verdict() }
+        if self.options.predeclared == true, self.options.exchange != nil {
+            return Self.verdict(missing: missing, inQueue: 0, doubt: "the bindings of the exchange are not known")
+        }
+        if self.options.queueType == .stream {
+            // A stream keeps what was consumed, and counts its messages by segments.
+            let isConsumed = self.options.consumers > 0
+            return Self.verdict(
+                missing: missing,
+                inQueue: 0,
+                doubt: isConsumed ? nil : "the broker does not count the messages of a stream exactly"
+            )
+        }
+        let (inQueue, consumers) = try await queue.state(on: connection)
+        var doubt: String?
+        if let arguments = self.options.queueArguments, !arguments.isEmpty {
+            doubt = "the arguments of the queue (\(arguments.keys.sorted().joined(separator: ", "))) may drop messages"
+        } else if interruption.signal != nil {
+            doubt = "the run was interrupted"
+        } else if !queue.isGenerated, consumers > 0 {
+            doubt = "the queue has other consumers"
+        }
+        return Self.verdict(missing: missing, inQueue: inQueue, doubt: doubt)
+    }
+}
+
+extension Report.Verification {
+    /// Takes over what became of the messages that did not arrive.
+    mutating func take(_ verdict: Arrived.Verdict) {
+        self.lost = verdict.lost
+        self.inQueue = verdict.inQueue > 0 ? verdict.inQueue : nil
+        self.unaccounted = verdict.unaccounted > 0 ? verdict.unaccounted : nil
+        self.unaccountedReason = verdict.reason
     }
 }
 

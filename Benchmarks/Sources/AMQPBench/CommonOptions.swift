@@ -61,6 +61,13 @@ struct Label: ExpressibleByArgument, Hashable, Sendable {
     }
 }
 
+extension NameSpecification {
+    /// A letter whose value may follow it at once, as `-x5`, and the long name.
+    static func letter(_ letter: Character) -> NameSpecification {
+        [.customShort(letter, allowingJoined: true), .long]
+    }
+}
+
 /// When text is coloured.
 enum ColorChoice: String, ExpressibleByArgument, CaseIterable, Sendable {
     case auto, always, never
@@ -74,27 +81,27 @@ struct CommonOptions: ParsableArguments {
     var broker = BrokerChoice.embedded
 
     @Option(
-        name: [.customShort("H"), .customLong("uri")],
+        name: [.customShort("H", allowingJoined: true), .customLong("uri")],
         help: "Measure this broker instead: amqp://user:password@host:port/vhost; repeatable, the nodes of a cluster."
     )
     var uris: [String] = []
 
-    @Option(name: [.customShort("u"), .long], help: "Use this queue; one is made, and deleted at the end, by default.")
+    @Option(name: .letter("u"), help: "Use this queue; one is made, and deleted at the end, by default.")
     var queue: String?
 
-    @Option(name: [.customShort("z"), .long], help: "How long to measure, after the warm-up: 500ms, 10s, 2m.")
-    var time = Seconds(10)
+    @Option(name: .letter("z"), help: "How long to measure, after the warm-up: 500ms, 10s, 1m30s. (default: 10s)")
+    var time: Seconds?
 
     @Option(
-        name: [.customShort("C"), .long],
-        help: "Stop after this many messages instead; there is no warm-up then."
+        name: .letter("C"),
+        help: "Stop after this many messages, as 500 or 10k, and without --time only then; there is no warm-up."
     )
-    var count: Int?
+    var count: MessageCount?
 
     @Option(help: "How long to run before measuring. (default: 2s)")
     var warmup: Seconds?
 
-    @Option(name: .shortAndLong, help: "A line each time this has passed.")
+    @Option(name: .letter("i"), help: "A line each time this has passed.")
     var interval = Seconds(1)
 
     @Option(help: "Write the result as JSON to this file; - is standard output, and the text goes to standard error.")
@@ -120,6 +127,9 @@ struct CommonOptions: ParsableArguments {
 
     @Flag(inversion: .prefixedNo, help: "Put a checksum in each message and check it. (default: off; on in latency)")
     var verify: Bool?
+
+    @Option(help: "How long to wait at the end until all messages have arrived; Ctrl-C ends the wait.")
+    var drain = Seconds(10)
 
     @Flag(help: "No line per interval, only the summary.")
     var quiet = false
@@ -172,7 +182,7 @@ struct CommonOptions: ParsableArguments {
     var allowDebug = false
 
     func validate() throws {
-        if let count, count < 1 { throw ValidationError("--count takes at least 1 message.") }
+        if let count, count.messages < 1 { throw ValidationError("--count takes at least 1 message.") }
         if self.count != nil, let warmup, warmup.seconds > 0 {
             throw ValidationError("--count and --warmup cannot go together: every message of a count is measured.")
         }
@@ -195,7 +205,7 @@ struct CommonOptions: ParsableArguments {
             }
             guard self.runs == 1 else { throw ValidationError("--instances and --runs cannot go together.") }
         }
-        guard self.time.seconds > 0 else { throw ValidationError("--time must be longer than nothing.") }
+        if let time, time.seconds <= 0 { throw ValidationError("--time must be longer than nothing.") }
         guard 1...1000 ~= self.runs else { throw ValidationError("--runs takes 1 to 1000.") }
         guard 1...1000 ~= self.queues, self.queue == nil || self.queues == 1 else {
             throw ValidationError("--queues takes 1 to 1000, and 1 beside --queue.")

@@ -35,9 +35,6 @@ struct Compare: ParsableCommand {
                     + Array(Set(differences)).sorted().map { "  \($0)" }.joined(separator: "\n")
             )
         }
-        guard comparisons.contains(where: { !$0.1.rows.isEmpty }) else {
-            throw ValidationError("At least three intervals or runs are needed on both sides; measure for longer.")
-        }
         for (name, comparison) in comparisons {
             if !name.isEmpty { screen.show(["", screen.style.bold("  " + name)]) }
             screen.show(text.lines(comparison))
@@ -76,10 +73,11 @@ struct ComparisonText: Sendable {
         lines.append("")
         if let row = comparison.rows.first {
             let ratio = row.other / row.base
-            let margin = (row.range.upperBound - row.range.lowerBound) / 200
+            lines.append("  \(self.other) is \(Text.decimal(ratio, places: 2)) × \(self.base) in \(row.name).")
+        }
+        if let runs = comparison.runsNeeded {
             lines.append(
-                "  \(self.other) is \(Text.decimal(ratio, places: 2)) ± \(Text.decimal(margin, places: 2))"
-                    + " × \(self.base) in \(row.name)."
+                "  A verdict takes \(runs) runs of each: --runs \(runs), or compare --run 'A' --run 'B' --pairs 10."
             )
         }
         lines.append(
@@ -101,7 +99,7 @@ struct ComparisonText: Sendable {
         let text =
             "  " + Text.left(row.name, 15) + value(row.base, row.baseDeviation) + "  "
             + value(row.other, row.otherDeviation) + Text.right(sign(row.change) + " %", 12)
-            + "  " + Text.left("[\(sign(row.range.lowerBound)), \(sign(row.range.upperBound))]", 16) + " "
+            + "  " + Text.left(row.chance.map { "chance \(Text.decimal($0, places: 3))" } ?? "", 13) + " "
             + row.verdict.rawValue
         return row.verdict == .worse ? self.style.red(text) : text
     }

@@ -1,13 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
+import Foundation
 
 // Comparison: whether one result differs from another by more than chance. Pure.
-// The samples of a figure are its values in the runs of a result, or in the intervals of its only run. Both sets are
-// resampled with replacement many times; the middle 95 % of the changes between their means is the range of the change.
+// The samples of a figure are whole runs: intervals of one run are alike in ways that two runs are not. An exact
+// permutation test says how often chance alone would part the runs as far as they are; what is found is called a
+// difference when that is rarer than 5 % over all figures together. One run of each gives a change, and no verdict.
 
 /// Two results, figure by figure.
 struct Comparison: Sendable {
     /// What is said of one figure.
-    enum Verdict: String, Sendable { case better, worse, noDifference = "no difference" }
+    enum Verdict: String, Sendable {
+        case better, worse
+        case noDifference = "no difference"
+        case none = "no verdict"
+    }
 
     /// One figure.
     struct Row: Sendable {
@@ -16,8 +22,8 @@ struct Comparison: Sendable {
         var other: Double
         /// Percent of the base.
         var change: Double
-        /// The range in which the change lies with 95 % confidence, percent.
-        var range: ClosedRange<Double>
+        /// How often chance parts the runs as far, from 0 to 1; nil where there are too few to tell.
+        var chance: Double?
         var baseDeviation: Double?
         var otherDeviation: Double?
         var verdict: Verdict
@@ -25,11 +31,16 @@ struct Comparison: Sendable {
         var text: @Sendable (Double) -> String
     }
 
+    /// How often a comparison of equal things may find a difference.
+    static let level = 0.05
+
     var rows: [Row] = []
     /// Why the results should not be compared.
     var differences: [String] = []
     /// True when a figure is worse, or messages were lost that were not before.
     var isRegression = false
+    /// Runs of each that a verdict takes; nil when there are as many.
+    var runsNeeded: Int?
 
     /// Compares two results.
     ///
@@ -37,29 +48,44 @@ struct Comparison: Sendable {
     ///   - base: What it is compared with.
     ///   - other: What is compared.
     ///   - tolerance: Changes up to this many percent are no difference.
-    init(_ base: Report, _ other: Report, tolerance: Double) {
-        for figure in Figure.all {
+    ///   - isPaired: Whether run n of one was made beside run n of the other.
+    init(_ base: Report, _ other: Report, tolerance: Double, isPaired: Bool = false) {
+        let figures = Figure.all.compactMap { figure -> (Figure, [Double], [Double])? in
             let (before, after) = (figure.samples(base), figure.samples(other))
-            guard before.count >= 3, after.count >= 3 else { continue }
+            guard Statistics.mean(before) > 0, Statistics.mean(after) > 0 else { return nil }
+            return (figure, before, after)
+        }
+        for (figure, before, after) in figures {
             let (mean, otherMean) = (Statistics.mean(before), Statistics.mean(after))
-            guard mean > 0, otherMean > 0 else { continue }
-            let range = Resampling.change(before, after)
-            let isGain = { (change: Double) in figure.isBetterHigher ? change > 0 : change < 0 }
-            let isClear = range.lowerBound > tolerance || range.upperBound < -tolerance
             let change = (otherMean / mean - 1) * 100
+            // Several figures have several chances to differ.
+            let level = Self.level / Double(figures.count)
+            let isPaired = isPaired && before.count == after.count
+            let test = isPaired ? Permutations.paired(before, after) : Permutations.separate(before, after)
+            var verdict = Verdict.none
+            if test.smallest <= level {
+                let isGain = figure.isBetterHigher ? change > 0 : change < 0
+                verdict =
+                    test.chance <= level && abs(change) > tolerance ? (isGain ? .better : .worse) : .noDifference
+            }
             self.rows.append(
                 Row(
                     name: base.options.operation.map { figure.name(of: $0.plural) } ?? figure.name,
                     base: mean,
                     other: otherMean,
                     change: change,
-                    range: range,
+                    chance: verdict == .none ? nil : test.chance,
                     baseDeviation: Statistics.relativeDeviation(before),
                     otherDeviation: Statistics.relativeDeviation(after),
-                    verdict: isClear ? (isGain(change) ? .better : .worse) : .noDifference,
+                    verdict: verdict,
                     text: figure.text
                 )
             )
+        }
+        if self.rows.contains(where: { $0.verdict == .none }) {
+            self.runsNeeded = (2...100).first {
+                Permutations.smallest(runs: $0, isPaired: isPaired) <= Self.level / Double(figures.count)
+            }
         }
         self.differences = Self.differences(base, other)
         self.isRegression = self.rows.contains { $0.verdict == .worse } || (base.isSound && !other.isSound)
@@ -72,27 +98,37 @@ struct Comparison: Sendable {
             if before != after { found.append("\(name): \(before) and \(after)") }
         }
         compare("broker") { "\($0.broker.product) \($0.broker.version)" }
+        compare("broker started here") { String($0.broker.startedHere) }
         compare("machine") { "\($0.machine.model), \($0.machine.cores) cores" }
+        compare("kernel") { $0.machine.kernel }
         compare("build") { $0.tool.build }
-        compare("command") { $0.options.command }
-        compare("size") { $0.options.size == nil ? "–" : $0.options.sizes.defaultValueDescription }
-        compare("producers") { String($0.options.producers) }
-        compare("consumers") { String($0.options.consumers) }
-        compare("channels") { String($0.options.channels) }
-        compare("queues") { "\($0.options.queues) \($0.options.queueType)" }
-        // A part of the capacity that was found is another rate each time.
-        let isSearched =
-            base.options.command == "latency" && other.options.command == "latency"
-            && base.options.isRateSearched == true
-        if !isSearched { compare("rate") { $0.options.rate.map { Text.rate($0) } ?? "no limit" } }
-        compare("confirms") { $0.options.confirms.map(String.init) ?? "none" }
-        compare("prefetch") { $0.options.prefetch.map(String.init) ?? "–" }
-        compare("ack-every") { $0.options.ackEvery.map(String.init) ?? "–" }
-        compare("persistent") { String($0.options.persistent) }
-        compare("instances") { String($0.options.instances ?? 1) }
-        compare("headers") { String($0.options.headers?.count ?? 0) }
-        compare("verify") { String($0.options.verify) }
+        let (before, after) = (base.options.values, other.options.values)
+        for key in Set(before.keys).union(after.keys).subtracting(Self.namesOfRuns).sorted() {
+            // A part of the capacity that was found is another rate each time.
+            let isSearched = base.options.isRateSearched == true && other.options.isRateSearched == true
+            if key == "rate", isSearched { continue }
+            let (one, two) = (before[key] ?? "–", after[key] ?? "–")
+            if one != two { found.append("\(key): \(one) and \(two)") }
+        }
         return found
+    }
+
+    /// Options that do not change what is measured.
+    private static let namesOfRuns: Set = ["labels", "interval"]
+}
+
+extension RunOptions {
+    /// Every option that is set, as text.
+    fileprivate var values: [String: String] {
+        guard let data = try? Report.encoder.encode(self),
+            let object = try? JSONSerialization.jsonObject(with: data) as? [String: Any]
+        else { return [:] }
+        return object.mapValues { value in
+            guard JSONSerialization.isValidJSONObject(value),
+                let text = try? JSONSerialization.data(withJSONObject: value, options: .sortedKeys)
+            else { return "\(value)" }
+            return String(decoding: text, as: UTF8.self)
+        }
     }
 }
 
@@ -101,7 +137,6 @@ private struct Figure: Sendable {
     var name: String
     var isBetterHigher: Bool
     var ofRun: @Sendable (RunFigures) -> Double?
-    var ofInterval: @Sendable (Report.Interval) -> Double?
     var text: @Sendable (Double) -> String
 
     /// What it is called where operations take the place of messages.
@@ -113,10 +148,9 @@ private struct Figure: Sendable {
         }
     }
 
-    /// The values in the runs, or in the intervals of the only run.
+    /// The values in the runs, or that of the only run.
     func samples(_ report: Report) -> [Double] {
-        if let runs = report.runs, runs.count >= 3 { return runs.compactMap(self.ofRun) }
-        return report.intervals.filter { !$0.isWarmup }.compactMap(self.ofInterval)
+        (report.runs ?? [RunFigures(report)]).compactMap(self.ofRun)
     }
 
     static let all = [
@@ -124,73 +158,107 @@ private struct Figure: Sendable {
             name: "published/s",
             isBetterHigher: true,
             ofRun: { $0.publishedPerSecond },
-            ofInterval: { $0.published },
             text: { Text.count(UInt64($0.rounded())) }
         ),
         Figure(
             name: "consumed/s",
             isBetterHigher: true,
             ofRun: { $0.consumedPerSecond },
-            ofInterval: { $0.consumed },
             text: { Text.count(UInt64($0.rounded())) }
         ),
         Figure(
             name: "p99 confirm",
             isBetterHigher: false,
             ofRun: { $0.confirmP99 },
-            ofInterval: { $0.confirmP99 },
             text: { Text.milliseconds($0) + " ms" }
         ),
         Figure(
             name: "p99 end to end",
             isBetterHigher: false,
             ofRun: { $0.endToEndP99 },
-            ofInterval: { $0.endToEndP99 },
             text: { Text.milliseconds($0) + " ms" }
         ),
         Figure(
             name: "client µs/msg",
             isBetterHigher: false,
             ofRun: { $0.cpuMicrosecondsPerMessage },
-            ofInterval: { $0.cpuMicrosecondsPerMessage },
             text: { Text.decimal($0, places: 2) }
         ),
     ]
 }
 
-extension Report.Interval {
-    /// What a message cost this process; nil when there was none.
-    var cpuMicrosecondsPerMessage: Double? {
-        let rate = self.published > 0 ? self.published : self.consumed
-        return rate > 0 ? self.clientCPUPercent * 1e4 / rate : nil
-    }
-}
+/// The exact test: all ways in which chance could have given the runs their sides.
+enum Permutations {
+    /// Above so many ways, as many of them are drawn.
+    private static let most = 200_000
 
-/// The bootstrap.
-enum Resampling {
-    static let rounds = 4000
+    /// How often chance parts two sets as far as they are, and the least that this can be with so many runs.
+    typealias Result = (chance: Double, smallest: Double)
 
-    /// The range in which the change between the means lies with 95 % confidence, percent.
-    ///
-    /// The random numbers are the same each time, so that a comparison gives the same answer again.
-    static func change(_ base: [Double], _ other: [Double]) -> ClosedRange<Double> {
+    /// Of runs that were made side by side: which of a pair is which.
+    static func paired(_ base: [Double], _ other: [Double]) -> Result {
+        let differences = zip(base, other).map { $1 - $0 }
+        guard !differences.isEmpty, differences.count < 63 else { return (1, 1) }
+        let limit = abs(differences.reduce(0, +)) * (1 - 1e-9)
+        let ways = 1 << differences.count
         var generator = SplitMix(seed: 0x5EED)
-        var changes: [Double] = []
-        changes.reserveCapacity(Self.rounds)
-        for _ in 0..<Self.rounds {
-            let before = Self.mean(base, &generator)
-            guard before > 0 else { continue }
-            changes.append((Self.mean(other, &generator) / before - 1) * 100)
+        let rounds = min(ways, Self.most)
+        var hits = 0
+        for round in 0..<rounds {
+            let signs = ways <= Self.most ? UInt64(round) : generator.next()
+            var sum = 0.0
+            for (index, difference) in differences.enumerated() {
+                sum += signs >> UInt64(index) & 1 == 1 ? -difference : difference
+            }
+            if abs(sum) >= limit { hits += 1 }
         }
-        guard !changes.isEmpty else { return -100...100 }
-        changes.sort()
-        return changes[changes.count / 40]...changes[changes.count - 1 - changes.count / 40]
+        return (Double(hits) / Double(rounds), Self.smallest(runs: differences.count, isPaired: true))
     }
 
-    private static func mean(_ samples: [Double], _ generator: inout SplitMix) -> Double {
-        var sum = 0.0
-        for _ in samples { sum += samples[Int(generator.next() % UInt64(samples.count))] }
-        return sum / Double(samples.count)
+    /// Of runs that were made one set after the other: which belong to which.
+    static func separate(_ base: [Double], _ other: [Double]) -> Result {
+        let all = base + other
+        guard !base.isEmpty, !other.isEmpty else { return (1, 1) }
+        let ways = Self.ways(all.count, base.count)
+        let total = all.reduce(0, +)
+        func distance(_ sum: Double) -> Double {
+            abs(sum / Double(base.count) - (total - sum) / Double(other.count))
+        }
+        let limit = distance(base.reduce(0, +)) * (1 - 1e-9)
+        var (hits, rounds) = (0, 0)
+        if ways <= Double(Self.most) {
+            var chosen = Array(0..<base.count)
+            while true {
+                rounds += 1
+                if distance(chosen.reduce(0) { $0 + all[$1] }) >= limit { hits += 1 }
+                // The next choice in order.
+                guard let place = chosen.indices.last(where: { chosen[$0] < all.count - base.count + $0 }) else {
+                    break
+                }
+                chosen[place] += 1
+                for index in chosen.indices where index > place { chosen[index] = chosen[index - 1] + 1 }
+            }
+        } else {
+            var generator = SplitMix(seed: 0x5EED)
+            var shuffled = all
+            while rounds < Self.most {
+                rounds += 1
+                shuffled.shuffle(using: &generator)
+                if distance(shuffled.prefix(base.count).reduce(0, +)) >= limit { hits += 1 }
+            }
+        }
+        let least = base.count == other.count ? 2 / ways : 1 / ways
+        return (Double(hits) / Double(rounds), least)
+    }
+
+    /// The least chance that so many runs of each can show.
+    static func smallest(runs: Int, isPaired: Bool) -> Double {
+        isPaired ? 2 / Double(sign: .plus, exponent: runs, significand: 1) : 2 / Self.ways(2 * runs, runs)
+    }
+
+    /// Ways to choose.
+    private static func ways(_ all: Int, _ chosen: Int) -> Double {
+        (0..<chosen).reduce(1.0) { $0 * Double(all - $1) / Double($1 + 1) }.rounded()
     }
 }
 

@@ -13,20 +13,26 @@ enum ExitWhen: String, ExpressibleByArgument, CaseIterable, Codable, Sendable {
 
 /// What the commands that consume share.
 struct ConsumeOptions: ParsableArguments {
-    @Option(name: [.customShort("y"), .long], help: "Consumers, each with a connection of its own.")
+    @Option(name: .letter("y"), help: "Consumers, each with a connection of its own.")
     var consumers = 1
 
-    @Option(name: [.customShort("q"), .long], help: "Deliveries the broker sends ahead of acknowledgement.")
+    @Option(name: .letter("q"), help: "Deliveries the broker sends ahead of acknowledgement.")
     var prefetch: UInt16 = 512
 
-    @Option(name: [.customShort("A"), .long], help: "Acknowledge each time this many have arrived.")
+    @Option(name: .letter("A"), help: "Acknowledge each time this many have arrived.")
     var ackEvery = 64
 
-    @Option(name: [.customShort("L"), .long], help: "Work on each message for this long: 1ms.")
+    @Option(name: .letter("L"), help: "Work on each message for this long: 1ms.")
     var consumerWork: Seconds?
 
     @Option(help: "End when the queue is empty, or idle: nothing has come for a second.")
     var exitWhen: ExitWhen?
+
+    @Option(
+        help:
+            "Messages not consumed at which producers without a rate wait; 0 for no bound. (default: 10 times the prefetch)"
+    )
+    var backlog: MessageCount?
 
     @Flag(name: .shortAndLong, help: "Let the broker take messages as acknowledged when it has sent them.")
     var autoAck = false
@@ -34,6 +40,7 @@ struct ConsumeOptions: ParsableArguments {
     func validate() throws {
         guard 1...1000 ~= self.consumers else { throw ValidationError("--consumers takes 1 to 1000.") }
         guard self.ackEvery >= 1 else { throw ValidationError("--ack-every takes at least 1.") }
+        guard self.backlog?.messages ?? 0 >= 0 else { throw ValidationError("--backlog must not be negative.") }
         guard self.autoAck || self.prefetch == 0 || self.ackEvery <= Int(self.prefetch) else {
             throw ValidationError("--ack-every must not be larger than --prefetch: the broker would wait for ever.")
         }

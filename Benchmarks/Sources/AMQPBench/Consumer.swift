@@ -44,9 +44,12 @@ final class Subscription: Sendable {
         if let prefetch = options.prefetch, !options.autoAck {
             try await channel.setPrefetch(count: UInt16(prefetch))
         }
+        // A stream that was filled before is read from its beginning; by default only what comes next is sent.
+        let isFilled = options.queueType == .stream && options.producers == 0
         let deliveries = try await channel.deliveries(
             from: queue,
-            acknowledgement: options.autoAck ? .automatic : .manual
+            acknowledgement: options.autoAck ? .automatic : .manual,
+            arguments: isFilled ? ["x-stream-offset": "first"] : [:]
         )
         return (channel, deliveries)
     }
@@ -105,16 +108,12 @@ struct Consumer: Sendable {
     private struct Progress {
         var findings = ConsumerFindings()
         var entries: ConsumerLedger
-        var left = 0
         var hasLost = false
     }
 
     /// Consumes until the subscription is cancelled or the budget is spent.
     func consume() async throws -> ConsumerFindings {
         var progress = Progress(entries: ConsumerLedger(self.ledger))
-        // One at a time where there is an end: what a consumer took and does not get would be missing to the others.
-        progress.left = self.budget.take(upTo: self.share)
-        guard progress.left > 0 else { return progress.findings }
         while true {
             do {
                 try await self.consume(self.subscription.deliveries, on: self.subscription.channel, &progress)
@@ -130,8 +129,6 @@ struct Consumer: Sendable {
         return progress.findings
     }
 
-    private var share: Int { self.options.count == nil ? 64 : 1 }
-
     private func consume(
         _ deliveries: AMQPDeliveries,
         on channel: AMQPChannel,
@@ -139,11 +136,14 @@ struct Consumer: Sendable {
     ) async throws {
         let isNumbered = self.options.isNumbered
         let isVerified = self.options.verify
+        // A consumer takes from the budget what it has received: what it took before would be missing to the others.
+        let isLimited = self.options.count != nil && self.options.producers == 0
         let work = self.options.consumerWork.map { Duration.seconds($0) }
         let ackEvery = self.options.ackEvery ?? .max
         var unacked = 0
         var last: AMQPDelivery?
         for try await delivery in deliveries {
+            if isLimited, self.budget.take(upTo: 1) == 0 { break }
             let isRedelivered = delivery.redelivered
             if isRedelivered { self.redelivered.add() }
             if progress.hasLost {
@@ -161,8 +161,8 @@ struct Consumer: Sendable {
                 {
                     if header.due > 0, self.ownStreams.contains(header.stream) {
                         let now = MonotonicClock.now
-                        self.latency.record(now - min(now, header.due))
-                        if header.sent > 0 { self.sentLatency.record(now - min(now, header.sent)) }
+                        self.latency.record(now - min(now, header.due), due: header.due)
+                        if header.sent > 0 { self.sentLatency.record(now - min(now, header.sent), due: header.due) }
                     }
                 } else {
                     self.foreign.add()
@@ -171,7 +171,6 @@ struct Consumer: Sendable {
             if let work { try await Task.sleep(for: work, tolerance: .zero) }
             self.consumed.add()
             unacked += 1
-            progress.left -= 1
             if unacked >= ackEvery {
                 try delivery.ack(multiple: true)
                 unacked = 0
@@ -179,10 +178,6 @@ struct Consumer: Sendable {
                 progress.entries.flush()
             } else {
                 last = delivery
-            }
-            if progress.left == 0 {
-                progress.left = self.budget.take(upTo: self.share)
-                if progress.left == 0 { break }
             }
         }
         if unacked > 0, self.options.ackEvery != nil, let last, channel.isOpen { try last.ack(multiple: true) }

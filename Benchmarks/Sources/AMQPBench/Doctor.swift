@@ -12,7 +12,7 @@ struct Doctor: AsyncParsableCommand {
         abstract: "Say what about this machine or a broker would spoil a run; exit 1 if there is something."
     )
 
-    @Option(name: [.customShort("H"), .long], help: "Look at this broker too.") var uri: String?
+    @Option(name: .letter("H"), help: "Look at this broker too.") var uri: String?
 
     func run() async throws {
         let machine = MachineFacts.here

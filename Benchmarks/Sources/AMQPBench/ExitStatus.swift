@@ -14,7 +14,8 @@ enum ExitStatus {
     static let verificationFailed: Int32 = 4
     /// No broker could be reached or started.
     static let unavailable: Int32 = 69
-    /// Ended by a signal, as shells put it: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP.
+    /// Ended by a signal, as shells put it: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP, 141 for a closed
+    /// output.
     static func interrupted(by signal: Int32) -> Int32 { 128 + signal }
 }
 

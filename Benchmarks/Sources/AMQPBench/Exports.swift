@@ -74,9 +74,9 @@ enum Exports {
     ///   - screen: Where Markdown goes.
     /// - Throws: The error of the file system.
     static func write(_ report: Report, _ common: CommonOptions, on screen: Screen) throws {
-        if let file = common.csv { try Data(Self.csv(report).utf8).write(to: URL(fileURLWithPath: file)) }
-        if let file = common.hgrm { try Data(Self.hgrm(report).utf8).write(to: URL(fileURLWithPath: file)) }
-        if let file = common.html { try Data(HTMLReport(report).page().utf8).write(to: URL(fileURLWithPath: file)) }
+        if let file = common.csv { try FileOutput.write(Self.csv(report), to: file) }
+        if let file = common.hgrm { try FileOutput.write(Self.hgrm(report), to: file) }
+        if let file = common.html { try FileOutput.write(HTMLReport(report).page(), to: file) }
         if common.markdown { screen.show(["", Self.markdown(report)]) }
     }
 }

@@ -2,7 +2,7 @@
 import Foundation
 import Synchronization
 
-// Interruption: SIGINT, SIGTERM and SIGHUP as events of the run. The first asks for a clean end with a summary, where
+// Interruption: SIGINT, SIGTERM and SIGHUP as events of the run, and SIGPIPE when nobody reads the output any more. The first asks for a clean end with a summary, where
 // there is something to sum up; the second, or the first before that, cancels the task of the run.
 // Handlers, not an ignored signal: what is ignored stays ignored in the programs this one starts.
 
@@ -66,6 +66,8 @@ final class Interruption: Sendable {
                 errno = saved
             }
         }
+        // Sockets and the input of a broker may raise it too; only a closed output ends the run, see outputClosed().
+        Foundation.signal(SIGPIPE) { _ in }
         let source = ends[0]
         Thread.detachNewThread {
             var octet: UInt8 = 0
@@ -77,4 +79,14 @@ final class Interruption: Sendable {
     }
 }
 
+extension Interruption {
+    /// Ends the run as a signal does: what reads the output, such as `head` or a pager, is gone.
+    static func outputClosed() {
+        guard !isOutputClosed.exchange(true, ordering: .relaxed) else { return }
+        var octet = UInt8(SIGPIPE)
+        _ = write(signalPipe.load(ordering: .relaxed), &octet, 1)
+    }
+}
+
 private let signalPipe = Atomic<Int32>(-1)
+private let isOutputClosed = Atomic(false)

@@ -53,10 +53,10 @@ enum LatencyExports {
     /// - Throws: The error of the file system.
     static func write(_ report: LatencyReport, _ common: CommonOptions, on screen: Screen) throws {
         guard let last = report.steps.last else { return }
-        if let file = common.csv { try Data(Self.csv(report).utf8).write(to: URL(fileURLWithPath: file)) }
-        if let file = common.hgrm { try Data(Exports.hgrm(last.report).utf8).write(to: URL(fileURLWithPath: file)) }
+        if let file = common.csv { try FileOutput.write(Self.csv(report), to: file) }
+        if let file = common.hgrm { try FileOutput.write(Exports.hgrm(last.report), to: file) }
         if let file = common.html {
-            try Data(SeriesHTML(latency: report).page().utf8).write(to: URL(fileURLWithPath: file))
+            try FileOutput.write(SeriesHTML(latency: report).page(), to: file)
         }
         if common.markdown { screen.show(["", Self.markdown(report)]) }
     }

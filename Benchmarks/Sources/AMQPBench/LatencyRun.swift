@@ -55,7 +55,15 @@ struct LatencyRun: Sendable {
                 self.session.screen.show(self.text.failed(probe))
                 return (report, probe.status(signal: self.session.interruption.signal))
             }
-            let capacity = min(probe.totals.confirmedPerSecond, probe.totals.consumedPerSecond)
+            let published =
+                self.options.confirms == nil ? probe.totals.publishedPerSecond : probe.totals.confirmedPerSecond
+            let capacity = min(published, probe.totals.consumedPerSecond)
+            guard (Self.parts[0] * capacity).rounded() >= 1 else {
+                throw BenchFailure(
+                    description: "no message arrived while the capacity was looked for; give a --rate",
+                    status: ExitStatus.failed
+                )
+            }
             report.capacityPerSecond = capacity
             self.session.screen.show(self.text.capacity(capacity, seconds: Self.probeSeconds))
             rates = Self.parts.map { ($0, ($0 * capacity).rounded()) }
@@ -129,8 +137,8 @@ struct LatencyText: Sendable {
         var text = "  " + Text.left(Text.rate(report.options.rate ?? 0), 13)
         text += Text.right(part.map { Text.percent($0 * 100) } ?? "–", 9)
         let latency = report.latency.endToEnd
-        for value in [latency?.p50, latency?.p90, latency?.p99, latency?.p999, latency?.p9999] {
-            text += Text.right(value.map { Text.milliseconds($0) } ?? "–", 9)
+        for quantile in [0.5, 0.9, 0.99, 0.999, 0.9999] {
+            text += Text.right(latency?.known(quantile).map { Text.milliseconds($0) } ?? "–", 9)
         }
         text += Text.right(latency.map { Text.milliseconds($0.max) + " ms" } ?? "–", 12)
         text += Text.right(report.latency.lag.map { Text.milliseconds($0.max) + " ms" } ?? "–", 12)
@@ -139,6 +147,7 @@ struct LatencyText: Sendable {
         text += Text.right("\(report.lost)", 7) + Text.right("\(report.verify.duplicated)", 4)
         text += Text.right(report.options.verify ? "\(report.verify.corrupted)" : "–", 5)
         text += report.verify.reordered == 0 ? "    ok" : "    \(report.verify.reordered)"
+        if let censored = latency?.censored { text += "   censored \(censored)" }
         return report.isSound ? text : self.style.red(text)
     }
 

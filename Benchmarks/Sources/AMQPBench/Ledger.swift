@@ -22,7 +22,13 @@ final class Ledger: Sendable {
     /// Takes the arrivals of one consumer.
     func insert(_ arrivals: [Arrivals]) {
         self.streams.withLock { streams in
-            for arrival in arrivals { streams[arrival.stream].insert(arrival.first, count: arrival.count) }
+            for arrival in arrivals {
+                streams[arrival.stream].insert(
+                    arrival.first,
+                    count: arrival.count,
+                    isRedelivered: arrival.isRedelivered
+                )
+            }
         }
     }
 
@@ -51,7 +57,7 @@ final class Ledger: Sendable {
         }
     }
 
-    /// Arrivals of a message that had arrived before.
+    /// Arrivals of a message that had arrived before, not counting those marked redelivered.
     var duplicated: UInt64 { self.streams.withLock { $0.reduce(0) { $0 + $1.duplicated } } }
 }
 
@@ -60,6 +66,7 @@ struct Arrivals: Hashable, Sendable {
     var stream: Int
     var first: UInt64
     var count: UInt64
+    var isRedelivered = false
 }
 
 /// One consumer's part of the ledger: it hands its arrivals over in batches, so that a message costs no lock.
@@ -86,11 +93,12 @@ struct ConsumerLedger {
         let stream = Int(header.stream)
         self.order.insert(header.sequence, stream: stream, isRedelivered: isRedelivered)
         if let last = self.batch.indices.last, self.batch[last].stream == stream,
+            self.batch[last].isRedelivered == isRedelivered,
             self.batch[last].first &+ self.batch[last].count == header.sequence
         {
             self.batch[last].count += 1
         } else {
-            self.batch.append(Arrivals(stream: stream, first: header.sequence, count: 1))
+            self.batch.append(Arrivals(stream: stream, first: header.sequence, count: 1, isRedelivered: isRedelivered))
             if self.batch.count >= Self.batchSize { self.flush() }
         }
         return true

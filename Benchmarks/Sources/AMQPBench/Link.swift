@@ -92,10 +92,16 @@ final class Lane: Sendable {
     private struct State {
         var connection: AMQPConnection
         var channels: [AMQPChannel]
+        /// Of the last channel.
+        var times: ConfirmTimes?
+        var follower: Task<Void, Never>?
+        /// Of the channels before.
+        var censored: UInt64 = 0
     }
 
     let link: Link
     private let window: Int?
+    private let meter: LatencyMeter?
     private let restore: @Sendable (AMQPConnection) async throws -> Void
     private let state: Mutex<State>
 
@@ -104,18 +110,60 @@ final class Lane: Sendable {
     /// - Parameters:
     ///   - link: The connection.
     ///   - window: Publishes unconfirmed at most; nil for no confirms.
+    ///   - meter: Gets the time of every confirm; nil where nobody notes when publishes were due.
     ///   - restore: Makes sure that what is published to is there, on a connection that was made again.
     /// - Throws: What opening the channel throws.
     init(
         on link: Link,
         window: Int?,
+        meter: LatencyMeter? = nil,
         restore: @escaping @Sendable (AMQPConnection) async throws -> Void
     ) async throws {
         self.link = link
         self.window = window
+        self.meter = meter
         self.restore = restore
         let connection = link.connection
-        self.state = Mutex(State(connection: connection, channels: [try await Self.open(on: connection, window)]))
+        let channel = try await Self.open(on: connection, window)
+        self.state = Mutex(State(connection: connection, channels: []))
+        self.take(channel, connection)
+    }
+
+    /// Makes a channel the one to publish on, and follows its confirms.
+    private func take(_ channel: AMQPChannel, _ connection: AMQPConnection) {
+        self.endTimes()
+        var times: ConfirmTimes?
+        var follower: Task<Void, Never>?
+        if let window, let meter {
+            let new = ConfirmTimes(window: window, meter: meter)
+            times = new
+            follower = Task { await new.follow(channel) }
+        }
+        self.state.withLock {
+            $0.connection = connection
+            $0.channels.append(channel)
+            ($0.times, $0.follower) = (times, follower)
+        }
+    }
+
+    /// Records the confirms that have come, and the age of the publishes that have none; no more is recorded.
+    func endTimes() {
+        let (times, follower, channel) = self.state.withLock { state in
+            defer { (state.times, state.follower) = (nil, nil) }
+            return (state.times, state.follower, state.channels.last)
+        }
+        follower?.cancel()
+        guard let times, let channel else { return }
+        times.end(channel.confirmCounts.ended, now: MonotonicClock.now)
+        self.state.withLock { $0.censored += times.censored }
+    }
+
+    /// Publishes whose confirm never came.
+    var censored: UInt64 { self.state.withLock { $0.censored } }
+
+    /// The channel as it is now, with the times of its publishes.
+    var station: (channel: AMQPChannel, times: ConfirmTimes?) {
+        self.state.withLock { ($0.channels[$0.channels.count - 1], $0.times) }
     }
 
     private static func open(on connection: AMQPConnection, _ window: Int?) async throws -> AMQPChannel {
@@ -143,10 +191,7 @@ final class Lane: Sendable {
             do {
                 try await self.restore(connection)
                 let channel = try await Self.open(on: connection, self.window)
-                self.state.withLock {
-                    $0.connection = connection
-                    $0.channels.append(channel)
-                }
+                self.take(channel, connection)
                 return
             } catch let error as AMQPError where error.isLoss {
                 // Lost again while it was opened.

@@ -13,6 +13,7 @@ struct Load: Sendable {
     var meters = RunMeters()
     let ledger: Ledger
     let bodies: BodyPlan
+    private(set) var backlog: Backlog?
     /// Ends the producers.
     let stop = StopFlag()
     private let options: RunOptions
@@ -24,7 +25,7 @@ struct Load: Sendable {
         self.options = options
         self.instance = instance
         self.bodies = BodyPlan(options, seed: mark)
-        let streams = options.publishers * Producer.streams * (options.instances ?? 1)
+        let streams = options.publishers * (options.instances ?? 1)
         self.ledger = Ledger(run: mark, streams: max(1, streams))
     }
 
@@ -48,6 +49,10 @@ struct Load: Sendable {
                 let queue = queues[(number * self.options.channels + channel) % queues.count]
                 try await self.addConsumer(queue: queue, budget: taken, on: link)
             }
+        }
+        self.meters.published = (0..<self.options.publishers).map { _ in Counter() }
+        if let limit = self.options.backlog, self.options.rate == nil {
+            self.backlog = Backlog(limit: limit, meters: self.meters)
         }
         let given = Budget(self.options.count)
         for number in 0..<self.options.producers {
@@ -81,7 +86,7 @@ struct Load: Sendable {
     }
 
     private mutating func addConsumer(queue: String, budget: Budget, on link: Link) async throws {
-        let own = self.options.publishers * Producer.streams
+        let own = self.options.publishers
         let consumer = Consumer(
             subscription: try await Subscription(queue: queue, options: self.options, on: link),
             options: self.options,
@@ -92,8 +97,8 @@ struct Load: Sendable {
             redelivered: Counter(),
             foreign: Counter(),
             recovered: StopFlag(),
-            latency: Self.share(of: &self.meters.endToEndLatency, number: self.consumers.count),
-            sentLatency: Self.share(of: &self.meters.sentLatency, number: self.consumers.count)
+            latency: self.share(of: \.endToEndLatency, number: self.consumers.count),
+            sentLatency: self.share(of: \.sentLatency, number: self.consumers.count)
         )
         self.meters.consumed.append(consumer.consumed)
         self.meters.redelivered.append(consumer.redelivered)
@@ -105,7 +110,8 @@ struct Load: Sendable {
         let exchange = self.options.exchange ?? ""
         let routingKey = self.options.routingKey ?? queue
         let producer = Producer(
-            lane: try await Lane(on: link, window: self.options.confirms) { [options = self.options] connection in
+            lane: try await Lane(on: link, window: self.options.confirms, meter: self.meters.confirmLatency) {
+                [options = self.options] connection in
                 try await QueueUnderTest.restore(queue, options, on: connection)
             },
             destination: exchange.isEmpty ? .queue(routingKey) : .exchange(exchange, routingKey: routingKey),
@@ -122,11 +128,11 @@ struct Load: Sendable {
             budget: budget,
             stop: self.stop,
             clock: EventLoopGroup.shared.next(),
-            published: (0..<Producer.streams).map { _ in Counter() },
-            latency: self.meters.confirmLatency,
-            lag: Self.share(of: &self.meters.lag, number: number)
+            published: self.meters.published[number],
+            backlog: self.backlog,
+            lag: self.share(of: \.lag, number: number),
+            meters: self.meters
         )
-        self.meters.published += producer.published
         self.producers.append(producer)
     }
 
@@ -140,11 +146,22 @@ struct Load: Sendable {
     }
 
     /// One of a few meters: a histogram is too large for each of a thousand tasks to have its own.
-    private static func share(of meters: inout [LatencyMeter], number: Int) -> LatencyMeter {
+    private mutating func share(of meters: WritableKeyPath<RunMeters, [LatencyMeter]>, number: Int) -> LatencyMeter {
         let index = number % 4
-        while meters.count <= index { meters.append(LatencyMeter()) }
-        return meters[index]
+        while self.meters[keyPath: meters].count <= index {
+            self.meters[keyPath: meters].append(LatencyMeter(self.meters.time))
+        }
+        return self.meters[keyPath: meters][index]
     }
+
+    /// Ends the producers before their time: a run that failed.
+    func end() {
+        self.meters.time.close(at: MonotonicClock.now)
+        self.stop.set()
+    }
+
+    /// Publishes whose confirm never came.
+    var censored: UInt64 { self.producers.reduce(0) { $0 + $1.lane.censored } }
 
     /// Asks the broker to send no more; the consumers end behind what it has sent.
     func cancelConsumers() {

@@ -56,7 +56,7 @@ struct Consume: AsyncParsableCommand {
     @OptionGroup(title: "Run") var common: CommonOptions
     @OptionGroup(title: "Consuming") var consuming: ConsumeOptions
 
-    @Option(name: .shortAndLong, help: "Octets of a body in a queue that is filled here: 256, 1k, 64:4k.")
+    @Option(name: .letter("s"), help: "Octets of a body in a queue that is filled here: 256, 1k, 64:4k.")
     var size = SizeRange(256)
 
     func validate() throws { _ = try self.options() }

@@ -111,12 +111,15 @@ extension LoadRun {
                     if load.producers.isEmpty { load.cancelConsumers() }
                 }
                 if outcome.failure != nil {
-                    load.stop.set()
+                    load.end()
                     finished.set()
                     if load.producers.isEmpty { load.cancelConsumers() }
                 }
             }
         }
+        for producer in load.producers { producer.lane.endTimes() }
+        // What came after the end.
+        outcome.measurement?.finish(load.meters, self.options, unconfirmed: load.censored)
         return outcome
     }
 
@@ -135,9 +138,13 @@ extension LoadRun {
                 await self.waitUntil(exit, load, queue, unless: stop)
                 return .drained
             }
-        } else if queue.isGenerated, let count = self.options.count {
-            group.addTask {
-                await self.drain(UInt64(count), load)
+        } else if let count = self.options.count {
+            group.addTask { [stop = load.stop] in
+                if queue.isGenerated {
+                    await self.drain(UInt64(count), load)
+                } else {
+                    await self.waitUntil(consumed: UInt64(count), load, unless: stop)
+                }
                 return .drained
             }
         }
@@ -165,14 +172,29 @@ extension LoadRun {
     private func drain(_ expected: UInt64, _ load: Load) async {
         guard self.options.consumers > 0 else { return }
         var before: UInt64 = 0
-        var deadline = ContinuousClock.now + Self.patience
-        while ContinuousClock.now < deadline, !Task.isCancelled,
-            !(self.options.producers == 0 && self.interruption.signal != nil)
-        {
+        let start = ContinuousClock.now
+        var deadline = start + Self.patience
+        // A count that is consumed ends by itself.
+        let end = self.options.producers == 0 ? nil : self.options.drain.map { start + .seconds($0) }
+        var isSaid = false
+        while ContinuousClock.now < deadline, !Task.isCancelled, self.interruption.signal == nil {
             let arrived = load.meters.consumed.sum - load.meters.foreign.sum
             if arrived >= expected { return }
+            if let end, ContinuousClock.now > end { return }
+            if !isSaid, self.options.producers > 0, ContinuousClock.now > start + .seconds(1) {
+                isSaid = true
+                let left = Text.count(expected - arrived)
+                self.screen.show("  waiting for \(left) messages that have not arrived (--drain); Ctrl-C ends the wait")
+            }
             if arrived > before { deadline = ContinuousClock.now + Self.patience }
             before = arrived
+            try? await Task.sleep(for: .milliseconds(5))
+        }
+    }
+
+    /// Waits until so many have come out of a queue that others fill.
+    private func waitUntil(consumed count: UInt64, _ load: Load, unless stop: StopFlag) async {
+        while load.meters.consumed.sum < count, !stop.isSet, !Task.isCancelled {
             try? await Task.sleep(for: .milliseconds(5))
         }
     }

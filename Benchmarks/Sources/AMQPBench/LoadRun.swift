@@ -130,6 +130,9 @@ struct LoadRun: Sendable {
             report.take(measurement, self.options, meanSize: load.bodies.meanSize)
         }
         report.recovery = outcome.recovery
+        report.backlogWaitPercent = load.backlog.map {
+            $0.percent(of: self.options.warmup + report.totals.seconds, producers: self.options.publishers)
+        }
         let counts = load.snapshot(broker: nil).counts
         report.wholeRun = counts
         report.verify = self.verification(load, counts, outcome)
@@ -142,8 +145,9 @@ struct LoadRun: Sendable {
             let connection =
                 self.options.resumes ? try await control.renewedIfClosed() : control.connection
             let arrivals = Arrived(load, counts, self.options, report.verify)
-            report.lost = try await arrivals.lost(queue, interruption: self.interruption, on: connection)
-            report.verify.lost = report.lost
+            let verdict = try await arrivals.verdict(queue, interruption: self.interruption, on: connection)
+            report.lost = verdict.lost
+            report.verify.take(verdict)
         }
         report.warnings = Warnings.of(report)
         await load.close(timeout: .seconds(5))
@@ -165,18 +169,17 @@ struct LoadRun: Sendable {
     private func verification(_ load: Load, _ counts: Report.Counts, _ outcome: Outcome) -> Report.Verification {
         var verify = Report.Verification()
         verify.arrived = load.ledger.received
-        verify.duplicated = load.ledger.duplicated - min(load.ledger.duplicated, counts.redelivered)
+        verify.duplicated = load.ledger.duplicated
         verify.reordered = outcome.findings.values.reduce(0) { $0 + $1.reordered }
         verify.corrupted = outcome.findings.values.reduce(0) { $0 + $1.corrupted }
         verify.foreign = load.meters.foreign.sum
         guard self.options.verify else { return verify }
         let arrived = load.ledger.receivedByStream
         verify.publishers = load.producers.map { producer in
-            let streams = producer.number * Producer.streams..<(producer.number + 1) * Producer.streams
-            return .init(
+            .init(
                 publisher: producer.number,
-                published: producer.published.sum,
-                arrived: arrived[streams].reduce(0, +)
+                published: producer.published.current,
+                arrived: arrived[producer.number]
             )
         }
         verify.consumers = load.consumers.enumerated().map { index, consumer in
@@ -225,6 +228,8 @@ extension Report {
         self.client.maxResidentOctets = ProcessUsage.now.maxResidentOctets
         self.latency.confirm = LatencySummary(measurement.confirm)
         self.latency.endToEnd = LatencySummary(measurement.endToEnd)
+        self.latency.confirm?.censored = measurement.confirmCensored > 0 ? measurement.confirmCensored : nil
+        self.latency.endToEnd?.censored = measurement.endToEndCensored > 0 ? measurement.endToEndCensored : nil
         if options.rate != nil {
             self.latency.endToEndFromSend = LatencySummary(measurement.sent)
             self.latency.lag = LatencySummary(measurement.lag)

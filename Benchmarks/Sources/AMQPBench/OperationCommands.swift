@@ -20,22 +20,22 @@ struct RPC: AsyncParsableCommand {
     )
     @OptionGroup(title: "Run") var common: CommonOptions
 
-    @Option(name: [.customShort("x"), .long], help: "Clients, each with a connection of its own.")
+    @Option(name: .letter("x"), help: "Clients, each with a connection of its own.")
     var producers = 1
 
-    @Option(name: [.customShort("y"), .long], help: "Servers, each with a connection of its own.")
+    @Option(name: .letter("y"), help: "Servers, each with a connection of its own.")
     var consumers = 1
 
-    @Option(name: .shortAndLong, help: "Octets of a request, and of its reply: 256, 1k.")
+    @Option(name: .letter("s"), help: "Octets of a request, and of its reply: 256, 1k.")
     var size = Size(octets: 256)
 
-    @Option(name: [.customShort("c"), .long], help: "Calls of one client at a time.")
+    @Option(name: .letter("c"), help: "Calls of one client at a time.")
     var inFlight = 1
 
-    @Option(name: .shortAndLong, help: "Calls per second of all clients together; as fast as replies come by default.")
+    @Option(name: .letter("r"), help: "Calls per second of all clients together; as fast as replies come by default.")
     var rate: Rate?
 
-    @Option(name: [.customShort("L"), .long], help: "A server works on each call for this long: 1ms.")
+    @Option(name: .letter("L"), help: "A server works on each call for this long: 1ms.")
     var consumerWork: Seconds?
 
     func validate() throws {
@@ -84,11 +84,11 @@ struct Churn: AsyncParsableCommand {
     @Option(help: "What is opened and closed: connection, channel or queue.")
     var what = ChurnKind.connection
 
-    @Option(name: [.customShort("x"), .long], help: "Workers; each opens when what it opened before is closed.")
+    @Option(name: .letter("x"), help: "Workers; each opens when what it opened before is closed.")
     var producers = 1
 
     @Option(
-        name: .shortAndLong,
+        name: .letter("r"),
         help: "How many are opened per second by all workers together; without end by default."
     )
     var rate: Rate?

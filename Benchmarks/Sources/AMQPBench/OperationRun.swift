@@ -127,6 +127,7 @@ struct OperationRun: Sendable {
                 }
             }
         }
+        measurement.finish(self.meters, self.options, unconfirmed: 0)
         return (measurement, altered, failure)
     }
 
@@ -153,7 +154,7 @@ struct OperationRun: Sendable {
                 guard budget.take(upTo: 1) == 1 else { break }
                 let start = MonotonicClock.now
                 if try await !operation.perform(counter.current) { altered += 1 }
-                self.meters.confirmLatency.record(MonotonicClock.now - start)
+                self.meters.confirmLatency.record(MonotonicClock.now - start, due: start)
                 counter.add()
             }
             return .worker(altered: altered, nil)

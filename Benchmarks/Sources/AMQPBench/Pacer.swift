@@ -15,6 +15,9 @@ struct Measurement: Sendable {
     var endToEnd = LatencyMeter.emptyHistogram
     var sent = LatencyMeter.emptyHistogram
     var lag = LatencyMeter.emptyHistogram
+    /// Messages whose confirm, or arrival, did not come: they are in the histograms with the age they had.
+    var confirmCensored: UInt64 = 0
+    var endToEndCensored: UInt64 = 0
     /// True when the broker blocked publishers at some tick.
     var wasBlocked = false
 
@@ -22,10 +25,33 @@ struct Measurement: Sendable {
     mutating func discard(until now: Snapshot) {
         self.start = now
         self.startThreads = .now
-        self.confirm.reset()
-        self.endToEnd.reset()
-        self.sent.reset()
-        self.lag.reset()
+    }
+
+    /// Takes over what was recorded since the end: confirms and messages that came late, and the age of what never did.
+    ///
+    /// - Parameters:
+    ///   - meters: Those of the run.
+    ///   - options: What it was told.
+    ///   - unconfirmed: Publishes whose confirm never came.
+    mutating func finish(_ meters: RunMeters, _ options: RunOptions, unconfirmed: UInt64) {
+        var tick = LatencyMeter.emptyHistogram
+        meters.confirmLatency.drain(into: &self.confirm, tick: &tick)
+        for meter in meters.endToEndLatency { meter.drain(into: &self.endToEnd, tick: &tick) }
+        for meter in meters.sentLatency { meter.drain(into: &self.sent, tick: &tick) }
+        for meter in meters.lag { meter.drain(into: &self.lag, tick: &tick) }
+        var unsent = LatencyMeter.emptyHistogram
+        meters.unsent.drain(into: &unsent, tick: &tick)
+        self.confirmCensored = unconfirmed
+        guard unsent.totalCount > 0 else { return }
+        self.lag.add(unsent)
+        if options.confirms != nil {
+            self.confirm.add(unsent)
+            self.confirmCensored += unsent.totalCount
+        }
+        if options.consumers > 0 {
+            self.endToEnd.add(unsent)
+            self.endToEndCensored = unsent.totalCount
+        }
     }
 }
 
@@ -53,6 +79,10 @@ struct Pacer: Sendable {
     /// - Returns: What was measured.
     func measure(from begin: Snapshot) async -> Measurement {
         let threads = ThreadUsage.now
+        self.meters.time.set(
+            from: begin.time + UInt64(self.options.warmup * 1e9),
+            to: self.options.time.map { begin.time + UInt64((self.options.warmup + $0) * 1e9) } ?? .max
+        )
         var result = Measurement(start: begin, end: begin, startThreads: threads, endThreads: threads)
         var isWarmup = self.options.warmup > 0
         var last = begin
@@ -74,7 +104,10 @@ struct Pacer: Sendable {
                 continue
             }
             let now = self.snapshot()
-            if isOver { self.stop.set() }
+            if isOver {
+                self.meters.time.close(at: now.time)
+                self.stop.set()
+            }
             result.wasBlocked = result.wasBlocked || self.isBlocked()
             let (confirm, endToEnd) = self.takeLatencies(into: &result)
             // What is left of an interval that was cut short says little.
@@ -119,12 +152,11 @@ struct Pacer: Sendable {
         into result: inout Measurement
     ) -> (confirm: Histogram<UInt64>, endToEnd: Histogram<UInt64>) {
         var (confirm, endToEnd) = (LatencyMeter.emptyHistogram, LatencyMeter.emptyHistogram)
-        self.meters.confirmLatency.drain(into: &confirm)
-        for meter in self.meters.endToEndLatency { meter.drain(into: &endToEnd) }
-        if confirm.totalCount > 0 { result.confirm.add(confirm) }
-        if endToEnd.totalCount > 0 { result.endToEnd.add(endToEnd) }
-        for meter in self.meters.sentLatency { meter.drain(into: &result.sent) }
-        for meter in self.meters.lag { meter.drain(into: &result.lag) }
+        self.meters.confirmLatency.drain(into: &result.confirm, tick: &confirm)
+        for meter in self.meters.endToEndLatency { meter.drain(into: &result.endToEnd, tick: &endToEnd) }
+        var tick = LatencyMeter.emptyHistogram
+        for meter in self.meters.sentLatency { meter.drain(into: &result.sent, tick: &tick) }
+        for meter in self.meters.lag { meter.drain(into: &result.lag, tick: &tick) }
         return (confirm, endToEnd)
     }
 

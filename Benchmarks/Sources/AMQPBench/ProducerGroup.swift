@@ -49,6 +49,11 @@ struct ProducerGroup: Sendable {
         }
     }
 
+    /// True while the run is not over, or a message that was due before its end is not published.
+    private func mayGoOn(_ first: Producer, _ next: Producer.Pace?, busy: Int) -> Bool {
+        !first.stop.isSet || busy > 0 || next.map { first.mayPublish($0) } == true
+    }
+
     private func keepSchedule(from start: UInt64, _ first: Producer) async throws {
         let returned = Returned()
         var paces = self.producers.map { $0.pace(from: start) }
@@ -58,11 +63,15 @@ struct ProducerGroup: Sendable {
         var inBatch = 0
         var body = first.bodies.octets
         try await withThrowingDiscardingTaskGroup { group in
-            while !first.stop.isSet {
+            while self.mayGoOn(first, queue.first.flatMap { paces[$0.index] }, busy: busy) {
                 if busy > 0 {
                     for (index, pace) in returned.take() {
                         busy -= 1
-                        guard let pace else { return }
+                        guard let pace else {
+                            // After the end others may still have something to publish.
+                            if first.stop.isSet { continue }
+                            return
+                        }
                         paces[index] = pace
                         queue.insert(index, at: pace.due)
                     }
@@ -80,19 +89,11 @@ struct ProducerGroup: Sendable {
                 if inBatch % Self.batch == 0 { await Task.yield() }
                 guard var pace = paces[index].take() else { continue }
                 let producer = self.producers[index]
-                let channel = producer.lane.channel
+                let station = producer.lane.station
                 do throws(AMQPError) {
-                    switch try await producer.publishDue(&pace, &body, on: channel, now: now, timeout: .zero) {
+                    switch try await producer.publishDue(&pace, &body, station, now: now, timeout: .zero) {
                     case .published: break
                     case .spent: return
-                    case .probe(let header):
-                        group.addTask { [pace] in
-                            do throws(AMQPError) {
-                                try await producer.publishProbe(header, of: pace, on: channel)
-                            } catch {
-                                guard producer.resumes(after: error) else { throw error }
-                            }
-                        }
                     }
                     paces[index] = pace
                     queue.moveFirst(to: pace.due)
@@ -102,10 +103,13 @@ struct ProducerGroup: Sendable {
                     busy += 1
                     group.addTask { [pace] in
                         var pace = pace
-                        returned.add(index, try await producer.catchUp(&pace) ? pace : nil)
+                        let goesOn = try await producer.catchUp(&pace)
+                        if !goesOn { producer.giveUp(pace) }
+                        returned.add(index, goesOn ? pace : nil)
                     }
                 }
             }
+            for (index, pace) in paces.enumerated() { if let pace { self.producers[index].giveUp(pace) } }
         }
     }
 }

@@ -5,17 +5,17 @@ import ArgumentParser
 
 /// What the commands that publish share.
 struct PublishOptions: ParsableArguments {
-    @Option(name: [.customShort("x"), .long], help: "Producers, each with a connection of its own.")
+    @Option(name: .letter("x"), help: "Producers, each with a connection of its own.")
     var producers = 1
 
-    @Option(name: .shortAndLong, help: "Octets of a body: 256, 1k, 1m; 64:4k for sizes spread evenly between two.")
+    @Option(name: .letter("s"), help: "Octets of a body: 256, 1k, 1m; 64:4k for sizes spread evenly between two.")
     var size: SizeRange = .init(256)
 
     @Option(help: "Publish the octets of this file as they are, unnumbered without --verify.")
     var body: String?
 
     @Option(
-        name: .shortAndLong,
+        name: .letter("r"),
         help: "Messages per second of all producers together: 500, 50k. (default: no limit; auto for latency)"
     )
     var rate: RateChoice?
@@ -24,7 +24,7 @@ struct PublishOptions: ParsableArguments {
     var rateProfile: RateProfile?
 
     @Option(
-        name: [.customShort("c"), .long],
+        name: .letter("c"),
         help: "Publishes unconfirmed at which a producer waits. (default: 1024, and 32768 of all producers together)"
     )
     var confirms: Int?

@@ -4,14 +4,18 @@ import Foundation
 
 // Quantities: sizes and durations as people type them, and numbers as people read them.
 
-/// A number of octets: `256`, `1k`, `16m`; k and m are powers of 1024.
+/// A number of octets: `256`, `1k`, `1kb`, `16m`, `16MiB`; k and m are powers of 1024.
 struct Size: ExpressibleByArgument, Codable, Hashable, Sendable {
     var octets: Int
 
     init(octets: Int) { self.octets = octets }
 
     init?(argument: String) {
-        let text = argument.lowercased()
+        var text = argument.lowercased()
+        for suffix in ["ib", "b"] where text.hasSuffix(suffix) {
+            text.removeLast(suffix.count)
+            break
+        }
         let units: [Character: Int] = ["k": 1 << 10, "m": 1 << 20]
         let unit = text.last.flatMap { units[$0] }
         guard let number = Int(unit == nil ? text : String(text.dropLast())), number >= 0,
@@ -47,22 +51,54 @@ struct SizeRange: ExpressibleByArgument, Hashable, Sendable {
     var defaultValueDescription: String { self.low == self.high ? String(self.low) : "\(self.low):\(self.high)" }
 }
 
-/// A length of time: `500ms`, `10s`, `10`, `2m`, `1h`; a bare number is seconds.
+/// A number of messages: `500`, `10k`, `1.5m`; k and m are powers of 1000.
+struct MessageCount: ExpressibleByArgument, Hashable, Sendable {
+    var messages: Int
+
+    init?(argument: String) {
+        let text = argument.lowercased()
+        let units: [Character: Double] = ["k": 1e3, "m": 1e6]
+        let unit = text.last.flatMap { units[$0] }
+        guard let unit else {
+            guard let number = Int(text) else { return nil }
+            self.messages = number
+            return
+        }
+        guard let number = Double(text.dropLast()), number.isFinite, abs(number * unit) < 1e15,
+            (number * unit).rounded() == number * unit
+        else { return nil }
+        self.messages = Int(number * unit)
+    }
+}
+
+/// A length of time: `500ms`, `100us`, `10s`, `10`, `2m`, `1m30s`, `1h`; a bare number is seconds.
 struct Seconds: ExpressibleByArgument, Codable, Hashable, Sendable {
     var seconds: Double
 
     init(_ seconds: Double) { self.seconds = seconds }
 
     init?(argument: String) {
-        let text = argument.lowercased()
-        // The first that fits: "ms" ends in "s".
-        let units: [(String, Double)] = [("ms", 0.001), ("s", 1), ("m", 60), ("h", 3600)]
-        let unit = units.first { text.hasSuffix($0.0) }
-        guard let number = Double(text.dropLast(unit?.0.count ?? 0)), number >= 0, number.isFinite, number < 1e9 else {
-            return nil
-        }
-        self.seconds = number * (unit?.1 ?? 1)
+        var rest = Substring(argument.lowercased())
+        var (sum, last) = (0.0, Double.infinity)
+        repeat {
+            let digits = rest.prefix { $0.isNumber || $0 == "." }
+            rest = rest.dropFirst(digits.count)
+            let name = rest.prefix { !$0.isNumber && $0 != "." }
+            rest = rest.dropFirst(name.count)
+            // A bare number stands alone; of several parts each has a smaller unit than the one before.
+            guard let number = Double(digits), number.isFinite, number < 1e9,
+                let unit = name.isEmpty && last == .infinity && rest.isEmpty ? 1 : Self.units[String(name)], unit < last
+            else { return nil }
+            // Divided by a whole number, so that 100us is the number that is nearest to it.
+            sum += unit < 1 ? number / (1 / unit).rounded() : number * unit
+            last = unit
+        } while !rest.isEmpty
+        self.seconds = sum
     }
+
+    private static let units: [String: Double] = [
+        "h": 3600, "m": 60, "s": 1, "ms": 0.001, "us": 1e-6, "µs": 1e-6, "μs": 1e-6,
+    ]
 
     var duration: Duration { .seconds(self.seconds) }
     var defaultValueDescription: String { "\(Int(self.seconds))s" }

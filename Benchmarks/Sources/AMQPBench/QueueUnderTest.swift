@@ -72,6 +72,7 @@ struct QueueUnderTest: Sendable {
     private static func declare(_ name: String, _ options: RunOptions, on channel: AMQPChannel) async throws {
         let isClassic = options.queueType == .classic
         var arguments = FieldTable(typing: options.queueArguments ?? [:])
+        if let sink = options.sink { arguments.append(.int32(Int32(sink)), named: "x-max-length") }
         if !isClassic { arguments.append(.string(options.queueType.rawValue), named: "x-queue-type") }
         // Durable, whatever the messages are: RabbitMQ 4.3 refuses a transient queue that several connections use.
         try await channel.declareQueue(name, durable: true, arguments: arguments)
@@ -83,6 +84,19 @@ struct QueueUnderTest: Sendable {
             var count = 0
             for name in self.names { count += try await channel.inspectQueue(name).messageCount }
             return count
+        }
+    }
+
+    /// Messages that nobody holds, and the consumers that are still there: those of others, once the run's own are gone.
+    func state(on connection: AMQPConnection) async throws -> (messages: UInt64, consumers: Int) {
+        try await connection.withChannel { channel in
+            var state: (messages: UInt64, consumers: Int) = (0, 0)
+            for name in self.names {
+                let queue = try await channel.inspectQueue(name)
+                state.messages += UInt64(queue.messageCount)
+                state.consumers += queue.consumerCount
+            }
+            return state
         }
     }
 

@@ -32,6 +32,8 @@ struct Report: Codable, Sendable {
     /// Messages that were confirmed (without confirms: published) and did not arrive.
     var lost: UInt64 = 0
     var verify = Verification()
+    /// The part of the producers' time in which the bound of --backlog made them wait; nil without a bound.
+    var backlogWaitPercent: Double?
     /// Where there was a fault.
     var recovery: Recovery?
     /// One for each interval, the warm-up included.
@@ -111,7 +113,8 @@ struct Report: Codable, Sendable {
 
     /// The kinds of latency; what was not measured is left out.
     struct Latencies: Codable, Sendable {
-        /// From the call of a publish, the wait for the window included, to its confirm; of samples.
+        /// From when a message was due (without a schedule: from the call of its publish, the wait for the window
+        /// included) to its confirm; of every message.
         var confirm: LatencySummary?
         /// From when a message was due (without a schedule: from the call of its publish) to its arrival at the
         /// consumer; of every message of an open loop, of samples elsewhere.
@@ -127,6 +130,11 @@ struct Report: Codable, Sendable {
     /// What the sequence numbers in the messages say.
     struct Verification: Codable, Hashable, Sendable {
         var lost: UInt64 = 0
+        /// Not arrived, and still in the queues at the end.
+        var inQueue: UInt64?
+        /// Not arrived and in no queue, without proof that the broker lost them; the reason says why.
+        var unaccounted: UInt64?
+        var unaccountedReason: String?
         /// Arrived more often than once and were not marked redelivered.
         var duplicated: UInt64 = 0
         /// Came behind one published after them on the same channel, and were not marked redelivered.
@@ -251,6 +259,8 @@ struct RunFigures: Codable, Hashable, Sendable {
 /// A distribution of times, microseconds.
 struct LatencySummary: Codable, Hashable, Sendable {
     var count: UInt64
+    /// Those of them that never ended and are counted with the age they had; nil for none.
+    var censored: UInt64?
     var mean: Double
     var p50: Double
     var p90: Double
@@ -274,6 +284,21 @@ struct LatencySummary: Codable, Hashable, Sendable {
         self.p9999 = value(99.99)
         self.max = Double(histogram.max) / 1000
         self.histogram = histogram.recordedValues().map { [$0.value, $0.count] }
+    }
+
+    /// The samples that must lie beyond a quantile for it to say something.
+    private static let fewest = 10.0
+
+    /// A quantile, microseconds; nil with fewer than ten samples beyond it.
+    func known(_ quantile: Double) -> Double? {
+        guard (Double(self.count) * (1 - quantile)).rounded() >= Self.fewest else { return nil }
+        return switch quantile {
+        case 0.5: self.p50
+        case 0.9: self.p90
+        case 0.99: self.p99
+        case 0.999: self.p999
+        default: self.p9999
+        }
     }
 }
 

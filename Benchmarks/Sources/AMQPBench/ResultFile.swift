@@ -75,14 +75,16 @@ struct MakeReport: ParsableCommand {
     )
 
     @Argument(help: "The result.") var result: String
-    @Option(name: .shortAndLong, help: "The file to write. (default: the result's name with .html)") var output: String?
+    @Option(name: .letter("o"), help: "The file to write. (default: the result's name with .html)") var output: String?
 
     func run() throws {
         let report = try StoredResult.read(self.result)
         let url = URL(fileURLWithPath: self.result)
         let file = self.output ?? url.deletingPathExtension().appendingPathExtension("html").relativePath
-        guard (try? Data(report.page().utf8).write(to: URL(fileURLWithPath: file))) != nil else {
-            throw ValidationError("\(file) cannot be written.")
+        do {
+            try FileOutput.write(report.page(), to: file)
+        } catch {
+            throw ValidationError("\(error)")
         }
         print("saved  \(file)")
     }

@@ -27,6 +27,12 @@ struct RunOptions: Codable, Hashable, Sendable {
     var instances: Int?
     var time: Double?
     var count: Int?
+    /// Seconds the end of a run may wait for messages that have not arrived.
+    var drain: Double?
+    /// Messages not consumed at which producers wait; nil for no bound.
+    var backlog: Int?
+    /// Messages a queue that nobody consumes keeps, dropping older ones; nil for all.
+    var sink: Int?
     var warmup: Double
     var interval: Double
     /// Octets of a body; of the smallest, where they differ.
@@ -93,8 +99,9 @@ extension RunOptions {
         self.instances = common.instances > 1 ? common.instances : nil
         self.fault = common.fault
         self.labels = Label.dictionary(common.labels) ?? [:]
-        self.count = common.count
-        self.time = common.count == nil ? common.time.seconds : nil
+        self.count = common.count?.messages
+        self.time = common.time?.seconds ?? (common.count == nil ? Self.defaultTime : nil)
+        self.drain = common.drain.seconds
         self.warmup = common.count == nil ? common.warmup?.seconds ?? 2 : 0
         self.interval = common.interval.seconds
         self.verify = common.verify ?? false
@@ -107,9 +114,29 @@ extension RunOptions {
             self.consumerWork = consume.consumerWork?.seconds
             self.exitWhen = consume.exitWhen
         }
+        self.bound(common, consume)
         // What a broker that is killed may forget says nothing.
         if self.resumes { self.persistent = true }
     }
+
+    /// Bounds what may be in the queues: a queue that grows measures the memory of the broker.
+    private mutating func bound(_ common: CommonOptions, _ consume: ConsumeOptions?) {
+        guard self.producers > 0 else { return }
+        if let consume, self.command == "both", self.instances == nil, self.queue == nil, self.exchange == nil {
+            let perConsumer = max(Int(consume.prefetch), 1) * Backlog.prefetches
+            let limit = consume.backlog?.messages ?? perConsumer * self.consumers * self.channels
+            self.backlog = limit > 0 ? limit : nil
+        }
+        let isGenerated = self.queue == nil && self.predeclared != true && self.queueType != .stream
+        if consume == nil, self.command == "publish", isGenerated, self.queueArguments == nil,
+            self.count ?? .max > Self.sinkSize
+        {
+            self.sink = Self.sinkSize
+        }
+    }
+
+    /// Messages that a queue of `publish` keeps.
+    private static let sinkSize = 100_000
 
     private mutating func take(_ publish: PublishOptions, warmup: Seconds?) {
         self.producers = publish.producers
@@ -133,6 +160,9 @@ extension RunOptions {
         self.exchange = publish.exchange
         self.routingKey = publish.routingKey
     }
+
+    /// Seconds that are measured unless a time or a count is given.
+    private static let defaultTime = 10.0
 
     /// Messages unconfirmed of all producers together unless asked for: more says how a broker bears a flood.
     private static let mostUnconfirmed = 32_768

@@ -54,6 +54,10 @@ struct RunText: Sendable {
                 options.ackEvery.map { "prefetch \(options.prefetch ?? 0), ack every \($0)" } ?? "automatic acks"
             )
         }
+        if let backlog = options.backlog, options.rate == nil {
+            parts.append("backlog ≤ \(Text.count(UInt64(backlog)))")
+        }
+        if let sink = options.sink { parts.append("the queue keeps the last \(Text.count(UInt64(sink)))") }
         if options.verify { parts.append("verified") }
         return parts.joined(separator: "   ")
     }
@@ -168,6 +172,12 @@ struct RunText: Sendable {
         if report.options.consumers > 0 {
             text += "   duplicated \(Text.count(verify.duplicated))   reordered \(Text.count(verify.reordered))"
         }
+        if let inQueue = verify.inQueue, report.options.consumers > 0 {
+            text += "   left in the queue \(Text.count(inQueue))"
+        }
+        if let unaccounted = verify.unaccounted {
+            text += "   not accounted \(Text.count(unaccounted)): \(verify.unaccountedReason ?? "no reason")"
+        }
         if report.options.verify { text += "   corrupted \(Text.count(verify.corrupted))" }
         if verify.foreign > 0 { text += "   of other runs \(Text.count(verify.foreign))" }
         if report.wholeRun.unknown > 0 { text += "   outcome unknown \(Text.count(report.wholeRun.unknown))" }
@@ -227,13 +237,17 @@ struct RunText: Sendable {
         let isPaced = report.options.rate != nil || report.options.operation != nil
         var head = "  " + Text.left(isPaced ? "" : "at saturation", 16)
         for name in ["p50", "p90", "p99", "p99.9", "max"] { head += Text.right(name, 13) }
+        head += Text.right("samples", 12)
         var lines = ["", self.style.dim(head)]
         for (name, latency) in rows {
             guard let latency else { continue }
             var text = "  " + Text.left(name, 16)
-            for value in [latency.p50, latency.p90, latency.p99, latency.p999, latency.max] {
-                text += Text.right(Text.milliseconds(value) + " ms", 13)
+            for value in [latency.known(0.5), latency.known(0.9), latency.known(0.99), latency.known(0.999)] {
+                text += Text.right(value.map { Text.milliseconds($0) + " ms" } ?? "–", 13)
             }
+            text += Text.right(Text.milliseconds(latency.max) + " ms", 13)
+            text += Text.right(Text.count(latency.count), 12)
+            if let censored = latency.censored { text += "   censored \(Text.count(censored))" }
             lines.append(self.style.dim(text))
         }
         if !isPaced {

@@ -54,6 +54,7 @@ final class Screen: Sendable {
             while done < octets.count {
                 let count = Glibc.write(file, octets.baseAddress! + done, octets.count - done)
                 if count < 0 && errno == EINTR { continue }
+                if count < 0 && errno == EPIPE { Interruption.outputClosed() }
                 guard count > 0 else { return }
                 done += count
             }

@@ -88,7 +88,7 @@ struct Session: Sendable {
             Screen.write(json, to: STDOUT_FILENO)
             return "standard output"
         }
-        try json.write(to: URL(fileURLWithPath: file))
+        try FileOutput.write(json, to: file)
         return file
     }
 

@@ -247,9 +247,9 @@ enum SweepExports {
     }
 
     static func write(_ report: SweepReport, _ common: CommonOptions, on screen: Screen) throws {
-        if let file = common.csv { try Data(Self.csv(report).utf8).write(to: URL(fileURLWithPath: file)) }
+        if let file = common.csv { try FileOutput.write(Self.csv(report), to: file) }
         if let file = common.html {
-            try Data(SeriesHTML(sweep: report).page().utf8).write(to: URL(fileURLWithPath: file))
+            try FileOutput.write(SeriesHTML(sweep: report).page(), to: file)
         }
         guard common.markdown else { return }
         let rows = Self.csv(report).split(separator: "\n").map { line in

@@ -16,6 +16,20 @@ enum Warnings {
             let share = Text.percent(report.client.busiestThreadPercent)
             found.append("the client is the limit, not the broker: its busiest thread used \(share) of a core")
         }
+        if let rate = report.options.rate, report.options.operation == nil, report.ended == .completed,
+            report.options.count == nil, report.totals.publishedPerSecond < rate * 0.95
+        {
+            let share = Text.percent(report.totals.publishedPerSecond / rate * 100)
+            found.append(
+                "the rate was not reached: \(Text.rate(report.totals.publishedPerSecond)), \(share) of \(Text.rate(rate))"
+            )
+        }
+        if let waited = report.backlogWaitPercent, waited > 1 {
+            let share = Text.percent(waited)
+            found.append(
+                "the consumers were the limit: producers waited \(share) of the time for the backlog to shrink (--backlog)"
+            )
+        }
         let isShort = report.options.count == nil && report.ended == .completed && report.totals.seconds < 9.9
         if isShort { found.append("fewer than 10 s were measured") }
         let rates = report.intervals.filter { !$0.isWarmup }

@@ -62,6 +62,17 @@ struct ArrivedTests {
         #expect(arrived.lost == row.lost)
     }
 
+    @Test("Lost is only what is proven: not what is in a queue, and not where messages may be dropped")
+    func verdicts() {
+        #expect(Arrived.verdict(missing: 0, inQueue: 5, doubt: nil) == .init())
+        #expect(Arrived.verdict(missing: 7, inQueue: 0, doubt: nil) == .init(lost: 7))
+        #expect(Arrived.verdict(missing: 7, inQueue: 5, doubt: nil) == .init(lost: 2, inQueue: 5))
+        #expect(Arrived.verdict(missing: 7, inQueue: 9, doubt: "x") == .init(inQueue: 7))
+        #expect(
+            Arrived.verdict(missing: 7, inQueue: 5, doubt: "x") == .init(inQueue: 5, unaccounted: 2, reason: "x")
+        )
+    }
+
     @Test("The ledger tells which of the forgotten arrived")
     func forgotten() {
         let ledger = Ledger(run: 1, streams: 2)

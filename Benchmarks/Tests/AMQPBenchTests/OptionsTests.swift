@@ -50,7 +50,8 @@ struct OptionsTests {
         ["sweep", "--over", "size=64,1k", "--command", "latency", "--rate", "100"],
         ["sweep", "--over", "what=connection,channel", "--command", "churn"],
         ["latency", "--rate", "auto"], ["latency", "-r", "5k"], ["rpc", "--rate", "100", "-c", "4"],
-        ["churn", "-r", "10"],
+        ["churn", "-r", "10"], ["-x5", "-y2", "-s1k", "-c100", "-q600", "-A10", "-z3s", "-C10k"], ["--time", "1m30s"],
+        ["--consumer-work", "100us"], ["--size", "1kb"], ["publish", "-r5k"],
     ]
 
     @Test("The limits themselves are accepted, and the short letters", arguments: accepted)
@@ -91,6 +92,28 @@ struct OptionsTests {
         #expect(options.count == 5)
         #expect(options.time == nil)
         #expect(options.warmup == 0)
+        let both = try #require(try AMQPBench.parseAsRoot(["--count", "10k", "--time", "1m30s"]) as? Both).options()
+        #expect(both.count == 10_000)
+        #expect(both.time == 90)
+    }
+
+    @Test("What may be in the queues is bounded, unless that is not wanted or others use them")
+    func bounds() throws {
+        func both(_ arguments: [String]) throws -> RunOptions {
+            try #require(try AMQPBench.parseAsRoot(arguments) as? Both).options()
+        }
+        #expect(try both([]).backlog == 5120)
+        #expect(try both(["-y", "2", "-q", "100"]).backlog == 2000)
+        #expect(try both(["--backlog", "10k"]).backlog == 10_000)
+        #expect(try both(["--backlog", "0"]).backlog == nil)
+        #expect(try both(["--queue", "q"]).backlog == nil)
+        func publish(_ arguments: [String]) throws -> RunOptions {
+            try #require(try AMQPBench.parseAsRoot(["publish"] + arguments) as? Publish).options()
+        }
+        #expect(try publish([]).sink == 100_000)
+        #expect(try publish(["--count", "100k"]).sink == nil)
+        #expect(try publish(["--queue", "q"]).sink == nil)
+        #expect(try publish(["--queue-arg", "x-max-length=5"]).sink == nil)
     }
 
     @Test("Messages of latency are verified where they have room, unless that is not wanted")

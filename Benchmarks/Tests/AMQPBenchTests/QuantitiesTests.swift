@@ -8,7 +8,8 @@ struct QuantitiesTests {
     @Test(
         "Sizes are read with powers of 1024",
         arguments: [
-            ("0", 0), ("256", 256), ("1k", 1024), ("64K", 65536), ("16m", 16 << 20),
+            ("0", 0), ("256", 256), ("1k", 1024), ("64K", 65536), ("16m", 16 << 20), ("1kb", 1024), ("2KiB", 2048),
+            ("256b", 256), ("kb", nil), ("b", nil),
             ("", nil), ("k", nil), ("-1", nil), ("1.5k", nil), ("1g", nil), ("9999999999999999999", nil),
             ("9223372036854775807k", nil),
         ] as [(String, Int?)]
@@ -21,7 +22,9 @@ struct QuantitiesTests {
         "Durations are read in seconds where they name no unit",
         arguments: [
             ("10", 10), ("10s", 10), ("500ms", 0.5), ("2m", 120), ("1h", 3600), ("0.5", 0.5), ("0", 0),
-            ("", nil), ("s", nil), ("-1s", nil), ("ten", nil), ("inf", nil), ("nan", nil), ("1e99", nil),
+            ("1m30s", 90), ("1h1m1s", 3661), ("100us", 0.0001), ("250µs", 0.00025), ("1s500ms", 1.5),
+            ("30s1m", nil), ("1m30", nil), ("5 s", nil), ("1s1s", nil), ("", nil), ("s", nil), ("-1s", nil),
+            ("ten", nil), ("inf", nil), ("nan", nil), ("1e99", nil),
         ] as [(String, Double?)]
     )
     func durations(_ text: String, _ seconds: Double?) {
@@ -37,6 +40,17 @@ struct QuantitiesTests {
     )
     func readRates(_ text: String, _ perSecond: Double?) {
         #expect(Rate(argument: text)?.perSecond == perSecond)
+    }
+
+    @Test(
+        "Counts are read with powers of 1000, and are whole",
+        arguments: [
+            ("0", 0), ("500", 500), ("10k", 10_000), ("1.5K", 1500), ("2m", 2_000_000), ("-5", -5), ("k", nil),
+            ("1.5", nil), ("0.0001k", nil), ("", nil), ("infk", nil), ("ten", nil),
+        ] as [(String, Int?)]
+    )
+    func readCounts(_ text: String, _ messages: Int?) {
+        #expect(MessageCount(argument: text)?.messages == messages)
     }
 
     @Test(

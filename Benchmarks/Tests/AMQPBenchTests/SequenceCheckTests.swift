@@ -73,11 +73,37 @@ struct SequenceCheckTests {
         #expect(check.reordered == 0)
         check.insert(4, stream: 0, isRedelivered: true)
         #expect(check.reordered == 0)
-        check.insert(4, stream: 0, isRedelivered: false)
+        check.insert(3, stream: 0, isRedelivered: false)
+        #expect(check.reordered == 1)
+        // A second arrival says nothing about the order.
+        for second in [0, 3, 4, 5] as [UInt64] { check.insert(second, stream: 0, isRedelivered: false) }
         #expect(check.reordered == 1)
         check.insert(6, stream: 0, isRedelivered: false)
         #expect(check.reordered == 1)
         check.insert(.max, stream: 1, isRedelivered: false)
         #expect(check.reordered == 1)
+    }
+
+    @Test("Gaps that are forgotten are taken for gaps: memory is bounded, and order is still checked")
+    func forgottenGaps() {
+        var check = OrderCheck(streams: 1)
+        for number in 0..<20_000 as Range<UInt64> { check.insert(2 * number, stream: 0, isRedelivered: false) }
+        check.insert(1, stream: 0, isRedelivered: false)
+        check.insert(39_997, stream: 0, isRedelivered: false)
+        #expect(check.reordered == 2)
+        check.insert(39_998, stream: 0, isRedelivered: false)
+        #expect(check.reordered == 2)
+    }
+
+    @Test("A redelivered arrival is no duplicate, a second one without the mark is")
+    func redelivered() {
+        var check = SequenceCheck()
+        check.insert(0, count: 10)
+        check.insert(3, count: 2, isRedelivered: true)
+        check.insert(20, isRedelivered: true)
+        #expect(check.duplicated == 0)
+        check.insert(3)
+        #expect(check.duplicated == 1)
+        #expect(check.received == 11)
     }
 }
