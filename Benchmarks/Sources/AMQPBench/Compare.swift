@@ -5,26 +5,69 @@ import Foundation
 // Compare: the command that says whether one result differs from another, and exits with 3 when it is worse.
 
 /// Compare two results.
-struct Compare: ParsableCommand {
+struct Compare: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Compare two results written with --json; exit 3 on a regression."
+        abstract: "Compare two results written with --json, or two commands; exit 3 on a regression.",
+        discussion: """
+            amqp-bench compare main.json branch.json
+            amqp-bench compare --run '--size 1k' --run '--size 1k --persistent' --pairs 10
+            amqp-bench compare --run '../main/amqp-bench --time 5s' --run './amqp-bench --time 5s' --force
+            """
     )
 
-    @Argument(help: "The result to compare with.") var base: String
-    @Argument(help: "The result that is compared.") var other: String
+    @Argument(help: "The result to compare with.") var base: String?
+    @Argument(help: "The result that is compared.") var other: String?
+    @Option(name: .customLong("run"), help: "Measure this command (its options, or program and options); given twice.")
+    var commands: [String] = []
+    @Option(help: "Runs of each command, in the order A B B A.") var pairs = 10
     @Option(help: "Changes up to this many percent are no difference.") var tolerance = 2.0
     @Flag(help: "Compare although brokers, machines or options differ.") var force = false
     @Option(help: "Colour the text: auto, always or never. NO_COLOR is honoured.") var color = ColorChoice.auto
 
     func validate() throws {
         guard 0...100 ~= self.tolerance else { throw ValidationError("--tolerance takes 0 to 100 percent.") }
+        if self.commands.isEmpty {
+            guard self.base != nil, self.other != nil else {
+                throw ValidationError("Give two results, or --run twice.")
+            }
+        } else {
+            guard self.base == nil else { throw ValidationError("Results and --run cannot go together.") }
+            _ = try RunPairs(self.commands, pairs: self.pairs)
+        }
     }
 
-    func run() throws {
+    func run() async throws {
         let screen = Screen(usesStandardError: false, color: self.color)
-        let (base, other) = (try StoredResult.read(self.base), try StoredResult.read(self.other))
-        let text = ComparisonText(style: screen.style, base: Self.name(self.base), other: Self.name(self.other))
-        let comparisons = Self.comparisons(base, other, tolerance: self.tolerance)
+        if self.commands.isEmpty, let base, let other {
+            let text = ComparisonText(style: screen.style, base: Self.name(base), other: Self.name(other))
+            let comparisons = Self.comparisons(
+                try StoredResult.read(base),
+                try StoredResult.read(other),
+                tolerance: self.tolerance
+            )
+            return try self.show(comparisons, (try StoredResult.read(base), try StoredResult.read(other)), text, screen)
+        }
+        do {
+            let (base, other) = try await RunPairs(self.commands, pairs: self.pairs).measure {
+                Screen.write(Data(($0 + "\n").utf8), to: STDERR_FILENO)
+            }
+            let comparison = Comparison(base, other, tolerance: self.tolerance, isPaired: true)
+            // The two commands differ on purpose: what they differ in is said, not refused.
+            screen.show(ComparisonText(style: screen.style, base: "A", other: "B").lines(comparison))
+            if comparison.isRegression { throw ExitCode(ExitStatus.thresholdFailed) }
+        } catch let failure as BenchFailure {
+            Screen.write(Data("amqp-bench: \(failure)\n".utf8), to: STDERR_FILENO)
+            throw ExitCode(failure.status)
+        }
+    }
+
+    private func show(
+        _ comparisons: [(String, Comparison)],
+        _ results: (base: StoredResult, other: StoredResult),
+        _ text: ComparisonText,
+        _ screen: Screen
+    ) throws {
+        let (base, other) = results
         guard !comparisons.isEmpty else {
             throw ValidationError("These results have no run in common: \(base.command) and \(other.command).")
         }

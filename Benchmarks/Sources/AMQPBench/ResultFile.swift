@@ -20,9 +20,16 @@ enum StoredResult: Sendable {
             throw ValidationError("\(path) cannot be read.")
         }
         let decoder = JSONDecoder()
-        struct Kind: Codable { var kind: String? }
+        struct Kind: Codable {
+            var kind: String?
+            var schema: Int?
+        }
+        let kind = try? decoder.decode(Kind.self, from: data)
+        if let schema = kind?.schema, schema != 1 {
+            throw ValidationError("\(path) is of schema \(schema); this amqp-bench reads schema 1.")
+        }
         do {
-            switch try decoder.decode(Kind.self, from: data).kind {
+            switch kind?.kind {
             case "latency": return .latency(try decoder.decode(LatencyReport.self, from: data))
             case "sweep": return .sweep(try decoder.decode(SweepReport.self, from: data))
             default: return .run(try decoder.decode(Report.self, from: data))

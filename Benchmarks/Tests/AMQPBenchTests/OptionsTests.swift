@@ -12,6 +12,7 @@ struct OptionsTests {
         ["--size", "17m"], ["--size", "big"], ["--consumers", "0"], ["--ack-every", "0"],
         ["--ack-every", "513"], ["--prefetch", "65536"], ["--broker", "none"], ["--id", "a b"], ["--id", ""],
         ["--no-such-option"], ["--size", "4k:64"], ["--broker", "docker:"], ["--broker", "rabbitmq:"],
+        ["compare", "a.json"], ["compare", "--run", "x"], ["compare", "a.json", "--run", "x", "--run", "y"],
         ["--broker", "rabbitmq:1.0"], ["--broker", "embedded:4.3"], ["--verify", "--size", "39"],
         ["--fault", "kill@5s", "--uri", "amqp://localhost"], ["--fault", "kill@5s", "--queue-type", "stream"],
         ["--rate", "5", "--rate-profile", "1k:1s"], ["--rate-profile", "1k"], ["--predeclared"], ["--header", "x"],
@@ -51,6 +52,7 @@ struct OptionsTests {
         ["sweep", "--over", "what=connection,channel", "--command", "churn"],
         ["latency", "--rate", "auto"], ["latency", "-r", "5k"], ["rpc", "--rate", "100", "-c", "4"],
         ["churn", "-r", "10"], ["-x5", "-y2", "-s1k", "-c100", "-q600", "-A10", "-z3s", "-C10k"], ["--time", "1m30s"],
+        ["compare", "a.json", "b.json"], ["compare", "--run", "--size 1k", "--run", "--size 2k", "--pairs", "4"],
         ["--consumer-work", "100us"], ["--size", "1kb"], ["publish", "-r5k"],
     ]
 
