@@ -40,12 +40,8 @@ enum Exports {
             rows.append(("\(name) p50 / p99 / p99.9", values.joined(separator: " / ") + " ms"))
         }
         rows.append(("client", Text.decimal(client.cpuMicrosecondsPerMessage, places: 2) + " µs/message"))
-        rows.append(
-            (
-                "lost / duplicated / reordered",
-                "\(report.lost) / \(report.verify.duplicated) / \(report.verify.reordered)"
-            )
-        )
+        rows += report.findings.map { ($0.name, $0.isBad ? "**\($0.text)**" : $0.text) }
+        rows += report.failures.map { ("fails", "**\($0)**") }
         let body = rows.map { "| \($0.0) | \($0.1.replacing("|", with: "\\|")) |" }
         return (["| amqp-bench \(report.options.command) | \(report.id) |", "| --- | --- |"] + body)
             .joined(separator: "\n") + "\n"

@@ -29,9 +29,10 @@ struct HTMLReport: Sendable {
                 <div class="tables">
                 \(self.latencyTable())
                 \(self.totalsTable())
+                \(HTML.table(["what became of messages", ""], report.findings.map { [$0.name, $0.text] }))
                 </div>
                 \(self.notes())
-                <details><summary>Every option</summary>\(self.optionsTable())</details>
+                <details><summary>Every option</summary>\(Self.optionsTable(report))</details>
                 """,
             json: try report.json()
         ).text
@@ -62,7 +63,11 @@ struct HTMLReport: Sendable {
                 false
             )
         )
+        // What is bad stands at the top, whatever it is.
         tiles.append(("lost", Text.count(self.report.lost), self.report.lost > 0))
+        for finding in self.report.findings where finding.isBad && finding.name != "lost" {
+            tiles.append((HTML.escape(finding.name), HTML.escape(finding.text), true))
+        }
         let body = tiles.map { name, value, isBad in
             "<div class=\"tile\(isBad ? " bad" : "")\"><span>\(name)</span><strong>\(value)</strong></div>"
         }
@@ -216,8 +221,9 @@ struct HTMLReport: Sendable {
         )
     }
 
-    private func optionsTable() -> String {
-        guard let data = try? Report.encoder.encode(self.report.options),
+    /// Every option of a run.
+    static func optionsTable(_ report: Report) -> String {
+        guard let data = try? Report.encoder.encode(report.options),
             let options = try? JSONSerialization.jsonObject(with: data) as? [String: Any]
         else { return "" }
         let rows = options.sorted { $0.key < $1.key }.map { [$0.key, "\($0.value)"] }

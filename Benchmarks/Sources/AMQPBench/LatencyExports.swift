@@ -41,7 +41,12 @@ enum LatencyExports {
             fields.append(Text.count(step.report.lost))
             lines.append("| " + fields.joined(separator: " | ") + " |")
         }
-        return lines.joined(separator: "\n") + "\n"
+        let bad = report.steps.flatMap { step in
+            step.report.findings.filter(\.isBad).map {
+                "**\(Text.rate(step.report.options.rate ?? 0)): \($0.name) \($0.text)**"
+            }
+        }
+        return (lines + (bad.isEmpty ? [] : [""] + bad)).joined(separator: "\n") + "\n"
     }
 
     /// Writes what the options ask for.

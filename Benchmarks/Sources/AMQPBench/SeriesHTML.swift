@@ -58,6 +58,7 @@ struct SeriesHTML: Sendable {
                 <div class="plots">
                 \(self.spectra.figure)\(self.isLatency ? self.overTime.figure : self.byValue)</div>
                 \(self.notes)
+                <details><summary>Every option</summary>\(HTMLReport.optionsTable(self.steps[0].report))</details>
                 """,
             json: try self.encode()
         ).text
@@ -146,6 +147,11 @@ struct SeriesHTML: Sendable {
 
     private var notes: String {
         var notes = self.failures.map { "<li class=\"bad\">\(HTML.escape($0))</li>" }
+        for (name, report) in self.steps {
+            notes += report.findings.filter(\.isBad).map {
+                "<li class=\"bad\">\(HTML.escape("\(name): \($0.name) \($0.text)"))</li>"
+            }
+        }
         notes += Array(Set(self.steps.flatMap(\.report.warnings))).sorted().map { "<li>\(HTML.escape($0))</li>" }
         return notes.isEmpty ? "" : "<ul class=\"notes\">\(notes.joined())</ul>"
     }

@@ -23,7 +23,7 @@ struct ExportsTests {
         let lines = Exports.markdown(report).split(separator: "\n").map(String.init)
         #expect(lines.prefix(3) == ["| amqp-bench both | k7f2 |", "| --- | --- |", "| broker | a\\|b 4.1.0 |"])
         #expect(lines.contains("| published | 60 000/s |"))
-        #expect(lines.last == "| lost / duplicated / reordered | 0 / 0 / 0 |")
+        #expect(lines.suffix(3) == ["| lost | 0 |", "| duplicated | 0 |", "| reordered | 0 |"])
     }
 
     @Test("The distribution ends at all samples, in milliseconds")
