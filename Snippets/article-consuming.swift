@@ -12,13 +12,16 @@ struct File {
 
 func work(_ connection: AMQPConnection) async throws {
     try await connection.withChannel { channel in
-        try await channel.declareQueue("resize", as: .quorum(deliveryLimit: 5))
+        // snippet.limit
+        try await channel.declareQueue("resize.dead", as: .quorum())
+        try await channel.declareQueue("resize", as: .quorum(deliveryLimit: 5, deadLetter: .queue("resize.dead")))
+        // snippet.end
         try await channel.setPrefetch(count: 32)
 
         // snippet.handlers
-        // Up to eight at a time; acknowledged when the handler returns, refused when it throws.
+        // Up to eight at a time; acknowledged when the handler returns, rejected when it throws.
         try await channel.consume("resize") { deliveries in
-            try await deliveries.process(maxConcurrency: 8, requeue: .once) { delivery in
+            try await deliveries.process(maxConcurrency: 8) { delivery in
                 try await resize(delivery.body.string)
             }
         }
@@ -34,7 +37,7 @@ func work(_ connection: AMQPConnection) async throws {
                     try await resize(delivery.body.string)
                     try delivery.ack()
                 } catch {
-                    try delivery.nack(requeue: !delivery.redelivered)
+                    try delivery.reject()
                 }
             }
         }

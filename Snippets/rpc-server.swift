@@ -19,7 +19,7 @@ try await AMQPConnection.withConnection(uri) { connection in
     print(" [x] Awaiting RPC requests")
     fflush(nil)
     // Replies, then acknowledges; a request that is no number is dropped.
-    try await connection.serveRPC("rpc_queue", requeue: .never) { request in
+    try await connection.serveRPC("rpc_queue") { request in
         guard let n = Int(request.body.string), 0...90 ~= n else { throw CocoaError(.formatting) }
         print(" [.] fib(\(n))")
         fflush(nil)

@@ -4,7 +4,8 @@ public import AMQP091Wire
 
 // Declaring, binding, purging and deleting queues and exchanges (AMQP 0-9-1 §3.1.3, §3.1.4).
 // Every call throws an AMQPError of scope `.channel` when the broker refuses: 403 (no right, or a reserved name), 404 (no
-// such queue or exchange), 405 (exclusive to another connection), 406 (it exists with other arguments).
+// such queue or exchange), 405 (exclusive to another connection), 406 (it exists with other arguments). What the broker
+// refuses by closing the connection (503, 540, 541) is `.topologyRefused`, of scope `.connection`.
 
 /// A queue as the broker described it when it was declared.
 public struct AMQPQueue: Hashable, Sendable {
@@ -36,6 +37,17 @@ public struct AMQPExchangeType: Hashable, Sendable, ExpressibleByStringLiteral {
     public static let topic: AMQPExchangeType = "topic"
     /// Routes by header values.
     public static let headers: AMQPExchangeType = "headers"
+    /// Routes to one bound queue at random among those on the node the message came to.
+    ///
+    /// RabbitMQ 4.0 or later, for classic queues only: binding another kind is refused (406). Earlier versions refuse the
+    /// declaration (503) and close the connection.
+    public static let localRandom: AMQPExchangeType = "x-local-random"
+    /// Routes to one bound queue, which the hash of the routing key chooses; the same key to the same queue as long as the
+    /// bindings stay.
+    ///
+    /// RabbitMQ 4.3 or later, or the plugin `rabbitmq_sharding`. Other versions refuse the declaration: since 4.0 with 406
+    /// on the channel, before with 503 on the connection.
+    public static let modulusHash: AMQPExchangeType = "x-modulus-hash"
     /// Spreads by a hash of the routing key; of the plugin `rabbitmq_consistent_hash_exchange`.
     public static let consistentHash: AMQPExchangeType = "x-consistent-hash"
     /// Routes after a delay; of the plugin `rabbitmq_delayed_message_exchange`, with arguments `.delayed(…)`.
@@ -55,7 +67,7 @@ extension AMQPChannel {
     ///   - arguments: The broker's own options, such as `x-queue-type`.
     ///   - timeout: Time to wait; the configuration's `operationTimeout` by default.
     /// - Returns: The queue's name and counts.
-    /// - Throws: ``AMQPError``; after a refusal by the broker the channel is closed.
+    /// - Throws: ``AMQPError``; after a refusal by the broker the channel is closed, after `.topologyRefused` the connection.
     @discardableResult
     public func declareQueue(
         _ name: String = "",
@@ -72,7 +84,7 @@ extension AMQPChannel {
             autoDelete: autoDelete,
             arguments: arguments
         )
-        return AMQPQueue(try await self.core.call(declare, timeout: timeout))
+        return AMQPQueue(try await self.declare(queue: declare, of: .queue(name), timeout: timeout))
     }
 
     /// Makes a queue of a kind, or checks that the existing one has these properties: `queue.declare` (50, 10).
@@ -215,7 +227,7 @@ extension AMQPChannel {
             internal: isInternal,
             arguments: arguments
         )
-        try await self.core.call(declare, timeout: timeout)
+        try await self.declare(declare, of: .exchange(name), timeout: timeout)
     }
 
     /// Checks that an exchange exists: `exchange.declare` (40, 10), passive.

@@ -37,12 +37,24 @@ public struct AMQPChannel: Sendable {
     ///   - scope: What the limit counts for, in RabbitMQ's reading.
     ///   - timeout: Time to wait; the configuration's `operationTimeout` by default.
     /// - Throws: ``AMQPError`` of scope `.channel` if the broker refuses; the channel is then closed.
+    ///   `.notSupportedByBroker` for `.wholeChannel` with RabbitMQ 4.3 or later; nothing was sent.
     public func setPrefetch(
         count: UInt16,
         for scope: AMQPPrefetchScope = .eachConsumer,
         timeout: Duration? = nil
     ) async throws(AMQPError) {
-        let qos = Basic.Qos(prefetchCount: count, global: scope == .wholeChannel)
+        // The deprecated case is not named: it would be warned of.
+        let isGlobal = scope != .eachConsumer
+        if isGlobal, let version = self.core.driver.serverVersion, version >= .v4_3 {
+            throw AMQPError(
+                .notSupportedByBroker,
+                "RabbitMQ \(version.major).\(version.minor) counts a prefetch of the whole channel for each consumer; "
+                    + "use .eachConsumer, or one channel for each consumer",
+                method: Basic.Qos.id,
+                isSafeToRetry: true
+            )
+        }
+        let qos = Basic.Qos(prefetchCount: count, global: isGlobal)
         try await self.core.call(qos, timeout: timeout)
     }
 }
@@ -53,6 +65,8 @@ public enum AMQPPrefetchScope: Hashable, Sendable {
     case eachConsumer
     /// All consumers of the channel together (`global` on the wire).
     ///
-    /// RabbitMQ 4 deprecates it and quorum queues refuse it.
+    /// RabbitMQ 3.x and 4.0 to 4.2 know it, and refuse (540) a consumer of a quorum queue on such a channel. Later versions
+    /// count for each consumer instead, so ``AMQPChannel/setPrefetch(count:for:timeout:)`` refuses it there.
+    @available(*, deprecated, message: "use .eachConsumer on a channel for each consumer; 4.3 has no other")
     case wholeChannel
 }

@@ -43,10 +43,14 @@ public struct AMQPClassicQueue: AMQPQueueKind {
     /// Where dropped messages go; nil for nowhere.
     public var deadLetter: AMQPDeadLetter?
     /// The highest priority it tells apart, 1...255, better few; nil for none.
+    ///
+    /// Classic queues only: quorum queues have priorities without it since RabbitMQ 4.0.
     public var maximumPriority: Int?
     /// Whether one consumer at a time gets all messages.
     public var isSingleActiveConsumer = false
     /// Where in a cluster its leader goes; nil for the broker's default.
+    ///
+    /// RabbitMQ 4.0 takes it; 3.10 refuses (406) the declaration of a classic queue that has it.
     public var leaderLocator: AMQPLeaderLocator?
     /// Any other argument of the broker or its plugins; it wins over the options above.
     public var additionalArguments: FieldTable = [:]

@@ -114,13 +114,14 @@ extension AMQPClient {
     /// - Parameters:
     ///   - queue: The queue; it must exist, or be in the topology.
     ///   - maxConcurrency: Requests at a time, 1 or more.
-    ///   - requeue: What becomes of a request whose handler throws; the caller gets no reply to it.
+    ///   - requeue: What happens to a request whose handler throws; the caller gets no reply to it. By default it is
+    ///     dead-lettered, or dropped where the queue has no dead-letter exchange: its caller does not wait for ever.
     ///   - handler: Makes the reply.
     /// - Throws: ``AMQPError``: the reason why no more requests come, `.cancelled` among them.
     public func serveRPC(
         _ queue: String,
         maxConcurrency: Int = 1,
-        requeue: AMQPRequeuePolicy = .once,
+        requeue: AMQPRequeuePolicy = .never,
         _ handler: @escaping @Sendable (AMQPDelivery) async throws -> AMQPMessage
     ) async throws {
         let prefetch = UInt16(clamping: maxConcurrency > Int(UInt16.max) ? Int(UInt16.max) : maxConcurrency * 2)

@@ -79,7 +79,8 @@ public struct AMQPClientConfiguration: Hashable, Sendable {
     /// rate does not fall by it: then a delivery is late by this much at most, and costs a fraction of the processor's
     /// time. At most a tenth of a second; 300 us by default.
     public var deliveryCoalescing: Duration = .microseconds(300)
-    /// The broker's time for settling a delivery, after which it closes the channel (RabbitMQ's `consumer_timeout`).
+    /// The broker's time for settling a delivery, after which it closes the channel (RabbitMQ's `consumer_timeout`), or,
+    /// since 4.3 and for quorum queues only, cancels the consumer.
     ///
     /// At four fifths of it the client logs a warning that names the delivery, and tells
     /// ``AMQPConnection/lateDeliveries``; nil for neither. 30 min by default, which is RabbitMQ's own.

@@ -56,7 +56,8 @@ extension AMQPConnection {
     ///   - timeout: Time for it all; the configuration's `operationTimeout` by default.
     /// - Returns: One entry per entity: `.matches` when it is there now, else why not. Where an entity exists with
     ///   other properties, the entry names the first that differs.
-    /// - Throws: ``AMQPError`` of scope `.connection`, `.timedOut` or `.cancelled`.
+    /// - Throws: ``AMQPError`` of scope `.connection`, `.timedOut` or `.cancelled`; `.topologyRefused` that names the entity
+    ///   whose declaration the broker refused by closing the connection (503, 540, 541).
     public func declare(
         _ topology: AMQPTopology,
         timeout: Duration? = nil
@@ -135,7 +136,12 @@ extension AMQPChannel {
     }
 
     func declare(_ entity: some Declarable, timeout: Duration?) async throws(AMQPError) {
-        _ = try await self.core.call(try entity.declaration(), timeout: timeout)
+        let declaration = try entity.declaration()
+        if let queue = declaration as? Queue.Declare {
+            _ = try await self.declare(queue: queue, of: entity.entity, timeout: timeout)
+        } else {
+            try await self.declare(declaration, of: entity.entity, timeout: timeout)
+        }
     }
 }
 

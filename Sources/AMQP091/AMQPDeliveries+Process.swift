@@ -1,42 +1,39 @@
 // SPDX-License-Identifier: Apache-2.0
+import AMQP091Protocol
 import AMQP091Wire
 import Logging
 
-// process(maxConcurrency:): the loop most services write: a handler per delivery, acknowledged when it returns, refused
+// process(maxConcurrency:): the loop most services write: a handler per delivery, acknowledged when it returns, rejected
 // when it throws, so many at a time. Handlers are child tasks of the caller: cancelling it cancels them, and each is
 // waited for and its delivery settled. Ending the consumer instead (AMQPChannel.cancel) lets them finish.
+// A failure is a basic.reject, which counts towards a delivery limit; basic.nack returns what was not processed.
 
-/// What becomes of a message whose handler throws.
+/// What happens to a message whose handler throws.
 public enum AMQPRequeuePolicy: Hashable, Sendable {
-    /// It goes back to its queue every time.
+    /// It returns to its queue every time.
     ///
-    /// A message that always fails comes again for ever, unless it is a quorum queue's with a delivery limit.
+    /// Declare the queue `.quorum(deliveryLimit:deadLetter:)`, so that a message that always fails ends in the
+    /// dead-letter queue. A classic queue delivers it for ever. A message that fails again is rejected only after a
+    /// delay: from 100 ms up to 2 s for the failures that a quorum queue counts, else 1 s. Until then it keeps its place
+    /// in the prefetch, and no handler's place; the end of the consumer ends the delay.
     case always
-    /// It goes back to its queue once; a redelivered one is dropped or dead-lettered.
-    case once
-    /// It is dropped or dead-lettered.
+    /// It is dead-lettered, or dropped where its queue has no dead-letter exchange: at the first failure.
     case never
-
-    func requeues(_ delivery: AMQPDelivery) -> Bool {
-        switch self {
-        case .always: true
-        case .once: !delivery.redelivered
-        case .never: false
-        }
-    }
 }
 
 extension AMQPDeliveries {
     /// Runs a handler for each delivery, up to `maxConcurrency` of them at a time; acknowledges what it returns from and
-    /// refuses what it throws on.
+    /// rejects (`basic.reject`) what it throws on.
     ///
     /// With one at a time the order of the queue holds. A handler may settle its delivery itself. Set the prefetch to
     /// `maxConcurrency` or more. When the calling task is cancelled no more deliveries are taken, the handlers are
-    /// cancelled with it and waited for; a handler that throws then puts its message back, whatever `requeue` says.
+    /// cancelled with it and waited for; the message of a handler that throws then returns to its queue unprocessed
+    /// (`basic.nack`), whatever `requeue` says. A failure is logged: at `info` when the message returns to its queue, at
+    /// `warning` with its message-id when it is dead-lettered or dropped.
     ///
     /// - Parameters:
     ///   - maxConcurrency: Handlers at a time, 1 or more.
-    ///   - requeue: What becomes of a message whose handler throws.
+    ///   - requeue: What happens to a message whose handler throws; by default it returns to its queue.
     ///   - fileID: The caller's file, for ``AMQPError/callSite``.
     ///   - line: The caller's line.
     ///   - handler: Processes one delivery.
@@ -56,14 +53,29 @@ extension AMQPDeliveries {
                 isSafeToRetry: true
             )
         }
-        let site = CallSite(fileID, line)
+        let run = ProcessRun(requeue: requeue, site: CallSite(fileID, line))
+        let reason = await self.handle(maxConcurrency, handler, run)
+        await run.rejections.finish()
+        if let reason { throw reason }
+    }
+
+    /// Runs the handlers; answers why no more deliveries come, once all of them have ended.
+    private nonisolated(nonsending) func handle(
+        _ maxConcurrency: Int,
+        _ handler: @escaping @Sendable (AMQPDelivery) async throws -> Void,
+        _ run: ProcessRun
+    ) async -> AMQPError? {
         guard maxConcurrency > 1 else {
-            for try await delivery in self {
-                if !self.putsBack(delivery) { await self.run(handler, delivery, requeue, site) }
+            do throws(AMQPError) {
+                for try await delivery in self {
+                    if !self.putsBack(delivery) { await self.run(handler, delivery, run) }
+                }
+                return nil
+            } catch {
+                return error
             }
-            return
         }
-        let reason = await withTaskGroup(of: Void.self) { group -> AMQPError? in
+        return await withTaskGroup(of: Void.self) { group -> AMQPError? in
             var running = 0
             do throws(AMQPError) {
                 for try await delivery in self {
@@ -75,14 +87,13 @@ extension AMQPDeliveries {
                     // It may have waited for its turn while the consumer was stopped.
                     if self.putsBack(delivery) { continue }
                     running += 1
-                    group.addTask { await self.run(handler, delivery, requeue, site) }
+                    group.addTask { await self.run(handler, delivery, run) }
                 }
                 return nil
             } catch {
                 return error
             }
         }
-        if let reason { throw reason }
     }
 
     /// Whether no handler is to begin with a delivery: its connection is gone, so that it comes again, or the consumer is
@@ -104,17 +115,16 @@ extension AMQPDeliveries {
     private func run(
         _ handler: @Sendable (AMQPDelivery) async throws -> Void,
         _ delivery: AMQPDelivery,
-        _ requeue: AMQPRequeuePolicy,
-        _ site: CallSite
+        _ run: ProcessRun
     ) async {
         let observation = delivery.batch.channel.driver.observation
         guard observation.isWatching else {
-            _ = await self.runHandler(handler, delivery, requeue, site)
+            _ = await self.runHandler(handler, delivery, run)
             return
         }
         let watch = observation.start(.process, delivery.facts)
         var failure: (any Error)?
-        try? await watch.run { failure = await self.runHandler(handler, delivery, requeue, site) }
+        try? await watch.run { failure = await self.runHandler(handler, delivery, run) }
         watch.end(failure)
     }
 
@@ -122,43 +132,86 @@ extension AMQPDeliveries {
     private func runHandler(
         _ handler: @Sendable (AMQPDelivery) async throws -> Void,
         _ delivery: AMQPDelivery,
-        _ requeue: AMQPRequeuePolicy,
-        _ site: CallSite
+        _ run: ProcessRun
     ) async -> (any Error)? {
-        var failure: (any Error)?
         do {
             try await handler(delivery)
         } catch {
-            failure = error
+            await run.failed(delivery, error)
+            return error
         }
-        guard !delivery.batch.isAutomatic else { return failure }
+        // It fails when the handler has settled it, or the channel is gone: then the sequence ends with the reason.
+        if !delivery.batch.isAutomatic { _ = try? delivery.ack(fileID: run.site.fileID, line: run.site.line) }
+        return nil
+    }
+}
+
+/// What the handlers of one call of `process` have in common.
+private struct ProcessRun: Sendable {
+    let requeue: AMQPRequeuePolicy
+    let site: CallSite
+    let rejections = DelayedRejections()
+
+    /// Settles a delivery whose handler threw.
+    nonisolated(nonsending) func failed(_ delivery: AMQPDelivery, _ failure: any Error) async {
+        guard !delivery.batch.isAutomatic else {
+            return self.log(.warning, "a handler failed; its message was acknowledged automatically", delivery, failure)
+        }
+        let site = self.site
+        let isCancelled = Task.isCancelled
+        if self.requeue == .always, !isCancelled {
+            let delay = RetryDelay.delay(failures: delivery.earlierFailures)
+            guard delay == .zero else {
+                self.log(.info, "a handler failed; its message returns to the queue", delivery, failure, after: delay)
+                return await self.rejections.add(delivery, after: delay, site: site)
+            }
+        }
         do throws(AMQPError) {
-            if let failure {
-                let isCancelled = Task.isCancelled
-                let putsBack = isCancelled || requeue.requeues(delivery)
-                self.inbox.channel.driver.logger.info(
-                    "a handler failed",
-                    metadata: [
-                        "amqp.channel": "\(delivery.batch.channel.number.rawValue)",
-                        "amqp.queue": "\(delivery.batch.queue)",
-                        "amqp.routing_key": "\(delivery.routingKey)",
-                        "amqp.delivery_tag": "\(delivery.deliveryTag.rawValue)",
-                        "amqp.requeue": "\(putsBack)",
-                        "error": "\(failure)",
-                    ]
-                )
-                // A failure counts towards a delivery limit; what a cancelled handler gave up was not processed.
-                if isCancelled {
-                    try delivery.nack(requeue: true, fileID: site.fileID, line: site.line)
-                } else {
-                    try delivery.reject(requeue: putsBack, fileID: site.fileID, line: site.line)
-                }
+            let settlement =
+                isCancelled
+                ? try delivery.nack(requeue: true, fileID: site.fileID, line: site.line)
+                : try delivery.reject(requeue: self.requeue == .always, fileID: site.fileID, line: site.line)
+            if isCancelled || self.requeue == .always || settlement == .stale {
+                self.log(.info, "a handler failed; its message returns to the queue", delivery, failure)
             } else {
-                try delivery.ack(fileID: site.fileID, line: site.line)
+                self.log(.warning, "a handler failed; its message is dead-lettered or dropped", delivery, failure)
             }
         } catch {
             // Settled by the handler, or the channel is gone: then the sequence ends with the reason.
+            self.log(.info, "a handler failed", delivery, failure)
         }
-        return failure
+    }
+
+    private func log(
+        _ level: Logger.Level,
+        _ message: Logger.Message,
+        _ delivery: AMQPDelivery,
+        _ failure: any Error,
+        after delay: Duration? = nil
+    ) {
+        let logger = delivery.batch.channel.driver.logger
+        guard logger.logLevel <= level else { return }
+        var metadata: Logger.Metadata = [
+            "amqp.channel": "\(delivery.batch.channel.number.rawValue)",
+            "amqp.queue": "\(delivery.batch.queue)",
+            "amqp.routing_key": "\(delivery.routingKey)",
+            "amqp.delivery_tag": "\(delivery.deliveryTag.rawValue)",
+            "error": "\(failure)",
+        ]
+        if let id = (try? delivery.properties())?.messageID { metadata["amqp.message_id"] = "\(id)" }
+        if let delay { metadata["delay"] = "\(delay)" }
+        logger.log(level: level, message, metadata: metadata)
+    }
+}
+
+extension AMQPDelivery {
+    /// How often processing has failed before: 0 at the first delivery; nil when it is redelivered by a queue that does
+    /// not count.
+    fileprivate var earlierFailures: Int64? {
+        guard self.redelivered else { return 0 }
+        let properties = try? self.properties()
+        if let count = properties?.deliveryCount { return count }
+        // Since RabbitMQ 4.3 a quorum queue counts returns of unprocessed messages apart.
+        return properties?.acquiredCount == nil ? nil : 0
     }
 }

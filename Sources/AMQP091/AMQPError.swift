@@ -38,9 +38,15 @@ public struct AMQPError: Error, Hashable, Sendable {
         public static let returned = Code("publish returned")
         /// The outcome of a publish is not known: its octets were written and no confirm came.
         public static let unknownOutcome = Code("outcome of a publish unknown")
+        /// The broker's version does not know what was asked for; nothing was sent.
+        public static let notSupportedByBroker = Code("not supported by the broker")
         /// The broker cancelled the consumer, for example because its queue was deleted.
         public static let consumerCancelled = Code("consumer cancelled by the broker")
-        /// The broker closed the channel because a delivery was not settled in its time, 30 minutes by default (406).
+        /// A delivery was not settled in the broker's time, 30 minutes by default: all that the consumer had not settled
+        /// is delivered again, to whichever consumer is there.
+        ///
+        /// Since RabbitMQ 4.3 it concerns quorum queues only and ends the consumer, with scope `.operation`: the channel
+        /// stays usable. Before, the broker closes the channel (406), with scope `.channel`.
         public static let acknowledgementTimedOut = Code("acknowledgement timed out at the broker")
         /// The body of a delivery is larger than ``AMQPClientConfiguration/maximumBodySize``.
         public static let bodyTooLarge = Code("body of a delivery too large")
@@ -48,7 +54,8 @@ public struct AMQPError: Error, Hashable, Sendable {
         public static let alreadySettled = Code("delivery settled already")
         /// Every channel number the broker allows is in use.
         public static let noFreeChannel = Code("no free channel")
-        /// The broker refused a part of the topology of a client that connected for the first time.
+        /// The broker refused a part of the topology of a client that connected for the first time; or it refused a
+        /// declaration by closing the connection (503, 540, 541), and then the scope is `.connection`.
         public static let topologyRefused = Code("topology refused by the broker")
         /// The peer broke the protocol.
         public static let protocolViolation = Code("protocol violation")

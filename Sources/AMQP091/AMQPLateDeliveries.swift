@@ -7,7 +7,8 @@ import EpollNetworking
 
 /// A delivery that is not settled though four fifths of the broker's time for it have passed.
 ///
-/// At the end of that time the broker closes the channel (406), and every delivery of the channel comes again.
+/// At the end of that time the broker closes the channel (406), and every delivery of the channel comes again. RabbitMQ 4.3
+/// and later cancel the consumer instead, and of quorum queues only: deliveries of other queues are never late there.
 public struct AMQPLateDelivery: Hashable, Sendable {
     /// The channel it came on.
     public let channel: ChannelNumber

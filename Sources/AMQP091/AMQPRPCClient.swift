@@ -206,7 +206,8 @@ extension AMQPConnection {
     ///   - queue: The queue; it must exist.
     ///   - maxConcurrency: Requests at a time, 1 or more.
     ///   - prefetch: Requests the broker sends ahead; twice `maxConcurrency` by default.
-    ///   - requeue: What becomes of a request whose handler throws; the caller gets no reply to it.
+    ///   - requeue: What happens to a request whose handler throws; the caller gets no reply to it. By default it is
+    ///     dead-lettered, or dropped where the queue has no dead-letter exchange: its caller does not wait for ever.
     ///   - fileID: The caller's file, for ``AMQPError/callSite``.
     ///   - line: The caller's line.
     ///   - handler: Makes the reply.
@@ -215,7 +216,7 @@ extension AMQPConnection {
         _ queue: String,
         maxConcurrency: Int = 1,
         prefetch: UInt16? = nil,
-        requeue: AMQPRequeuePolicy = .once,
+        requeue: AMQPRequeuePolicy = .never,
         fileID: StaticString = #fileID,
         line: UInt32 = #line,
         _ handler: @escaping @Sendable (AMQPDelivery) async throws -> AMQPMessage

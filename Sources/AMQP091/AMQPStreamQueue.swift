@@ -20,6 +20,8 @@ public struct AMQPStreamQueue: AMQPQueueKind {
     /// Octets of one file on the broker's disk, 1...; nil for the broker's default.
     public var maximumSegmentOctets: Int?
     /// Octets of the filter in each chunk, 16...255; nil for the broker's default.
+    ///
+    /// RabbitMQ 3.13 or later, with the feature flag `stream_filtering`; earlier versions ignore it.
     public var filterOctets: Int?
     /// Members to begin with, 1...; nil for the broker's default.
     public var initialClusterSize: Int?

@@ -38,7 +38,7 @@ extension BasicProperties {
     }
 
     /// How often processing of the message has failed: header `x-delivery-count` of a quorum queue, counted towards its
-    /// delivery limit; nil at the first delivery, and from other queues.
+    /// delivery limit; nil from other queues, and at the first delivery since RabbitMQ 4.0, where 3.10 says 0.
     ///
     /// Before RabbitMQ 4.3 every return to the queue counts; since 4.3 `basic.reject` and a channel that ends before
     /// the delivery is settled, but not `basic.nack`.
@@ -58,19 +58,59 @@ extension BasicProperties {
         self.headers?["x-stream-offset"]?.integerValue.flatMap { UInt64(exactly: $0) }
     }
 
+    /// What a stream's filter compares with: header `x-stream-filter-value`, set by the publisher.
+    ///
+    /// RabbitMQ 3.13 or later; earlier versions have no filters.
+    public var streamFilterValue: String? {
+        get { self.headers?["x-stream-filter-value"]?.stringValue }
+        set { self.setHeader("x-stream-filter-value", newValue.map { .string($0) }) }
+    }
+
     /// Where the message was dead-lettered before, the last time first: header `x-death`.
+    ///
+    /// Since RabbitMQ 4.0 the broker ignores the header of a message that a client publishes, so a message that is
+    /// published again starts anew.
     public var deaths: [AMQPDeath] {
         (self.headers?["x-death"]?.arrayValue ?? []).compactMap { $0.tableValue.map { AMQPDeath($0) } }
     }
+
+    /// The queue, the reason and the exchange of the first dead-lettering: headers `x-first-death-…`; nil for none.
+    public var firstDeath: AMQPDeathPlace? { AMQPDeathPlace(self.headers, "x-first-death") }
+
+    /// The queue, the reason and the exchange of the last dead-lettering: headers `x-last-death-…`; nil for none.
+    ///
+    /// 4.0 and later set the headers; with 3.10 it is nil, and the first entry of ``deaths`` says the same.
+    public var lastDeath: AMQPDeathPlace? { AMQPDeathPlace(self.headers, "x-last-death") }
 
     private func routingKeys(_ header: String) -> [String] {
         (self.headers?[header]?.arrayValue ?? []).compactMap(\.stringValue)
     }
 
     private mutating func setRoutingKeys(_ header: String, _ keys: [String]) {
+        self.setHeader(header, keys.isEmpty ? nil : .array(keys.map { .string($0) }))
+    }
+
+    private mutating func setHeader(_ name: String, _ value: FieldValue?) {
         var headers = self.headers ?? [:]
-        headers[header] = keys.isEmpty ? nil : .array(keys.map { .string($0) })
+        headers[name] = value
         self.headers = headers.isEmpty ? nil : headers
+    }
+}
+
+/// A place where a message was dropped from its queue, without the count: headers `x-first-death-…`, `x-last-death-…`.
+public struct AMQPDeathPlace: Hashable, Sendable {
+    /// The queue.
+    public let queue: String
+    /// The broker's word: `rejected`, `expired`, `maxlen` or `delivery_limit`.
+    public let reason: String
+    /// The exchange it had been published to.
+    public let exchange: String
+
+    init?(_ headers: FieldTable?, _ prefix: String) {
+        guard let headers, let queue = headers["\(prefix)-queue"]?.stringValue else { return nil }
+        self.queue = queue
+        self.reason = headers["\(prefix)-reason"]?.stringValue ?? ""
+        self.exchange = headers["\(prefix)-exchange"]?.stringValue ?? ""
     }
 }
 

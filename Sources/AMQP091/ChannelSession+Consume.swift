@@ -138,28 +138,18 @@ extension ChannelSession {
         if inbox.isAbandoned { self.returnUnread(inbox) }
     }
 
-    /// `basic.cancel` of the broker's own.
-    func consumerCancelledByBroker(_ tag: String) {
+    /// The broker sent `basic.cancel`: removes the consumer, whose sequence the caller ends.
+    func consumerCancelledByBroker(_ tag: String) -> ConsumerInbox? {
         let starting = self.driver.state.withLock { _ -> ConsumerInbox? in
             let starting = self.startingConsumers.removeValue(forKey: tag)
             // The answer to our own request for the tag is still to come.
             if starting == nil, !self.machine.requests.isCancelling(tag) { self.consumerTags.remove(tag) }
             return starting
         }
-        guard let inbox = self.consumers.removeValue(forKey: tag) ?? starting else { return }
-        // What came before the cancel, perhaps in the same read, is delivered before the end.
+        guard let inbox = self.consumers.removeValue(forKey: tag) ?? starting else { return nil }
+        // Deliveries before the cancel, perhaps of the same read, come before the end.
         inbox.handOver()
-        inbox.finish(
-            .failed(
-                AMQPError(
-                    .consumerCancelled,
-                    "the broker cancelled the consumer: its queue was deleted or is not available",
-                    method: Basic.Cancel.id,
-                    origin: .broker
-                )
-            )
-        )
-        if inbox.isAbandoned { self.returnUnread(inbox) }
+        return inbox
     }
 
     func endConsumers(_ ending: ConsumerInbox.Ending) {

@@ -147,7 +147,7 @@ extension ConnectionDriver {
             default: self.violated(.commandInvalid, "\(method.id) was not expected")
             }
         case .flow(let active): core.receivedFlow(active)
-        case .cancelledByBroker(let tag): core.consumerCancelledByBroker(tag)
+        case .cancelledByBroker(let tag): self.cancelledByBroker(tag, on: core)
         case .closedByBroker(let reason, let unanswered):
             let error = self.state.withLock { _ in core.failure } ?? AMQPError(channelClosed: reason, site: nil)
             self.send(.channelCloseOk(.init()), on: core)

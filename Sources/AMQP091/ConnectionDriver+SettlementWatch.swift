@@ -4,8 +4,10 @@ import AMQP091Wire
 import EpollNetworking
 import Logging
 
-// Warns before the broker closes a channel because a delivery is not settled in time. A timer looks at every channel;
-// consuming itself notes nothing for it. Loop thread only.
+// Warns before the broker closes a channel, or since RabbitMQ 4.3 cancels a consumer, because a delivery is not settled in
+// time. A timer looks at every channel; consuming itself notes nothing for it. Since 4.3 only quorum queues have such a
+// limit: a channel whose consumers read queues that were declared on this connection as others is left out. The type of
+// a queue declared elsewhere is not known. Loop thread only.
 
 extension ConnectionDriver {
     private var settlementLimit: UInt64? {
@@ -27,7 +29,9 @@ extension ConnectionDriver {
         let cores = self.state.withLock { state in
             state.channels.compactMap { core in core.map { ($0, $0.settlements.acks.oldestOpen) } }
         }
+        let isForQuorumQueues = self.serverVersion.map { $0 >= .v4_3 } ?? false
         for (core, oldest) in cores {
+            if isForQuorumQueues, !self.mayTimeOut(core) { continue }
             var watch = core.settlementWatch ?? SettlementWatch(limit: limit)
             let age = watch.look(oldest: oldest <= core.lastDeliveryTag ? oldest : nil, now: now)
             core.settlementWatch = watch
@@ -40,7 +44,9 @@ extension ConnectionDriver {
             )
             for observer in self.state.withLock({ Array($0.lateObservers.values) }) { observer.yield(late) }
             self.logger.warning(
-                "a delivery is not settled; the broker will close its channel",
+                isForQuorumQueues
+                    ? "a delivery is not settled; if its queue is a quorum queue, the broker will cancel its consumer"
+                    : "a delivery is not settled; the broker will close its channel",
                 metadata: [
                     "amqp.channel": "\(core.number.rawValue)",
                     "amqp.delivery_tag": "\(oldest)",
@@ -50,5 +56,11 @@ extension ConnectionDriver {
             )
         }
         self.startSettlementWatch()
+    }
+
+    /// Whether a consumer of the channel may read a quorum queue.
+    private func mayTimeOut(_ core: ChannelSession) -> Bool {
+        let others = self.state.withLock { $0.queuesWithoutTimeout }
+        return core.consumers.values.contains { !$0.isAutomatic && !others.contains($0.queue) }
     }
 }

@@ -473,6 +473,9 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
     /// What the broker said of itself.
     var serverProperties: FieldTable { self.state.withLock { $0.serverProperties } }
 
+    /// The version of RabbitMQ; nil for another broker.
+    var serverVersion: ServerVersion? { ServerVersion(self.serverProperties) }
+
     static func linkLost(_ error: SystemError) -> AMQPError {
         AMQPError(
             .connectionClosed,

@@ -76,6 +76,8 @@ struct ConnectionState: ~Copyable {
     var maximumPayload = 8184
     /// What the broker said of itself in `connection.start`.
     var serverProperties = FieldTable()
+    /// Queues declared on this connection that are no quorum queues, whose deliveries RabbitMQ 4.3 does not time out.
+    var queuesWithoutTimeout: Set<String> = []
     /// The moment the deadline timer is set for.
     var armedDeadline = UInt64.max
     /// What happened since it was last reported.

@@ -239,7 +239,7 @@ final class ConsumerInbox: CancellableWait, @unchecked Sendable {
                     return .batch(left, resumesReading: false)
                 }
                 state.current = nil
-                if self.isSucceeded { self.dropLost(&state) }
+                if state.ending != nil { self.dropLost(&state) }
                 let batch = state.ready.popFirst()
                 // Where there is nothing to go on with, what was published has been waiting long enough.
                 if batch != nil { self.reuse(&done, in: &state) }
@@ -279,10 +279,10 @@ final class ConsumerInbox: CancellableWait, @unchecked Sendable {
         #endif
     }
 
-    /// Drops what the broker delivers again, because the channel that would settle it is gone.
+    /// Drops what the broker delivers again, because the channel that would settle it is gone, or it has taken it back.
     private func dropLost(_ state: inout State) {
         guard !self.isAutomatic, !state.ready.isEmpty, case .failed(let error)? = state.ending,
-            error.scope != .operation
+            self.isSucceeded && error.scope != .operation || error.code == .acknowledgementTimedOut
         else { return }
         state.ready = []
         state.octets = 0

@@ -5,6 +5,9 @@ import AMQP091Wire
 // Declarable: an entity of a topology as the method that declares it, and how it takes over a value of the broker's.
 
 protocol Declarable: Sendable {
+    /// Its name in reports and errors.
+    var entity: AMQPTopologyReport.Entity { get }
+
     /// The request that declares it.
     func declaration() throws(AMQPError) -> any Request
 
@@ -13,6 +16,8 @@ protocol Declarable: Sendable {
 }
 
 extension AMQPTopology.Exchange: Declarable {
+    var entity: AMQPTopologyReport.Entity { .exchange(self.name) }
+
     func declaration() throws(AMQPError) -> any Request {
         AMQP091Wire.Exchange.Declare(
             exchange: self.name,
@@ -38,6 +43,8 @@ extension AMQPTopology.Exchange: Declarable {
 }
 
 extension AMQPTopology.Queue: Declarable {
+    var entity: AMQPTopologyReport.Entity { .queue(self.name) }
+
     func declaration() throws(AMQPError) -> any Request {
         if let problem = self.problem { throw problem }
         return AMQP091Wire.Queue.Declare(
@@ -62,6 +69,8 @@ extension AMQPTopology.Queue: Declarable {
 }
 
 extension AMQPTopology.Binding: Declarable {
+    var entity: AMQPTopologyReport.Entity { .binding(self) }
+
     func declaration() throws(AMQPError) -> any Request {
         switch self.target {
         case .queue(let queue):

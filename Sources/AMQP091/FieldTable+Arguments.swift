@@ -5,18 +5,31 @@ public import AMQP091Wire
 // `consume("orders", arguments: .consumer(priority: 10))`. Queues have types of their own (AMQPQueueKind).
 
 extension FieldTable {
-    /// The arguments of a consumer with a priority.
+    /// The arguments of a consumer.
     ///
-    /// - Parameter priority: Consumers of a higher priority get messages first; 0 is the broker's default.
+    /// - Parameters:
+    ///   - priority: Consumers of a higher priority get messages first (`x-priority`); nil for 0, the broker's default.
+    ///   - timeout: How long a delivery may stay unacknowledged (`x-consumer-timeout`), whole milliseconds; nil for that of
+    ///     the queue. RabbitMQ 4.3 or later, quorum queues only: 4.3 refuses (406) it for other queues, earlier versions
+    ///     ignore it.
     /// - Returns: The table.
-    public static func consumer(priority: Int32) -> FieldTable { ["x-priority": .int32(priority)] }
+    public static func consumer(priority: Int32? = nil, timeout: Duration? = nil) -> FieldTable {
+        var table: FieldTable = [:]
+        if let priority { table["x-priority"] = .int32(priority) }
+        if let timeout {
+            let milliseconds = Swift.max(timeout.wholeMilliseconds, 1)
+            table["x-consumer-timeout"] = .int64(Swift.min(milliseconds, QueueArguments.longestTimer))
+        }
+        return table
+    }
 
     /// The arguments of a consumer of a stream.
     ///
     /// - Parameters:
     ///   - offset: Where to begin.
-    ///   - filter: Deliver chunks with messages of these filter values only (RabbitMQ 3.13); what else is in such a
-    ///     chunk is delivered too.
+    ///   - filter: Deliver chunks with messages of these filter values only; what else is in such a chunk is delivered
+    ///     too, so compare ``BasicProperties/streamFilterValue``. RabbitMQ 3.13 or later; earlier versions ignore it and
+    ///     deliver everything.
     ///   - matchUnfiltered: Whether messages without a filter value are delivered too.
     /// - Returns: The table.
     public static func stream(

@@ -31,7 +31,7 @@ package struct ChannelStateMachine<Waiter, Context> {
         case pass(Method)
         /// Answer `channel.flow-ok` with the same value; publish only while it is true.
         case flow(active: Bool)
-        /// The broker cancelled the consumer; no answer is due.
+        /// The broker cancelled the consumer. The answer is a `basic.cancel` of our own, without waiting.
         case cancelledByBroker(consumerTag: String)
         /// Send `channel.close-ok`; fail the requests.
         case closedByBroker(CloseReason, Requests.Unanswered)

@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // FieldTable: names and values in the order of the wire: headers, arguments, peer properties (AMQP 0-9-1 §4.2.5.5).
-// Duplicates of a name are kept as they came; reading answers the first, setting leaves one.
+// Duplicates of a name are kept as they came; reading answers the first, setting leaves one. Equality and hash are those
+// of a dictionary: RabbitMQ sorts the fields of a table since 4.0, and keeps the first of a name.
 // Names are short strings of at most 255 octets; one that is longer is refused when the table is encoded. One that is not
 // UTF-8 is shown with U+FFFD and encoded as it came.
 
 /// Names and values, in order.
-public struct FieldTable: Hashable, Sendable {
+///
+/// Two tables are equal when they have the same names with equal values, in any order; of several fields of one name the
+/// first counts. ``isEqualInOrder(to:)`` compares field by field.
+public struct FieldTable: Sendable {
     struct Field: Hashable, Sendable {
         var name: String
         var value: FieldValue
@@ -57,6 +61,44 @@ public struct FieldTable: Hashable, Sendable {
     /// Adds a field behind the others, whether or not the name is there already.
     public mutating func append(_ value: FieldValue, named name: String) {
         self.fields.append(Field(name: name, value: value))
+    }
+}
+
+extension FieldTable: Hashable {
+    /// The first value of each name.
+    private var firstValues: [String: FieldValue] {
+        Dictionary(self.fields.lazy.map { ($0.name, $0.value) }) { first, _ in first }
+    }
+
+    /// Whether both have the same names with equal values, in any order; of several fields of one name the first counts.
+    public static func == (left: FieldTable, right: FieldTable) -> Bool {
+        guard left.fields.elementsEqual(right.fields, by: { $0.name == $1.name }) else {
+            return left.firstValues == right.firstValues
+        }
+        // No value is compared twice, or the work would double with every level of nesting.
+        var seen: Set<String>?
+        for index in left.fields.indices {
+            let name = left.fields[index].name
+            guard left.fields[index].value != right.fields[index].value else {
+                seen?.insert(name)
+                continue
+            }
+            let earlier = seen ?? Set(left.fields[..<index].lazy.map(\.name))
+            guard earlier.contains(name) else { return false }
+            seen = earlier
+        }
+        return true
+    }
+
+    /// Hashes names and first values, in no order.
+    public func hash(into hasher: inout Hasher) { hasher.combine(self.firstValues) }
+
+    /// Whether both have equal fields in the same order, duplicates of a name included; nested tables too.
+    ///
+    /// - Parameter other: The table to compare with.
+    /// - Returns: False also where only the order differs, and then `==` is true.
+    public func isEqualInOrder(to other: FieldTable) -> Bool {
+        self.fields.elementsEqual(other.fields) { $0.name == $1.name && $0.value.isEqualInOrder(to: $1.value) }
     }
 }
 

@@ -44,6 +44,16 @@ public enum FieldValue: Hashable, Sendable {
     /// Text, as a long string in UTF-8.
     public static func string(_ text: String) -> FieldValue { .longString(Array(text.utf8)) }
 
+    /// Whether both are equal, with the fields of tables in the same order.
+    func isEqualInOrder(to other: FieldValue) -> Bool {
+        switch (self, other) {
+        case (.table(let table), .table(let other)): table.isEqualInOrder(to: other)
+        case (.array(let values), .array(let others)):
+            values.elementsEqual(others) { $0.isEqualInOrder(to: $1) }
+        default: self == other
+        }
+    }
+
     /// The letter before the value on the wire.
     var typeLetter: UInt8 {
         switch self {

@@ -46,12 +46,13 @@ struct LoggingTests {
         #expect(entries[2].metadata["amqp.channel"] == "1")
     }
 
-    @Test("At info there is only what cannot be thrown")
+    @Test("At info there is only what cannot be thrown, and a dropped message at warning")
     func info() async throws {
         let entries = try await Self.withConnection(.info) { broker, connection in
             try await connection.withChannel { channel in
                 try await channel.declareQueue("q")
-                try await channel.publish("the-body", to: .queue("q"))
+                let message = AMQPMessage("the-body", properties: BasicProperties(messageID: "order-1"))
+                try await channel.publish(message, to: .queue("q"))
                 try await broker.waitUntil(depthOf: "q", is: 1)
                 let deliveries = try await channel.deliveries(from: "q")
                 async let processing: Void = deliveries.process(requeue: .never) { _ in throw Broken() }
@@ -69,10 +70,12 @@ struct LoggingTests {
         }
         #expect(
             entries.map(\.message) == [
-                "a handler failed", "the broker blocks publishers", "the broker lets publishers go on",
+                "a handler failed; its message is dead-lettered or dropped", "the broker blocks publishers",
+                "the broker lets publishers go on",
             ]
         )
-        #expect(entries.allSatisfy { $0.level == .info })
+        #expect(entries.map(\.level) == [.warning, .info, .info])
+        #expect(entries[0].metadata["amqp.message_id"] == "order-1")
         #expect(entries[0].metadata["amqp.queue"] == "q")
         #expect(entries[0].metadata["amqp.routing_key"] == "q")
         #expect(entries[0].metadata["amqp.delivery_tag"] == "1")

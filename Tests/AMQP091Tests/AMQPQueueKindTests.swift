@@ -54,6 +54,27 @@ struct AMQPQueueKindTests {
             ]
         ),
         Row(
+            "a quorum queue without the default limit",
+            .quorum(deliveryLimit: -1),
+            [
+                "x-queue-type": "quorum", "x-delivery-limit": -1,
+            ]
+        ),
+        Row(
+            "a quorum queue with the timeouts and retries of 4.3",
+            {
+                var queue = AMQPQuorumQueue()
+                queue.consumerTimeout = .seconds(60)
+                queue.consumerDisconnectedTimeout = .milliseconds(1)
+                queue.delayedRetry = .init(.failed, minimum: .seconds(1), maximum: .seconds(1))
+                return queue
+            }(),
+            [
+                "x-queue-type": "quorum", "x-consumer-timeout": 60_000, "x-consumer-disconnected-timeout": 1,
+                "x-delayed-retry-type": "failed", "x-delayed-retry-min": 1000, "x-delayed-retry-max": 1000,
+            ]
+        ),
+        Row(
             "a stream with limits",
             .stream(maximumAge: .seconds(3600), maximumOctets: 1 << 30, maximumSegmentOctets: 1 << 20),
             [
@@ -62,6 +83,25 @@ struct AMQPQueueKindTests {
             ]
         ),
     ]
+
+    @Test("One default of durable, however a queue is declared: a shared queue is durable, an exclusive one is not")
+    func durability() {
+        let asked: [(Bool?, Bool, Bool)] = [
+            (nil, false, true), (nil, true, false), (true, true, true), (false, false, false),
+        ]
+        for (durable, exclusive, isDurable) in asked {
+            let kind = AMQPClassicQueue.classic(durable: durable, exclusive: exclusive)
+            #expect(kind.isDurable == isDurable)
+            let topology = AMQPTopology { $0.queue("q", as: .classic(durable: durable, exclusive: exclusive)) }
+            #expect(topology.queues.map(\.isDurable) == [isDurable])
+        }
+        var kind = AMQPClassicQueue()
+        kind.isExclusive = true
+        #expect(!kind.isDurable)
+        kind.isDurable = true
+        #expect(kind.isDurable)
+        #expect(AMQPTopology { $0.exchange("e") }.exchanges.map(\.isDurable) == [true])
+    }
 
     @Test("A kind becomes the broker's arguments", arguments: rows)
     func arguments(_ row: Row) throws {
@@ -75,7 +115,13 @@ struct AMQPQueueKindTests {
         (.classic(maximumLength: -1), "x-max-length is -1; it is at least 0"),
         (.classic(maximumPriority: 256), "x-max-priority is 256; it is 1 to 255"),
         (.classic(maximumPriority: 0), "x-max-priority is 0; it is 1 to 255"),
-        (.quorum(deliveryLimit: -1), "x-delivery-limit is -1; it is at least 0"),
+        (.quorum(deliveryLimit: -2), "x-delivery-limit is -2; it is at least -1"),
+        (.quorum(consumerTimeout: .zero), "x-consumer-timeout is 0 ms; it is 1 to 4294967295 ms"),
+        (.quorum(delayedRetry: .init(.all, minimum: .zero)), "x-delayed-retry-min is 0 ms; it is 1 to"),
+        (
+            .quorum(delayedRetry: .init(.all, minimum: .seconds(2), maximum: .seconds(1))),
+            "x-delayed-retry-max is 1000 ms; it is 2000 to 4294967295 ms"
+        ),
         (.quorum(deadLetter: .queue("dead"), deadLetterStrategy: .atLeastOnce), "needs a deadLetter and the overflow"),
         (.stream(maximumAge: .milliseconds(999)), "x-max-age is 0 s; it is at least 1 s"),
         (.stream(maximumSegmentOctets: 0), "x-stream-max-segment-size-bytes is 0; it is at least 1"),

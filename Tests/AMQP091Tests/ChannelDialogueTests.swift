@@ -341,4 +341,52 @@ struct ChannelDialogueTests {
             #expect(!connection.isOpen)
         }
     }
+
+    @Test(
+        "A declaration that the broker refuses by closing the connection is told so, by name; another call is not blamed",
+        arguments: [
+            (
+                ReplyCode.internalError,
+                "INTERNAL_ERROR - Feature `transient_nonexcl_queues` is deprecated.\nIts use is not permitted", true
+            ),
+            (.internalError, "INTERNAL_ERROR", false),
+            (.notImplemented, "NOT_IMPLEMENTED - queue.declare", true),
+            (.connectionForced, "CONNECTION_FORCED - broker forced connection closure", false),
+        ]
+    )
+    func refusedByConnection(_ code: ReplyCode, _ text: String, _ isRefusal: Bool) async throws {
+        try await ScriptedBroker.withChannel { broker, connection, channel in
+            async let declared = channel.declareQueue("transient", durable: false)
+            try await broker.expect(Queue.Declare.self, on: 1)
+            async let opening = connection.openChannel()
+            try await broker.openChannel(2)
+            let other = try await opening
+            async let asked = other.declareQueue("durable")
+            try await broker.expect(Queue.Declare.self, on: 2)
+            let blamed = Queue.Declare.id
+            let close = Connection.Close(
+                replyCode: code,
+                replyText: text,
+                classID: blamed.classID,
+                methodID: blamed.methodID
+            )
+            try broker.send(.connectionClose(close))
+            do {
+                _ = try await declared
+                Issue.record("it was declared")
+            } catch let error as AMQPError {
+                #expect(error.code == (isRefusal ? .topologyRefused : .connectionClosed))
+                #expect(error.replyText == (isRefusal ? "queue 'transient': \(text)" : text))
+                #expect(error.replyCode == code)
+                #expect(error.method == blamed)
+                #expect(error.scope == .connection)
+            }
+            do {
+                _ = try await asked
+                Issue.record("it was declared")
+            } catch let error as AMQPError {
+                #expect(error.code == (code == .notImplemented ? .topologyRefused : .connectionClosed))
+            }
+        }
+    }
 }

@@ -146,12 +146,51 @@ struct ConnectionStateDialogueTests {
         return options
     }
 
+    private protocol Scopes { static var wholeChannel: AMQPPrefetchScope { get } }
+
+    private enum DeprecatedScopes: Scopes {
+        @available(*, deprecated)
+        static var wholeChannel: AMQPPrefetchScope { .wholeChannel }
+    }
+
+    /// The deprecated scope, without the compiler's warning.
+    private static var wholeChannel: AMQPPrefetchScope { (DeprecatedScopes.self as any Scopes.Type).wholeChannel }
+
     @Test("A prefetch counts for each consumer, or for the channel where that is asked for")
     func prefetchScope() async throws {
         try await ScriptedBroker.withChannel { broker, _, channel in
-            for (scope, global) in [(AMQPPrefetchScope.eachConsumer, false), (.wholeChannel, true)] {
+            for scope in [.eachConsumer, Self.wholeChannel] {
                 async let setting: Void = channel.setPrefetch(count: 5, for: scope)
+                let global = scope != .eachConsumer
                 #expect(try await broker.expect(Basic.Qos.self, on: 1) == .init(prefetchCount: 5, global: global))
+                try broker.send(.basicQosOk(.init()), on: 1)
+                try await setting
+            }
+        }
+    }
+
+    @Test("A prefetch of the whole channel is refused before it is sent to RabbitMQ 4.3, which would count otherwise")
+    func wholeChannelOn4_3() async throws {
+        for (version, isRefused) in [("4.2.9", false), ("4.3.0", true), ("5.0.0", true)] {
+            try await ScriptedBroker.withBroker { broker in
+                async let connecting = broker.connect()
+                try await broker.handshake(start: ScriptedBroker.rabbitMQ(version))
+                let connection = try await connecting
+                defer { connection.abort() }
+                async let opening = connection.openChannel()
+                try await broker.openChannel()
+                let channel = try await opening
+                let scope = Self.wholeChannel
+                if isRefused {
+                    let error = await #expect(throws: AMQPError.self) {
+                        try await channel.setPrefetch(count: 2, for: scope)
+                    }
+                    #expect(error?.code == .notSupportedByBroker)
+                    #expect(error?.isSafeToRetry == true)
+                    #expect(error?.replyText.contains(".eachConsumer") == true)
+                }
+                async let setting: Void = channel.setPrefetch(count: 5, for: isRefused ? .eachConsumer : scope)
+                #expect(try await broker.expect(Basic.Qos.self, on: 1).prefetchCount == 5)
                 try broker.send(.basicQosOk(.init()), on: 1)
                 try await setting
             }

@@ -259,10 +259,102 @@ struct ConsumeDialogueTests {
             let error = await #expect(throws: AMQPError.self) { try await iterator.next(isolation: nil) }
             #expect(error?.code == .consumerCancelled)
             #expect(channel.isOpen)
+            let answer = try await broker.expect(Basic.Cancel.self, on: 1)
+            #expect(answer == .init(consumerTag: tag, noWait: true))
             async let queue = channel.declareQueue("orders")
             try await broker.expect(Queue.Declare.self)
             try broker.send(ChannelDialogueTests.declareOk, on: 1)
             _ = try await queue
+        }
+    }
+
+    /// As `withConsumer`, of a broker that says it is RabbitMQ 4.3.
+    static func withConsumerOn4_3(
+        _ body: (ScriptedBroker, AMQPChannel, AMQPDeliveries, String) async throws -> Void
+    ) async throws {
+        try await ScriptedBroker.withBroker { broker in
+            async let connecting = broker.connect()
+            try await broker.handshake(start: ScriptedBroker.rabbitMQ("4.3.6"))
+            let connection = try await connecting
+            defer { connection.abort() }
+            async let opening = connection.openChannel()
+            try await broker.openChannel()
+            let channel = try await opening
+            async let starting = channel.deliveries(from: "orders")
+            let tag = try await broker.expect(Basic.Consume.self, on: 1).consumerTag
+            try broker.send(.basicConsumeOk(.init(consumerTag: tag)), on: 1)
+            try await body(broker, channel, try await starting, tag)
+        }
+    }
+
+    @Test(
+        "F13: a cancel by RabbitMQ 4.3 with open deliveries is a timeout where the queue is there, else its deletion",
+        arguments: [true, false]
+    )
+    func cancelledFor(isTimeout: Bool) async throws {
+        try await Self.withConsumerOn4_3 { broker, channel, deliveries, tag in
+            try broker.deliver("held", tag: 1, consumer: tag)
+            try broker.deliver("unread", tag: 2, consumer: tag)
+            var iterator = deliveries.makeAsyncIterator()
+            let held = try #require(try await iterator.next(isolation: nil))
+            try broker.send(.basicCancel(.init(consumerTag: tag, noWait: true)), on: 1)
+            #expect(try await broker.expect(Basic.Cancel.self, on: 1) == .init(consumerTag: tag, noWait: true))
+            try await broker.openChannel(2)
+            let asked = try await broker.expect(Queue.Declare.self, on: 2)
+            #expect(asked.queue == "orders" && asked.passive)
+            let declareOk = Method.queueDeclareOk(.init(queue: "orders", messageCount: 2, consumerCount: 0))
+            // It may still be there for a moment when it is deleted, so it is asked for twice.
+            try broker.send(declareOk, on: 2)
+            try await broker.expect(Queue.Declare.self, on: 2)
+            if isTimeout {
+                try broker.send(declareOk, on: 2)
+                try await broker.expect(Channel.Close.self, on: 2)
+                try broker.send(.channelCloseOk(.init()), on: 2)
+            } else {
+                let text = "NOT_FOUND - no queue 'orders' in vhost '/'"
+                try broker.closeChannel(.notFound, text, method: Queue.Declare.id, on: 2)
+            }
+            var bodies: [String] = []
+            let error = await #expect(throws: AMQPError.self) {
+                while let delivery = try await iterator.next(isolation: nil) { bodies.append(delivery.body.string) }
+            }
+            #expect(error?.code == (isTimeout ? .acknowledgementTimedOut : .consumerCancelled))
+            #expect(error?.scope == .operation)
+            #expect(channel.isOpen)
+            _ = held
+        }
+    }
+
+    @Test("F13: a cancel by RabbitMQ 4.3 with nothing open is the deletion of the queue, without a question")
+    func cancelledWithNothingOpen() async throws {
+        try await Self.withConsumerOn4_3 { broker, _, deliveries, tag in
+            try broker.deliver("m", tag: 1, consumer: tag)
+            var iterator = deliveries.makeAsyncIterator()
+            try await iterator.next(isolation: nil)?.ack()
+            try await broker.expect(Basic.Ack.self, on: 1)
+            try broker.send(.basicCancel(.init(consumerTag: tag, noWait: true)), on: 1)
+            let error = await #expect(throws: AMQPError.self) { try await iterator.next(isolation: nil) }
+            #expect(error?.code == .consumerCancelled)
+        }
+    }
+
+    @Test("A message that fails again is rejected after a delay that holds up no other handler, nor the consumer's end")
+    func delayedRejection() async throws {
+        struct Failure: Error {}
+        try await Self.withConsumer { broker, channel, deliveries, tag in
+            let processing = Task { try await deliveries.process { if $0.redelivered { throw Failure() } } }
+            try broker.deliver("bad", tag: 1, consumer: tag, redelivered: true)
+            try broker.deliver("good", tag: 2, consumer: tag)
+            // Its own delay is a second.
+            #expect(try await broker.expect(Basic.Ack.self, on: 1) == .init(deliveryTag: DeliveryTag(2)))
+            try broker.deliver("bad", tag: 3, consumer: tag, redelivered: true)
+            #expect(try await broker.expect(Basic.Reject.self) == .init(deliveryTag: DeliveryTag(1), requeue: true))
+            async let cancelling: Void = channel.cancel(deliveries)
+            try await broker.expect(Basic.Cancel.self, on: 1)
+            try broker.send(.basicCancelOk(.init(consumerTag: tag)), on: 1)
+            #expect(try await broker.expect(Basic.Reject.self) == .init(deliveryTag: DeliveryTag(3), requeue: true))
+            try await cancelling
+            try await processing.value
         }
     }
 

@@ -154,6 +154,48 @@ extension TrapTests {
         }
     }
 
+    @Test("F13: Acknowledgement timeout: RabbitMQ 4.3 has it for quorum queues only, and others are not warned of")
+    func noTimeoutOn4_3() async throws {
+        let warnings = Warnings()
+        let configuration = {
+            var configuration = AMQPClientConfiguration()
+            configuration.acknowledgementTimeout = .milliseconds(100)
+            return configuration
+        }()
+        let logger = Logger(label: "test") { _ in warnings }
+        try await ScriptedBroker.withBroker { broker in
+            async let connecting = broker.connect(configuration, logger: logger)
+            try await broker.handshake(start: ScriptedBroker.rabbitMQ("4.3.6"))
+            let connection = try await connecting
+            defer { connection.abort() }
+            var late = connection.lateDeliveries.makeAsyncIterator()
+            // A classic queue on channel 1, a quorum queue on channel 2: only the second is told.
+            for (number, queue) in [(UInt16(1), "classic"), (2, "quorum")] {
+                async let opening = connection.openChannel()
+                try await broker.openChannel(number)
+                let channel = try await opening
+                async let declaring =
+                    number == 1
+                    ? channel.declareQueue(queue, as: .classic()) : channel.declareQueue(queue, as: .quorum())
+                try await broker.expect(Queue.Declare.self, on: number)
+                let ok = Queue.DeclareOk(queue: queue, messageCount: 0, consumerCount: 0)
+                try broker.send(.queueDeclareOk(ok), on: number)
+                _ = try await declaring
+                async let starting = channel.deliveries(from: queue)
+                let tag = try await broker.expect(Basic.Consume.self, on: number).consumerTag
+                try broker.send(.basicConsumeOk(.init(consumerTag: tag)), on: number)
+                let deliveries = try await starting
+                try broker.deliver("held", tag: 1, consumer: tag, on: number)
+                var iterator = deliveries.makeAsyncIterator()
+                _ = try await iterator.next(isolation: nil)
+                // As long as a warning takes, and longer.
+                if number == 1 { try await Task.sleep(for: .milliseconds(250)) }
+            }
+            let event = try #require(await late.next(isolation: nil))
+            #expect(event.channel.rawValue == 2)
+        }
+    }
+
     @Test("Consumer tag: without one of the caller's it is ours, another each time, and consume-ok is asked for")
     func ownConsumerTag() async throws {
         try await ScriptedBroker.withChannel { broker, _, channel in

@@ -194,4 +194,56 @@ struct FieldTableTests {
         #expect(table["a"]?.arrayValue == [.int64(1), .string("x")])
         #expect(table["t"]?.tableValue?["k"] == 1)
     }
+
+    @Test("Tables are equal as dictionaries are: the order does not count, and of one name the first value does")
+    func equality() {
+        let pairs: [(FieldTable, FieldTable, Bool)] = [
+            (["a": 1, "b": 2], ["b": 2, "a": 1], true),
+            (["a": 1, "a": 2], ["a": 1], true),
+            (["a": 1, "a": 2], ["a": 1, "a": 3], true),
+            (["a": 1, "b": 2, "a": 3, "b": 4], ["a": 1, "b": 2, "a": 5, "b": 6], true),
+            (["b": 1, "a": 1, "a": 2], ["a": 1, "b": 1], true),
+            (["a": 1, "a": 2], ["a": 2, "a": 1], false),
+            (["a": 1, "b": 2, "b": 3], ["a": 1, "b": 3, "b": 3], false),
+            (["a": 1], ["a": 1, "b": 2], false),
+            (["a": .int64(1)], ["a": .int32(1)], false),
+            (["t": ["x": 1, "y": 2]], ["t": ["y": 2, "x": 1]], true),
+            (["t": [["x": 1, "y": 2]]], ["t": [["y": 2, "x": 1]]], true),
+            ([:], [:], true),
+        ]
+        for (left, right, isEqual) in pairs {
+            #expect((left == right) == isEqual, "\(left) \(right)")
+            #expect((right == left) == isEqual, "\(right) \(left)")
+            if isEqual { #expect(left.hashValue == right.hashValue, "\(left) \(right)") }
+        }
+    }
+
+    @Test("Tables can be compared in their order, nested ones too")
+    func orderedEquality() {
+        let table: FieldTable = ["a": 1, "t": ["x": 1, "y": [["z": 1, "w": 2]]], "a": 2]
+        #expect(table.isEqualInOrder(to: table))
+        let others: [FieldTable] = [
+            ["t": ["x": 1, "y": [["z": 1, "w": 2]]], "a": 1, "a": 2],
+            ["a": 1, "t": ["y": [["z": 1, "w": 2]], "x": 1], "a": 2],
+            ["a": 1, "t": ["x": 1, "y": [["w": 2, "z": 1]]], "a": 2],
+            ["a": 1, "t": ["x": 1, "y": [["z": 1, "w": 2]]]],
+        ]
+        for other in others {
+            #expect(table == other, "\(other)")
+            #expect(!table.isEqualInOrder(to: other), "\(other)")
+        }
+    }
+
+    @Test("Comparing deeply nested tables takes no more than one look at each value", .timeLimit(.minutes(1)))
+    func nestedEquality() {
+        func nested(_ innermost: FieldValue, reversed: Bool) -> FieldTable {
+            (0..<31).reduce(["v": innermost]) { inner, level in
+                reversed ? ["b": .table(inner), "a": 1] : ["a": 1, "b": .table(inner)]
+            }
+        }
+        #expect(nested(1, reversed: false) == nested(1, reversed: true))
+        #expect(nested(1, reversed: false) != nested(2, reversed: true))
+        #expect(nested(1, reversed: false) != nested(2, reversed: false))
+        #expect(nested(1, reversed: false).hashValue == nested(1, reversed: true).hashValue)
+    }
 }

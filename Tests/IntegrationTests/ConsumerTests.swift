@@ -74,7 +74,7 @@ struct ConsumerTests {
     @Test(
         "U20: a message whose handler throws comes again as the policy says",
         arguments: [
-            (AMQPRequeuePolicy.always, 3), (.once, 2), (.never, 1),
+            (AMQPRequeuePolicy.always, 3), (AMQPRequeuePolicy.never, 1),
         ]
     )
     func policy(_ policy: AMQPRequeuePolicy, _ times: Int) async throws {

@@ -33,7 +33,7 @@ struct DaemonTests {
     func terminated() async throws {
         try await TestBroker.withChannel { channel in
             for queue in ["orders", "invoices"] { try await channel.deleteQueue(queue) }
-            try await channel.declareQueue("orders", as: .quorum(deliveryLimit: 5))
+            try await channel.declareQueue("orders", as: .quorum(deliveryLimit: 5, deadLetter: .queue("orders.dead")))
             try await channel.enableConfirms()
             for number in 0..<Self.orders {
                 let order = AMQPMessage(

@@ -434,7 +434,9 @@ final class RecoveringConsumer: Sendable {
 
 extension AMQPError {
     /// Whether a consumer may go on where this one has ended.
-    var endsOnlyThisConsumer: Bool { self.isLoss || self.code == .consumerCancelled || self.mayPass }
+    var endsOnlyThisConsumer: Bool {
+        self.isLoss || self.code == .consumerCancelled || self.code == .acknowledgementTimedOut || self.mayPass
+    }
 
     /// Whether the connection ended because the peer broke the protocol.
     var isViolation: Bool { self.code == .protocolViolation && self.scope == .connection }

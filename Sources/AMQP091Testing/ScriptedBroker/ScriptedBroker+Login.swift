@@ -29,6 +29,14 @@ extension ScriptedBroker {
         locales: Array("en_US".utf8)
     )
 
+    /// As `start`, of a RabbitMQ of this version.
+    package static func rabbitMQ(_ version: String) -> Connection.Start {
+        var start = Self.start
+        start.serverProperties["product"] = "RabbitMQ"
+        start.serverProperties["version"] = .string(version)
+        return start
+    }
+
     /// Conducts the whole login.
     @discardableResult
     package func handshake(

@@ -16,7 +16,7 @@ struct OrderWorker: Service {
     func run() async throws {
         try await self.client.withPublisher { publisher in
             try await self.client.consume("orders", prefetch: 32) { deliveries in
-                try await deliveries.process(maxConcurrency: 16, requeue: .once) { delivery in
+                try await deliveries.process(maxConcurrency: 16) { delivery in
                     let id = try delivery.properties().messageID ?? ""
                     let invoice = AMQPMessage(
                         "invoice for \(delivery.body.string)",
@@ -36,7 +36,8 @@ let config = ConfigReader(provider: EnvironmentVariablesProvider())
 let client = AMQPClient(
     try AMQPClientConfiguration(config: config.scoped(to: "amqp")),
     topology: AMQPTopology { topology in
-        topology.queue("orders", as: .quorum(deliveryLimit: 5))
+        topology.queue("orders", as: .quorum(deliveryLimit: 5, deadLetter: .queue("orders.dead")))
+        topology.queue("orders.dead", as: .quorum())
         topology.queue("invoices", as: .quorum())
     },
     logger: logger

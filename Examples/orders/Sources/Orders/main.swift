@@ -19,7 +19,7 @@ struct OrderWorker: Service {
 
     func run() async throws {
         try await self.client.consume("orders", prefetch: 64) { deliveries in
-            try await deliveries.process(maxConcurrency: 16, requeue: .once) { delivery in
+            try await deliveries.process(maxConcurrency: 16) { delivery in
                 let order: Order = try delivery.decode()
                 self.logger.info("order", metadata: ["id": "\(order.id)"])
             }
@@ -33,7 +33,8 @@ let config = ConfigReader(provider: EnvironmentVariablesProvider())
 let client = AMQPClient(
     try AMQPClientConfiguration(config: config.scoped(to: "amqp")),
     topology: AMQPTopology { topology in
-        topology.queue("orders", as: .quorum(deliveryLimit: 5))
+        topology.queue("orders", as: .quorum(deliveryLimit: 5, deadLetter: .queue("orders.dead")))
+        topology.queue("orders.dead", as: .quorum())
     },
     logger: logger
 )

@@ -7,7 +7,7 @@ struct OrderWorker: Service {
 
     func run() async throws {
         try await self.client.consume("orders", prefetch: 32) { deliveries in
-            try await deliveries.process(maxConcurrency: 8, requeue: .once) { delivery in
+            try await deliveries.process(maxConcurrency: 8) { delivery in
                 print("working on", delivery.body.string)
             }
         }
@@ -16,7 +16,8 @@ struct OrderWorker: Service {
 
 let uri = "amqp://guest:guest@localhost"
 let topology = AMQPTopology { topology in
-    topology.queue("orders", as: .quorum(deliveryLimit: 5))
+    topology.queue("orders", as: .quorum(deliveryLimit: 5, deadLetter: .queue("orders.dead")))
+    topology.queue("orders.dead", as: .quorum())
 }
 let logger = Logger(label: "orders")
 let client = AMQPClient(try AMQPClientConfiguration(uri: uri), topology: topology, logger: logger)

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+import AMQP091Protocol
+import AMQP091Wire
+import EpollNetworking
+
+// A basic.cancel that the broker sends (60, 30). Its queue was deleted, its rights were lost, or, since RabbitMQ 4.3, one of
+// its deliveries was not acknowledged in time; the method does not say which. 4.3.0 to 4.3.6 keep a consumer that timed
+// out until the client cancels it too: it would count as a consumer, be active on a queue with a single active consumer,
+// and get deliveries nobody reads. So every such cancel is answered with basic.cancel (nowait), which is legal on every
+// version and does nothing where the consumer is gone. A client-sent basic.cancel-ok is not: 4.3.7 announces that it takes
+// one, earlier versions close the connection.
+
+extension ConnectionDriver {
+    /// The broker cancelled a consumer.
+    ///
+    /// Loop thread.
+    func cancelledByBroker(_ tag: String, on core: ChannelSession) {
+        self.send(.basicCancel(.init(consumerTag: tag, noWait: true)), on: core)
+        guard let inbox = core.consumerCancelledByBroker(tag) else { return }
+        let hasOpenDeliveries = self.state.withLock { _ in
+            core.settlements.acks.oldestOpen <= core.lastDeliveryTag
+        }
+        guard !inbox.isAutomatic, hasOpenDeliveries, let version = self.serverVersion, version >= .v4_3 else {
+            inbox.finish(.failed(.consumerCancelled))
+            if inbox.isAbandoned { core.returnUnread(inbox) }
+            return
+        }
+        // Only the queue itself can tell: a deleted one is not there any more.
+        Task { await core.endAfterCancel(inbox) }
+    }
+}
+
+extension ChannelSession {
+    /// How long the deletion of a queue may take after its consumers were cancelled.
+    private static let deletionTime = Duration.milliseconds(250)
+
+    /// Ends a consumer that the broker cancelled while it had unsettled deliveries.
+    fileprivate func endAfterCancel(_ inbox: ConsumerInbox) async {
+        let timeout = min(self.driver.configuration.operationTimeout, .seconds(5))
+        do throws(AMQPError) {
+            try await ScratchChannel.with(self.driver, timeout: timeout) { scratch throws(AMQPError) in
+                // A queue that is being deleted is there for some milliseconds after it has cancelled its consumers.
+                for attempt in 0..<2 {
+                    if attempt > 0 { try? await self.driver.loop.sleep(for: Self.deletionTime) }
+                    _ = try await scratch.ask { channel, timeout throws(AMQPError) in
+                        try await channel.inspectQueue(inbox.queue, timeout: timeout)
+                    }
+                }
+            }
+        } catch {
+            inbox.finish(.failed(.consumerCancelled))
+            if inbox.isAbandoned { self.returnUnread(inbox) }
+            return
+        }
+        // A channel that belongs to one recovering consumer ends with it, so that settling what came on it says `.stale`.
+        if self.isRecovered { await self.closeShielded() }
+        inbox.finish(.failed(.consumerTimedOut))
+    }
+}
+
+extension AMQPError {
+    fileprivate static let consumerCancelled = AMQPError(
+        .consumerCancelled,
+        "the broker cancelled the consumer: its queue was deleted or is not available",
+        method: Basic.Cancel.id,
+        origin: .broker
+    )
+
+    fileprivate static let consumerTimedOut = AMQPError(
+        .acknowledgementTimedOut,
+        "the broker cancelled the consumer: a delivery was not acknowledged within the queue's consumer timeout, "
+            + "and what was not acknowledged is delivered again",
+        method: Basic.Cancel.id,
+        origin: .broker
+    )
+}
