@@ -168,6 +168,10 @@ struct MachineDialogue {
         if case .send(let close) = self.connection.close() { promise(close.replyText.utf8.count <= 255, "a long text") }
     }
 
+    private static func mark(_ exchange: String, _ routingKey: String, _ length: Int) -> MandatoryPublishes.Mark {
+        MandatoryPublishes.Mark(exchange: exchange, routingKey: routingKey, bodyHash: UInt64(length))
+    }
+
     private mutating func publish(_ number: UInt16, _ input: inout FuzzInput) {
         guard var side = self.sides[number], side.machine.isOpen, !side.confirms.isFull else { return }
         self.nextToken += 1
@@ -175,7 +179,7 @@ struct MachineDialogue {
         let sequence = side.confirms.append(octets: length, token: self.nextToken)
         side.publishes.insert(self.nextToken)
         if input.octet() & 1 == 1 {
-            side.confirms.markMandatory(sequence, exchange: "", routingKey: "q", bodyLength: length)
+            side.confirms.markMandatory(sequence, Self.mark("", "q", length), BasicProperties())
         }
         self.sides[number] = side
     }
@@ -334,9 +338,8 @@ struct MachineDialogue {
         case .pass(.basicReturn(let back)):
             for length in 0..<8 {
                 let found = self.sides[number]?.confirms.receivedReturn(
-                    exchange: back.exchange,
-                    routingKey: back.routingKey,
-                    bodyLength: length,
+                    Self.mark(back.exchange, back.routingKey, length),
+                    ReturnedProperties(nil),
                     code: back.replyCode,
                     text: back.replyText
                 )

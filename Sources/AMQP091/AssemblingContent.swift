@@ -14,10 +14,20 @@ struct AssemblingContent {
     let get: ChannelMachine.Requests.Request?
     var properties: [UInt8] = []
     var body: [UInt8] = []
+    /// Of a returned message, what is kept of its body.
+    var returnedBody: OctetHash?
     /// Where the body goes instead, when its consumer reads it while it arrives.
     var pieces: BodyPieces?
     /// Octets of a body that is larger than the limit and is read past; nil for one that is kept.
     var skippedSize: UInt64?
+
+    /// The properties; nil when they cannot be decoded.
+    var decodedProperties: BasicProperties? {
+        self.properties.withUnsafeBytes { octets in
+            var reader = WireReader(RawSpan(_unsafeBytes: octets))
+            return try? BasicProperties(from: &reader)
+        }
+    }
 
     /// The parts side by side in a chunk of their own.
     func chunk(tag: UInt64, arguments: [UInt8]? = nil) -> (InboundChunk, DeliveryRecord) {

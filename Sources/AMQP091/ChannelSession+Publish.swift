@@ -134,12 +134,12 @@ extension ChannelSession {
         if self.confirms.isOn {
             let sequence = self.confirms.ring.append(octets: body.count, token: token)
             if mandatory {
-                self.confirms.ring.markMandatory(
-                    sequence,
+                let mark = MandatoryPublishes.Mark(
                     exchange: destination.exchange,
                     routingKey: destination.routingKey,
-                    bodyLength: body.count
+                    bodyHash: OctetHash.of(body)
                 )
+                self.confirms.ring.markMandatory(sequence, mark, properties)
             }
         }
         // A lone publish is written by its caller: waking the loop would cost more than the write.

@@ -164,12 +164,15 @@ extension ChannelSession {
     private func sent(_ purpose: RequestPurpose) {
         switch purpose {
         case .consume(let inbox): self.startingConsumers[inbox.consumerTag] = inbox
-        case .recover: self.settlements.beginHold(.recovering)
-        case .beginTransaction: self.isTransactional = true
+        case .recover: self.settlements.recovering()
+        case .beginTransaction:
+            self.isTransactional = true
+            self.settlements.selecting()
         case .commit:
-            self.settlements.beginCommit()
+            self.isInTransaction = false
+            self.settlements.committing()
             self.publishHold.insert(.commit)
-        case .rollBack: self.settlements.rollBack()
+        case .rollBack: self.settlements.rollingBack()
         case .enableConfirms(let window, let octets):
             // The broker counts the publishes behind this method, not those behind its answer.
             self.confirms.enable(windowMessages: window, windowOctets: octets)

@@ -3,7 +3,8 @@ import AMQP091Protocol
 import AMQP091Wire
 import EpollNetworking
 
-// Settling on a channel. Acknowledgements are noted and leave with the next write; refusals are written at once.
+// Settling on a channel. Acknowledgements are noted and leave with the next write; refusals are written at once, after
+// the acknowledgements given before them.
 // Not here: which tags are settled and what waits (SettlementLedger).
 
 extension ChannelSession {
@@ -33,15 +34,19 @@ extension ChannelSession {
     ) throws(AMQPError) {
         let kick = try self.driver.state.withLock { state throws(AMQPError) -> Kick in
             guard !self.isClosing, !self.hasFailed, !state.hasFailed else { throw self.closed(state.failure) }
-            let settlement = Settlement(tag: tag, multiple: multiple, requeue: requeue, isRejection: isRejection)
-            guard let refused = self.settlements.refuse(settlement) else { throw Self.alreadySettled }
-            state.counts.refuse(refused.count, requeue: requeue)
+            let start = state.fill.count
+            let count: Int
+            if multiple {
+                count = self.settlements.refuse(upTo: tag, requeue: requeue) { self.append($0, to: &state.fill) }
+            } else {
+                let verdict: SettlementLedger.Verdict =
+                    isRejection ? .reject(requeue: requeue) : .nack(requeue: requeue)
+                count = self.settlements.refuse(tag, verdict) { self.append($0, to: &state.fill) } ? 1 : 0
+            }
+            guard count > 0 else { throw Self.alreadySettled }
+            state.counts.refuse(count, requeue: requeue)
             self.settlementSite = site
-            guard refused.isSent else { return .none }
-            // Acknowledgements given before this call go out before it: a multiple must not take them along.
-            if multiple { self.appendAcks(to: &state.fill) }
-            self.append(settlement, to: &state.fill)
-            return state.scheduleFlush()
+            return state.fill.count > start ? state.scheduleFlush() : .none
         }
         self.driver.perform(kick)
     }
@@ -51,28 +56,31 @@ extension ChannelSession {
     /// Under the lock.
     func appendAcks(to buffer: inout WireBuffer) {
         guard !self.hasFailed else { return self.settlements.unschedule() }
-        self.settlements.drain { tag, multiple in
+        self.settlements.drain { self.append($0, to: &buffer) }
+    }
+
+    /// Appends a `basic.ack`, `basic.nack` or `basic.reject`.
+    ///
+    /// Under the lock.
+    func append(_ settlement: SettlementLedger.Frame, to buffer: inout WireBuffer) {
+        let method: Method
+        let tag = DeliveryTag(rawValue: settlement.tag)
+        switch settlement.verdict {
+        case .ack:
             // 21 octets: frame header, 60 80, tag, bit, frame end.
             buffer.append(1 as UInt8)
             buffer.appendUInt16(self.number.rawValue)
             buffer.appendUInt32(13)
             buffer.appendUInt32(60 << 16 | 80)
-            buffer.appendUInt64(tag)
-            buffer.append((multiple ? 1 : 0) as UInt8)
+            buffer.appendUInt64(settlement.tag)
+            buffer.append((settlement.multiple ? 1 : 0) as UInt8)
             buffer.append(0xCE as UInt8)
+            return
+        case .nack(let requeue):
+            method = .basicNack(.init(deliveryTag: tag, multiple: settlement.multiple, requeue: requeue))
+        case .reject(let requeue):
+            method = .basicReject(.init(deliveryTag: tag, requeue: requeue))
         }
-    }
-
-    /// Appends a `basic.nack` or a `basic.reject`.
-    ///
-    /// Under the lock.
-    func append(_ refusal: Settlement, to buffer: inout WireBuffer) {
-        let tag = DeliveryTag(rawValue: refusal.tag)
-        let requeue = refusal.requeue ?? true
-        let method: Method =
-            refusal.isRejection
-            ? .basicReject(.init(deliveryTag: tag, requeue: requeue))
-            : .basicNack(.init(deliveryTag: tag, multiple: refusal.multiple, requeue: requeue))
         // A number and two bits: encoding it cannot fail.
         try? method.encodeFrame(channel: self.number, into: &buffer)
     }
@@ -90,7 +98,7 @@ extension ChannelSession {
     /// Deliveries that need no acknowledgement use up tags, which must not stand in the way of merging the others.
     func markAutomatic(_ batch: DeliveryBatch) {
         self.driver.state.withLock { _ in
-            for index in 0..<batch.count { _ = self.settlements.acks.markAutomatic(batch.records[index].tag) }
+            for index in 0..<batch.count { self.settlements.markAutomatic(batch.records[index].tag) }
         }
     }
 

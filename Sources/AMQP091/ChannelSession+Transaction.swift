@@ -9,21 +9,21 @@ extension ChannelSession {
     nonisolated(nonsending) func beginTransaction(timeout: Duration?) async throws(AMQPError) {
         let isSelected = try self.driver.state.withLock { _ throws(AMQPError) in
             guard !self.confirms.isOn else { throw Self.hasConfirms }
-            guard self.settlements.transaction == nil else {
+            guard !self.isInTransaction else {
                 throw AMQPError(
                     .invalidArgument,
                     "a transaction is under way on this channel; they do not nest",
                     isSafeToRetry: true
                 )
             }
-            self.settlements.transaction = []
+            self.isInTransaction = true
             return self.isTransactional
         }
         guard !isSelected else { return }
         do throws(AMQPError) {
             try await self.call(Tx.Select(), for: .beginTransaction, timeout: timeout)
         } catch {
-            self.driver.state.withLock { _ in self.settlements.transaction = nil }
+            self.driver.state.withLock { _ in self.isInTransaction = false }
             throw error
         }
     }
@@ -49,10 +49,15 @@ extension ChannelSession {
     }
 
     private nonisolated(nonsending) func rollBack(timeout: Duration?) async throws(AMQPError) {
-        try await self.call(Tx.Rollback(), for: .rollBack, timeout: timeout)
-        let isToCommit = self.driver.state.withLock { _ in self.settlements.takeReturned() }
-        guard isToCommit else { return }
-        try await self.call(Tx.Commit(), for: .commit, timeout: timeout)
+        do throws(AMQPError) {
+            try await self.call(Tx.Rollback(), for: .rollBack, timeout: timeout)
+            // What was settled inside was sent back to its queues with rollback-ok; that takes effect with a commit.
+            guard self.driver.state.withLock({ _ in self.isInTransaction }) else { return }
+            try await self.call(Tx.Commit(), for: .commit, timeout: timeout)
+        } catch {
+            self.driver.state.withLock { _ in self.isInTransaction = false }
+            throw error
+        }
     }
 
     // MARK: loop thread
@@ -64,7 +69,9 @@ extension ChannelSession {
             self.publishHold.remove(.commit)
             if let active = self.owedFlowOk.take() { self.appendFlowOk(active, &state) }
             if self.publishHold.isEmpty { self.wakeHeldPublishers(&state, into: &resumptions) }
-            return self.endHold(&state)
+            let isFirst = self.settlements.committed { self.append($0, to: &state.fill) }
+            if isFirst { state.unsentAcks.append(self) }
+            return state.scheduleFlush()
         }
         self.driver.perform(kick)
         for resumption in resumptions { resumption.resume() }
@@ -72,12 +79,13 @@ extension ChannelSession {
 
     /// `tx.rollback-ok`: returns the deliveries that were settled to their queues, with the next commit.
     ///
-    /// To the broker they are unsettled again, to the application they are not.
+    /// To the broker they are unsettled again, to the application they are not. What was settled meanwhile follows.
     func rolledBack() {
         let kick = self.driver.state.withLock { state -> Kick in
-            let refusals = self.settlements.returnRolledBack()
-            for refusal in refusals { self.append(refusal, to: &state.fill) }
-            return refusals.isEmpty ? .none : state.scheduleFlush()
+            let isFirst = self.settlements.rolledBack { self.append($0, to: &state.fill) }
+            if isFirst { state.unsentAcks.append(self) }
+            if !self.settlements.hasUncommitted { self.isInTransaction = false }
+            return state.scheduleFlush()
         }
         self.driver.perform(kick)
     }
@@ -85,21 +93,7 @@ extension ChannelSession {
     /// `basic.recover-ok`: every tag seen so far is void.
     func recovered() {
         for inbox in self.consumers.values { _ = inbox.handOver() }
-        let kick = self.driver.state.withLock { state in
-            self.settlements.recovered(through: self.lastDeliveryTag)
-            return self.endHold(&state)
-        }
-        self.driver.perform(kick)
-    }
-
-    /// Sends what was kept back.
-    ///
-    /// Under the lock.
-    private func endHold(_ state: inout ConnectionState) -> Kick {
-        let end = self.settlements.endHold()
-        for refusal in end.refusals { self.append(refusal, to: &state.fill) }
-        if end.isFirst { state.unsentAcks.append(self) }
-        return state.scheduleFlush()
+        self.driver.state.withLock { _ in self.settlements.recovered(through: self.lastDeliveryTag) }
     }
 
     /// `channel.flow`.

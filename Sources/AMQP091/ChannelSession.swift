@@ -35,6 +35,8 @@ final class ChannelSession: @unchecked Sendable {
     @exclusivity(unchecked) var publishHold: PublishHold = []
     /// `tx.select` was sent: publishes and settlements take effect with the next commit.
     var isTransactional = false
+    /// A scope of `withTransaction` is open.
+    var isInTransaction = false
     /// The lines of the application that published and settled last, for the error of a close that blames them.
     @exclusivity(unchecked) var publishSites = PublishSites()
     @exclusivity(unchecked) var settlementSite: CallSite?

@@ -212,13 +212,18 @@ extension ConnectionDriver {
         on core: ChannelSession,
         get: ChannelMachine.Requests.Request? = nil
     ) {
-        var assembler = ContentAssembler(maximumBodySize: UInt64(self.configuration.maximumBodySize))
+        // Of a return nothing is kept but a hash, so no body is too large.
+        let isReturn = if case .basicReturn = method { true } else { false }
+        var assembler = ContentAssembler(
+            maximumBodySize: isReturn ? .max : UInt64(self.configuration.maximumBodySize)
+        )
         _ = assembler.receivedMethod(method.id, carriesContent: true)
         core.assembling = AssemblingContent(
             assembler: assembler,
             method: method,
             arguments: octets.withUnsafeBytes { Array($0.dropFirst(4)) },
-            get: get
+            get: get,
+            returnedBody: isReturn ? OctetHash() : nil
         )
     }
 
@@ -236,15 +241,16 @@ extension ConnectionDriver {
         core.assembling = nil
         let action: ContentAssembler.Action
         if frame.type == .header {
-            let header = try ContentHeader.decode(payload)
+            // The properties are decoded by whoever asks for them: ones that cannot be are no reason to end the connection.
+            let bodySize = try ContentHeader.bodySize(of: payload)
             content.properties = payload.withUnsafeBytes { Array($0.dropFirst(12)) }
-            action = content.assembler.receivedHeader(bodySize: header.bodySize)
+            action = content.assembler.receivedHeader(bodySize: bodySize)
             if case .skip = action {
-                content.skippedSize = header.bodySize
+                content.skippedSize = bodySize
             } else if case .more = action {
-                content.pieces = self.beginPieces(of: content, count: Int(clamping: header.bodySize), on: core)
-                if content.pieces == nil {
-                    content.body.reserveCapacity(min(Int(clamping: header.bodySize), 1 << 20))
+                content.pieces = self.beginPieces(of: content, count: Int(clamping: bodySize), on: core)
+                if content.pieces == nil, content.returnedBody == nil {
+                    content.body.reserveCapacity(min(Int(clamping: bodySize), 1 << 20))
                 }
             }
         } else {
@@ -258,6 +264,8 @@ extension ConnectionDriver {
                     let piece = AMQPDeliveryBody(chunk: chunk, offset: offset, count: UInt32(payload.byteCount))
                     if pieces.append(piece) { self.isPaused = true }
                 }
+            } else if content.returnedBody != nil {
+                payload.withUnsafeBytes { content.returnedBody?.append($0) }
             } else {
                 payload.withUnsafeBytes { content.body.append(contentsOf: $0) }
             }
@@ -309,7 +317,7 @@ extension ConnectionDriver {
             guard case .get(let queue, let isAutomatic)? = content.get?.context.purpose else { return }
             self.state.withLock { state in
                 state.counts.get()
-                if isAutomatic { _ = core.settlements.acks.markAutomatic(ok.deliveryTag.rawValue) }
+                if isAutomatic { core.settlements.markAutomatic(ok.deliveryTag.rawValue) }
             }
             core.lastDeliveryTag = max(core.lastDeliveryTag, ok.deliveryTag.rawValue)
             let batch = DeliveryBatch(
@@ -337,10 +345,14 @@ extension ConnectionDriver {
         case .basicReturn(let returned):
             self.state.withLock { state in
                 state.counts.returned()
-                _ = core.confirms.ring.receivedReturn(
+                let mark = MandatoryPublishes.Mark(
                     exchange: returned.exchange,
                     routingKey: returned.routingKey,
-                    bodyLength: content.skippedSize.map { Int(clamping: $0) } ?? content.body.count,
+                    bodyHash: (content.returnedBody ?? OctetHash()).value
+                )
+                _ = core.confirms.ring.receivedReturn(
+                    mark,
+                    ReturnedProperties(content.decodedProperties),
                     code: returned.replyCode,
                     text: returned.replyText
                 )

@@ -27,7 +27,7 @@ extension ConnectionDriver {
         guard !self.isTerminated, let limit = self.settlementLimit else { return }
         let now = MonotonicTime.now.nanoseconds
         let cores = self.state.withLock { state in
-            state.channels.compactMap { core in core.map { ($0, $0.settlements.acks.oldestOpen) } }
+            state.channels.compactMap { core in core.map { ($0, $0.settlements.oldestOpen) } }
         }
         let isForQuorumQueues = self.serverVersion.map { $0 >= .v4_3 } ?? false
         for (core, oldest) in cores {

@@ -3,7 +3,7 @@ public import AMQP091Wire
 
 // ConfirmRing: the publishes of one channel that the broker has not settled yet (publisher confirms, RabbitMQ's class 85).
 // Pure: no socket, clock, task or lock. The owner numbers a publish here in the same step that appends its octets.
-// Not here: who waits (the owner's table, by token), and the keys of mandatory publishes (MandatoryPublishes).
+// Not here: who waits (the owner's table, by token), and what mandatory publishes were (MandatoryPublishes).
 //
 //   lowest ......................... next     the slot of a sequence number: number & mask
 //     | outstanding, or settled early |       one slot: token in bits 0-31, octets in bits 32-61,
@@ -185,33 +185,31 @@ package struct ConfirmRing: Sendable {
         return self.slots[Int(sequence & self.mask)] & Self.outstandingBit != 0
     }
 
-    /// Remembers the key of a publish made with `mandatory`, so that its `basic.return` can be told from others.
+    /// Remembers a publish made with `mandatory`, so that its `basic.return` can be told from others.
     ///
     /// To be called right after its `append`; ignored for a publish that is not the newest.
-    package mutating func markMandatory(_ sequence: UInt64, exchange: String, routingKey: String, bodyLength: Int) {
+    package mutating func markMandatory(
+        _ sequence: UInt64,
+        _ mark: MandatoryPublishes.Mark,
+        _ properties: BasicProperties
+    ) {
         guard sequence + 1 == self.high, self.isOutstanding(sequence) else { return }
         let index = Int(sequence & self.mask)
         guard self.slots[index] & Self.mandatoryBit == 0 else { return }
         self.slots[index] |= Self.mandatoryBit
-        self.mandatory.append(sequence, exchange: exchange, routingKey: routingKey, bodyLength: bodyLength)
+        self.mandatory.append(sequence, mark, properties)
     }
 
-    /// The broker sent `basic.return`: marks the oldest outstanding mandatory publish with the same key.
+    /// The broker sent `basic.return`: marks the outstanding mandatory publish that it carries.
     ///
-    /// - Returns: Its sequence number; nil when no outstanding publish has that key.
+    /// - Returns: Its sequence number; nil when it is none of those outstanding.
     package mutating func receivedReturn(
-        exchange: String,
-        routingKey: String,
-        bodyLength: Int,
+        _ mark: MandatoryPublishes.Mark,
+        _ properties: ReturnedProperties,
         code: ReplyCode,
         text: String
     ) -> UInt64? {
-        self.mandatory.receivedReturn(
-            exchange: exchange,
-            routingKey: routingKey,
-            bodyLength: bodyLength,
-            end: .returned(code, text)
-        )
+        self.mandatory.receivedReturn(mark, properties, end: .returned(code, text))
     }
 
     /// Ends every outstanding publish without an outcome (the channel is gone), and leaves the ring empty.

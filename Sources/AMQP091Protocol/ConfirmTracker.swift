@@ -37,7 +37,7 @@ package struct ConfirmTracker: Sendable {
 
     /// Publishes without an outcome; empty while confirms are off.
     @usableFromInline package var ring = ConfirmRing(capacity: 16)
-    /// Whether `confirm.select` was answered.
+    /// Whether `confirm.select` was sent: the broker counts every publish behind it.
     @usableFromInline package var isOn = false
     @usableFromInline var windowMessages = 0
     @usableFromInline var windowOctets = 0
@@ -58,7 +58,7 @@ package struct ConfirmTracker: Sendable {
 
     package init() {}
 
-    /// `confirm.select` was answered, for the first time or again with another window.
+    /// `confirm.select` was sent, for the first time or again with another window.
     package mutating func enable(windowMessages: Int, windowOctets: Int) {
         self.windowMessages = windowMessages
         self.windowOctets = windowOctets

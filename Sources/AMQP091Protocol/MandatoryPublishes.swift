@@ -1,73 +1,153 @@
 // SPDX-License-Identifier: Apache-2.0
+internal import AMQP091Wire
 private import DequeModule
 
-// MandatoryPublishes: the keys of one channel's outstanding publishes with the mandatory flag, oldest first.
-// basic.return names no delivery tag, so a return is matched by exchange, routing key and body length; the broker sends
-// it before the basic.ack of the same publish. Settled entries leave from the front; those behind it become blanks.
-// Part of ConfirmRing, which decides when a sequence number is outstanding.
+// MandatoryPublishes: one channel's outstanding publishes with the mandatory flag, oldest first, to be told apart when
+// basic.return names one of them. A return has no number, but it carries all of the message: exchange, routing key, body
+// and properties. It belongs to a publish that is equal in all of them; where two are, they are the same to everyone.
+// The broker sends returns in the order of the publishes, each before the basic.ack of its publish, so the search starts
+// behind the publish that came back last. Settled entries leave from the front; those behind it become blanks.
+// Part of ConfirmRing, which decides when a sequence number is outstanding. Not here: which properties are alike
+// (ReturnedProperties).
 
 /// The outstanding mandatory publishes of one channel, oldest first.
 @usableFromInline
 package struct MandatoryPublishes: Sendable {
+    /// A hash of all that the broker never changes: exchange, routing key and body.
+    package struct Mark: Hashable, Sendable {
+        let value: UInt64
+
+        /// Marks a message by the hash of its body.
+        package init(exchange: String, routingKey: String, bodyHash: UInt64) {
+            let names = OctetHash.combine(OctetHash.of(exchange), OctetHash.of(routingKey))
+            self.value = OctetHash.combine(names, bodyHash)
+        }
+    }
+
     private struct Entry: Sendable {
         let sequence: UInt64
-        var exchange: String
-        var routingKey: String
-        let bodyLength: Int
-        var end: ConfirmRing.Outcome?
+        let mark: Mark
+        /// One pointer; dropped when the entry is settled.
+        var properties: BasicProperties
+        var isReturned = false
         var isSettled = false
     }
 
     private var entries = Deque<Entry>()
+    /// How those that came back end once they are confirmed.
+    private var ends: [UInt64: ConfirmRing.Outcome] = [:]
+    /// The numbers of those that came back, by mark.
+    private var returned: [Mark: Deque<UInt64>] = [:]
+    /// The publish that came back last.
+    private var lastReturned: UInt64 = 0
 
     @usableFromInline
     init() {}
 
-    mutating func append(_ sequence: UInt64, exchange: String, routingKey: String, bodyLength: Int) {
-        self.entries.append(
-            Entry(sequence: sequence, exchange: exchange, routingKey: routingKey, bodyLength: bodyLength)
-        )
+    mutating func append(_ sequence: UInt64, _ mark: Mark, _ properties: BasicProperties) {
+        self.entries.append(Entry(sequence: sequence, mark: mark, properties: properties))
     }
 
-    /// Marks the oldest entry with this key that has not come back yet.
+    /// Marks the entry that the returned message is, or is most like, and that has not come back yet.
+    ///
+    /// - Returns: Its number; nil when the message is none of those outstanding.
     mutating func receivedReturn(
-        exchange: String,
-        routingKey: String,
-        bodyLength: Int,
+        _ mark: Mark,
+        _ properties: ReturnedProperties,
         end: ConfirmRing.Outcome
     ) -> UInt64? {
-        let index = self.entries.firstIndex { entry in
-            !entry.isSettled && entry.end == nil && entry.bodyLength == bodyLength && entry.routingKey == routingKey
-                && entry.exchange == exchange
-        }
-        guard let index else { return nil }
-        self.entries[index].end = end
-        return self.entries[index].sequence
+        guard let index = self.closest(mark, properties, after: self.lastReturned) else { return nil }
+        self.markReturned(index, end)
+        self.lastReturned = self.entries[index].sequence
+        return self.lastReturned
     }
 
     /// The publish ended: answers `.returned` for one that came back and was then confirmed, else the outcome itself.
+    ///
+    /// The broker confirms what it returned at once, and never refuses it. So of publishes that are equal the first to be
+    /// confirmed is the one that came back.
     @usableFromInline
     mutating func settle(_ sequence: UInt64, _ outcome: ConfirmRing.Outcome) -> ConfirmRing.Outcome {
-        guard let index = self.index(of: sequence) else { return outcome }
-        let end = outcome == .confirmed ? self.entries[index].end ?? outcome : outcome
+        let index = self.firstIndex(from: sequence)
+        guard index < self.entries.count, self.entries[index].sequence == sequence else { return outcome }
+        let entry = self.entries[index]
         self.entries[index].isSettled = true
-        self.entries[index].exchange = ""
-        self.entries[index].routingKey = ""
-        while let first = self.entries.first, first.isSettled { self.entries.removeFirst() }
-        return end
+        self.entries[index].properties = BasicProperties()
+        defer { while let first = self.entries.first, first.isSettled { self.entries.removeFirst() } }
+        if entry.isReturned {
+            let end = self.unmarkReturned(entry) ?? outcome
+            guard outcome != .confirmed else { return end }
+            if let twin = self.closest(entry.mark, ReturnedProperties(entry.properties), after: sequence) {
+                self.markReturned(twin, end)
+            }
+        } else if outcome == .confirmed, !self.ends.isEmpty, let twin = self.returnedTwin(of: entry) {
+            self.entries[twin].isReturned = false
+            return self.unmarkReturned(self.entries[twin]) ?? outcome
+        }
+        return outcome
     }
 
-    mutating func removeAll() { self.entries.removeAll() }
+    private mutating func markReturned(_ index: Int, _ end: ConfirmRing.Outcome) {
+        let entry = self.entries[index]
+        self.entries[index].isReturned = true
+        self.ends[entry.sequence] = end
+        self.returned[entry.mark, default: []].append(entry.sequence)
+    }
 
-    /// Binary search: entries are in the order of their numbers.
-    private func index(of sequence: UInt64) -> Int? {
+    private mutating func unmarkReturned(_ entry: Entry) -> ConfirmRing.Outcome? {
+        if var sequences = self.returned.removeValue(forKey: entry.mark) {
+            if let index = sequences.firstIndex(of: entry.sequence) { sequences.remove(at: index) }
+            if !sequences.isEmpty { self.returned[entry.mark] = sequences }
+        }
+        return self.ends.removeValue(forKey: entry.sequence)
+    }
+
+    /// One that came back and is equal to this one.
+    ///
+    /// Few are looked at: it matters only when one of them is refused later.
+    private func returnedTwin(of entry: Entry) -> Int? {
+        guard let sequences = self.returned[entry.mark] else { return nil }
+        for sequence in sequences.prefix(8) {
+            let index = self.firstIndex(from: sequence)
+            if index < self.entries.count, self.entries[index].sequence == sequence,
+                self.entries[index].properties == entry.properties
+            {
+                return index
+            }
+        }
+        return nil
+    }
+
+    mutating func removeAll() {
+        self.entries.removeAll()
+        self.ends.removeAll()
+        self.returned.removeAll()
+    }
+
+    /// The entry with this mark whose properties are equal, else most alike, that is open; the first from `sequence` on.
+    private func closest(_ mark: Mark, _ properties: ReturnedProperties, after sequence: UInt64) -> Int? {
+        let start = self.firstIndex(from: sequence + 1)
+        var best: (index: Int, likeness: Int)?
+        for indices in [start..<self.entries.count, 0..<start] {
+            for index in indices where self.entries[index].mark == mark {
+                guard !self.entries[index].isSettled, !self.entries[index].isReturned,
+                    let likeness = properties.likeness(to: self.entries[index].properties)
+                else { continue }
+                guard likeness < .max else { return index }
+                if likeness > best?.likeness ?? -1 { best = (index, likeness) }
+            }
+        }
+        return best?.index
+    }
+
+    /// Binary search for the first entry with this number or a higher one.
+    private func firstIndex(from sequence: UInt64) -> Int {
         var low = 0
         var high = self.entries.count
         while low < high {
             let middle = low + (high - low) / 2
             if self.entries[middle].sequence < sequence { low = middle + 1 } else { high = middle }
         }
-        guard low < self.entries.count, self.entries[low].sequence == sequence else { return nil }
         return low
     }
 }

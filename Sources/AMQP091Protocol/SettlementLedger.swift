@@ -1,47 +1,64 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// SettlementLedger: what the application has settled on one channel and what of it the broker is to be told now: the
-// acknowledgement runs, the refusals that are held back, and the record of a transaction.
-// Pure: no socket, clock, task or lock. The owner writes the methods that an action names.
+// SettlementLedger: what the application has said about the deliveries of one channel, and the exact basic.ack,
+// basic.nack and basic.reject that tell the broker so (§1.8.3.13, §1.8.3.14, RabbitMQ's nack).
+// Pure: no socket, clock, task or lock. The owner appends each frame it is given, in order.
+// Not here: when acknowledgements are drained (the owner, just before it writes), publishes and confirms (ConfirmTracker).
 //
-//   acknowledge() ---.                        drain() --> basic.ack ...        by the writer, just before it writes
-//   refuse() --------+--> hold? --no--> .send --> basic.nack or basic.reject at once
-//                         yes: kept until endHold(), or dropped by recovered()
+// Three rules make the broker's account equal the application's:
+//   1. Acknowledgements that wait to be merged leave before any refusal, so the order is the application's and a nack with
+//      `multiple` finds nothing that was acknowledged.
+//   2. A frame names a tag that the broker still holds: RabbitMQ answers 406 to any other, also with `multiple`.
+//   3. While the broker cannot take settlements (a commit or a rollback is under way) the frames are kept, in order;
+//      while it gives everything back (basic.recover) nothing can be settled at all.
 
-/// One call of `ack`, `nack` or `reject`.
-@frozen
-@usableFromInline
-package struct Settlement: Hashable, Sendable {
-    @usableFromInline package let tag: UInt64
-    @usableFromInline package let multiple: Bool
-    /// Whether a refused message returns to its queue; nil for an acknowledgement.
-    @usableFromInline package let requeue: Bool?
-    /// Sent as `basic.reject`, which counts towards the delivery limit, instead of `basic.nack`.
-    @usableFromInline package let isRejection: Bool
-
-    @inlinable
-    package init(tag: UInt64, multiple: Bool, requeue: Bool?, isRejection: Bool = false) {
-        self.tag = tag
-        self.multiple = multiple
-        self.requeue = requeue
-        self.isRejection = isRejection
-    }
-}
-
-/// Why settlements are held back.
-@frozen
-@usableFromInline
-package enum SettlementHold: Hashable, Sendable {
-    case none
-    /// `tx.commit` is under way: RabbitMQ's channel fails on a settlement before `commit-ok`. Sent afterwards.
-    case committing
-    /// `basic.recover` is under way: what was delivered goes back to its queues. Never sent.
-    case recovering
-}
-
-/// The settlements of one channel.
+/// The settlements of one channel and the frames that carry them.
 @usableFromInline
 package struct SettlementLedger: Sendable {
+    /// What is said about a delivery.
+    @frozen
+    @usableFromInline
+    package enum Verdict: Hashable, Sendable {
+        /// `basic.ack`: it was processed.
+        case ack
+        /// `basic.nack`: it was not processed.
+        case nack(requeue: Bool)
+        /// `basic.reject`: it could not be processed; counts towards the delivery limit of a quorum queue.
+        case reject(requeue: Bool)
+    }
+
+    /// One `basic.ack`, `basic.nack` or `basic.reject`.
+    @frozen
+    @usableFromInline
+    package struct Frame: Hashable, Sendable {
+        /// The delivery tag, which the broker holds at this point of the stream.
+        package let tag: UInt64
+        /// Whether every lower tag that the broker holds is meant too.
+        package let multiple: Bool
+        /// What is said.
+        package let verdict: Verdict
+
+        @usableFromInline
+        package init(_ tag: UInt64, multiple: Bool = false, _ verdict: Verdict) {
+            self.tag = tag
+            self.multiple = multiple
+            self.verdict = verdict
+        }
+    }
+
+    /// Why frames are kept.
+    @frozen
+    @usableFromInline
+    package enum Hold: Hashable, Sendable {
+        case none
+        /// `tx.commit` is under way: RabbitMQ's channel fails on a settlement before `commit-ok`.
+        case committing
+        /// `tx.rollback` is under way: what the transaction settled must be returned before anything else is settled.
+        case rollingBack
+        /// `basic.recover` is under way: the broker gives back all it holds, so nothing can be settled.
+        case recovering
+    }
+
     /// What an acknowledgement came to.
     @frozen
     @usableFromInline
@@ -58,119 +75,170 @@ package struct SettlementLedger: Sendable {
         }
     }
 
-    /// What a refusal came to.
-    package struct Refused: Hashable, Sendable {
-        /// Deliveries it settled.
-        package let count: Int
-        /// Whether the owner is to write it now.
-        package let isSent: Bool
-    }
-
-    @usableFromInline package var acks = AckRuns()
+    @usableFromInline var runs = AckRuns()
     /// Whether the channel stands among those with acknowledgements to send.
     @usableFromInline package var isScheduled = false
-    @usableFromInline package private(set) var hold = SettlementHold.none
-    private var heldRefusals: [Settlement] = []
-    /// What was settled since the last commit; nil outside of a transaction.
-    @usableFromInline package var transaction: [Settlement]?
-    /// What was settled in a transaction that is being rolled back.
-    private var rolledBack: [Settlement] = []
-    /// Refusals were written after a rollback, which take effect with the next commit.
-    private var hasReturned = false
+    @usableFromInline var hold = Hold.none
+    /// The highest tag that was refused during a recover, by the client for a delivery nobody took.
+    private var highestVoid: UInt64 = 0
+    /// Kept frames, oldest first.
+    private var kept: [Frame] = []
+    /// The frames since `tx.select` or the last commit, which a rollback undoes; nil on a channel without transactions.
+    private var transaction: [Frame]?
 
     package init() {}
 
-    /// The application acknowledged deliveries.
+    /// Whether a rollback now would have something to return.
+    package var hasUncommitted: Bool { !(self.transaction ?? []).isEmpty }
+    /// The lowest tag that is not settled and told to the broker: the oldest delivery it waits for, if it has come.
+    package var oldestOpen: UInt64 { self.runs.oldestOpen }
+
+    // MARK: what the application says
+
+    /// Acknowledges one delivery, or with `multiple` every unsettled one up to and including it.
     ///
-    /// - Returns: Nil, and nothing changes, when they are settled already.
+    /// - Returns: Nil, and nothing changes, when they are settled already or are being recovered.
     @inlinable
     package mutating func acknowledge(_ tag: UInt64, multiple: Bool) -> Acknowledged? {
-        let unsent = self.acks.count
-        let isNew = multiple ? self.acks.settle(upTo: tag) : self.acks.settle(tag)
-        guard isNew else { return nil }
-        self.transaction?.append(Settlement(tag: tag, multiple: multiple, requeue: nil))
+        guard self.hold != .recovering else { return nil }
+        let unsent = self.runs.count
+        guard multiple ? self.runs.settle(upTo: tag) : self.runs.settle(tag) else { return nil }
         let isFirst = !self.isScheduled
         self.isScheduled = true
-        return Acknowledged(count: multiple ? self.acks.count - unsent : 1, isFirst: isFirst)
+        return Acknowledged(count: multiple ? self.runs.count - unsent : 1, isFirst: isFirst)
     }
 
-    /// The application refused deliveries.
+    /// Refuses one delivery.
     ///
-    /// Acknowledgements given before a refusal with `multiple` are to be written before it: it must not take them along.
-    ///
-    /// - Returns: Nil, and nothing changes, when they are settled already.
-    package mutating func refuse(_ settlement: Settlement) -> Refused? {
-        let count =
-            settlement.multiple
-            ? self.acks.reject(upTo: settlement.tag) : self.acks.reject(settlement.tag) ? 1 : 0
-        guard count > 0 else { return nil }
-        self.transaction?.append(settlement)
-        guard self.hold == .none else {
-            self.heldRefusals.append(settlement)
-            return Refused(count: count, isSent: false)
+    /// - Parameters:
+    ///   - tag: The delivery tag.
+    ///   - verdict: `.nack` or `.reject`.
+    ///   - send: Called for each frame to append now.
+    /// - Returns: False, and nothing changes, when it is settled already or is being recovered.
+    package mutating func refuse(_ tag: UInt64, _ verdict: Verdict, send: (Frame) -> Void) -> Bool {
+        guard self.hold != .recovering else {
+            self.highestVoid = max(self.highestVoid, tag)
+            return false
         }
-        return Refused(count: count, isSent: true)
+        guard self.runs.isOpen(tag) else { return false }
+        self.sendAcknowledgements(send)
+        _ = self.runs.reject(tag)
+        self.send(Frame(tag, verdict), send)
+        return true
     }
 
-    /// Merges what was acknowledged into as few `basic.ack` as the tags allow; nothing while it is held back.
+    /// Refuses every unsettled delivery up to and including this one.
+    ///
+    /// - Parameters:
+    ///   - tag: The delivery tag.
+    ///   - requeue: Whether they go back to their queues.
+    ///   - send: Called for each frame to append now.
+    /// - Returns: How many there were.
+    package mutating func refuse(upTo tag: UInt64, requeue: Bool, send: (Frame) -> Void) -> Int {
+        guard self.hold != .recovering, let last = self.runs.lastOpen(upTo: tag) else { return 0 }
+        self.sendAcknowledgements(send)
+        let count = self.runs.reject(upTo: last)
+        self.send(Frame(last, multiple: count > 1, .nack(requeue: requeue)), send)
+        return count
+    }
+
+    /// Marks a tag used up by a delivery that needs no acknowledgement.
     @inlinable
-    package mutating func drain(each: (_ tag: UInt64, _ multiple: Bool) -> Void) {
+    package mutating func markAutomatic(_ tag: UInt64) { _ = self.runs.markAutomatic(tag) }
+
+    /// Sends what was acknowledged, in as few frames as the tags allow; nothing while frames are kept.
+    @inlinable
+    package mutating func drain(send: (Frame) -> Void) {
         self.isScheduled = false
         guard self.hold == .none else { return }
-        self.acks.drain(each: each)
+        self.sendAcknowledgements(send)
     }
 
-    /// The channel is gone: nothing more is written.
-    @inlinable
+    /// The channel is gone: nothing more is sent.
     package mutating func unschedule() { self.isScheduled = false }
 
-    /// A recover was sent.
-    package mutating func beginHold(_ hold: SettlementHold) { self.hold = hold }
+    // MARK: transactions
 
-    /// A commit was sent: the transaction is over.
-    package mutating func beginCommit() {
-        self.transaction = nil
-        self.hasReturned = false
+    /// `tx.select` is appended: what is settled from here on takes effect with a commit.
+    package mutating func selecting() {
+        if self.transaction == nil { self.transaction = [] }
+    }
+
+    /// `tx.commit` is appended, after what was acknowledged.
+    package mutating func committing() {
+        self.transaction = []
         self.hold = .committing
     }
 
-    /// A rollback was sent: the transaction is over.
-    package mutating func rollBack() {
-        self.rolledBack += self.transaction ?? []
-        self.transaction = nil
-    }
+    /// `tx.rollback` is appended, after what was acknowledged.
+    package mutating func rollingBack() { self.hold = .rollingBack }
 
-    /// The rollback was answered: the broker counts what was settled as unsettled, the application does not.
+    /// `tx.commit-ok` came.
     ///
-    /// - Returns: Refusals to write, which return the deliveries to their queues with the next commit.
-    package mutating func returnRolledBack() -> [Settlement] {
-        defer { self.rolledBack = [] }
-        if !self.rolledBack.isEmpty { self.hasReturned = true }
-        return self.rolledBack.map { Settlement(tag: $0.tag, multiple: $0.multiple, requeue: true) }
-    }
+    /// - Returns: Whether the owner is to put the channel among those with acknowledgements to send.
+    package mutating func committed(send: (Frame) -> Void) -> Bool { self.release(send) }
 
-    /// Whether a commit is due for what `returnRolledBack` returned; once.
-    package mutating func takeReturned() -> Bool {
-        defer { self.hasReturned = false }
-        return self.hasReturned
-    }
-
-    /// The commit or recover was answered.
+    /// `tx.rollback-ok` came: what the transaction settled is held by the broker again, and is sent back to its queues.
     ///
-    /// - Returns: The refusals to write now, and whether the owner is to put the channel among those with
-    ///   acknowledgements to send.
-    package mutating func endHold() -> (refusals: [Settlement], isFirst: Bool) {
+    /// The same frames in the same order cover the same deliveries: those that came since have higher tags.
+    ///
+    /// - Returns: Whether the owner is to put the channel among those with acknowledgements to send.
+    package mutating func rolledBack(send: (Frame) -> Void) -> Bool {
+        let undone = self.transaction ?? []
+        self.transaction = []
         self.hold = .none
-        defer { self.heldRefusals = [] }
-        guard self.acks.hasUnsent, !self.isScheduled else { return (self.heldRefusals, false) }
-        self.isScheduled = true
-        return (self.heldRefusals, true)
+        for frame in undone { self.send(Frame(frame.tag, multiple: frame.multiple, .nack(requeue: true)), send) }
+        return self.release(send)
     }
 
-    /// The broker took back every delivery up to this tag: no settlement of it is ever written.
-    package mutating func recovered(through tag: UInt64) {
-        _ = self.acks.reject(upTo: tag)
-        self.acks.drain { _, _ in }
-        self.heldRefusals = []
+    // MARK: basic.recover
+
+    /// `basic.recover` is appended, after what was acknowledged.
+    package mutating func recovering() { self.hold = .recovering }
+
+    /// `basic.recover-ok` came.
+    ///
+    /// - Parameter last: The highest delivery tag so far; this and every lower one is void.
+    package mutating func recovered(through last: UInt64) {
+        _ = self.runs.reject(upTo: max(last, self.highestVoid))
+        self.highestVoid = 0
+        self.hold = .none
+    }
+
+    // MARK: frames
+
+    private mutating func release(_ send: (Frame) -> Void) -> Bool {
+        self.hold = .none
+        let frames = self.kept
+        self.kept = []
+        for frame in frames { self.send(frame, send) }
+        guard self.runs.hasUnsent, !self.isScheduled else { return false }
+        self.isScheduled = true
+        return true
+    }
+
+    @inlinable
+    mutating func sendAcknowledgements(_ send: (Frame) -> Void) {
+        guard self.runs.hasUnsent else { return }
+        guard self.mustNote else {
+            return self.runs.drain { tag, multiple in send(Frame(tag, multiple: multiple, .ack)) }
+        }
+        self.noteAcknowledgements(send)
+    }
+
+    /// Whether frames are kept, or noted for a rollback.
+    @usableFromInline var mustNote: Bool { self.hold != .none || self.transaction != nil }
+
+    @usableFromInline
+    mutating func noteAcknowledgements(_ send: (Frame) -> Void) {
+        var frames: [Frame] = []
+        self.runs.drain { tag, multiple in frames.append(Frame(tag, multiple: multiple, .ack)) }
+        for frame in frames { self.send(frame, send) }
+    }
+
+    private mutating func send(_ frame: Frame, _ send: (Frame) -> Void) {
+        guard self.hold == .none else { return self.kept.append(frame) }
+        self.transaction?.append(frame)
+        send(frame)
     }
 }

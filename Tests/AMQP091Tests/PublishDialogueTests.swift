@@ -37,6 +37,25 @@ struct PublishDialogueTests {
         }
     }
 
+    @Test("What is published between confirm.select and its answer is counted, as the broker counts it")
+    func whileEnabling() async throws {
+        try await ScriptedBroker.withChannel { broker, connection, channel in
+            async let enabling: Void = channel.enableConfirms()
+            try await broker.expect(Confirm.Select.self, on: 1)
+            try await channel.publish("a", to: .queue("q"))
+            _ = try await broker.expectPublish()
+            try broker.send(.confirmSelectOk(.init()), on: 1)
+            try await enabling
+            let second = Task { try await channel.publishAndConfirm("b", to: .queue("q")) }
+            _ = try await broker.expectPublish()
+            try broker.ack(1)
+            try broker.send(.basicNack(.init(deliveryTag: DeliveryTag(2), multiple: false, requeue: false)), on: 1)
+            #expect(await #expect(throws: AMQPError.self) { try await second.value }?.code == .nacked)
+            #expect(channel.confirmCounts.confirmed == 1)
+            #expect(connection.isOpen)
+        }
+    }
+
     @Test("An empty body has no body frame, and a large one as many as it needs")
     func bodySizes() async throws {
         var configuration = AMQPClientConfiguration()
@@ -121,6 +140,60 @@ struct PublishDialogueTests {
             #expect(error?.replyCode == .noRoute)
             #expect(error?.replyText == "NO_ROUTE")
             try await second
+        }
+    }
+
+    @Test("Of publishes with one key and one length, the one that comes back is the one that was returned")
+    func returnedByBody() async throws {
+        try await Self.withConfirms { broker, _, channel in
+            let first = Task { try await channel.publishAndConfirm("a", to: .queue("q"), mandatory: true) }
+            _ = try await broker.expectPublish()
+            let second = Task { try await channel.publishAndConfirm("b", to: .queue("q"), mandatory: true) }
+            _ = try await broker.expectPublish()
+            let returned = Basic.Return(replyCode: .noRoute, replyText: "NO_ROUTE", exchange: "", routingKey: "q")
+            try broker.send(.basicReturn(returned), on: 1, body: Array("b".utf8))
+            try broker.ack(2, multiple: true)
+            try await first.value
+            #expect(await #expect(throws: AMQPError.self) { try await second.value }?.code == .returned)
+        }
+    }
+
+    @Test("A returned message larger than the limit for bodies is read past, and its publish is returned")
+    func returnedTooLarge() async throws {
+        var configuration = AMQPClientConfiguration()
+        configuration.maximumBodySize = 1000
+        configuration.frameMax = 8192
+        try await Self.withConfirms(configuration) { broker, connection, channel in
+            let bodies = [[UInt8](repeating: 1, count: 1001), [UInt8](repeating: 2, count: 100_000)]
+            for body in bodies {
+                let publishing = Task {
+                    try await channel.publishAndConfirm(AMQPMessage(AMQPBody(body)), to: .queue("q"), mandatory: true)
+                }
+                _ = try await broker.expectPublish()
+                let returned = Basic.Return(replyCode: .noRoute, replyText: "NO_ROUTE", exchange: "", routingKey: "q")
+                try broker.send(.basicReturn(returned), on: 1, body: body)
+                try broker.ack(channel.confirmCounts.returned + 1)
+                #expect(await #expect(throws: AMQPError.self) { try await publishing.value }?.code == .returned)
+            }
+            #expect(connection.isOpen)
+        }
+    }
+
+    @Test("A return whose properties cannot be decoded is a return all the same")
+    func returnedOddly() async throws {
+        try await Self.withConfirms { broker, connection, channel in
+            let publishing = Task { try await channel.publishAndConfirm("a", to: .queue("q"), mandatory: true) }
+            _ = try await broker.expectPublish()
+            let returned = Basic.Return(replyCode: .noRoute, replyText: "NO_ROUTE", exchange: "", routingKey: "q")
+            try broker.send(.basicReturn(returned), on: 1)
+            // Headers with a value of a type that does not exist.
+            let table: [UInt8] = [0, 0, 0, 4, 1, 0x61, 0x3F, 0]
+            let header: [UInt8] = [0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0x20, 0] + table
+            broker.sendRaw([2, 0, 1, 0, 0, 0, UInt8(header.count)] + header + [0xCE])
+            broker.sendRaw([3, 0, 1, 0, 0, 0, 1, 0x61, 0xCE])
+            try broker.ack(1)
+            #expect(await #expect(throws: AMQPError.self) { try await publishing.value }?.code == .returned)
+            #expect(connection.isOpen)
         }
     }
 

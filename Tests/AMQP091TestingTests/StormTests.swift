@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+import AMQP091
+import AMQP091Conformance
+import AMQP091Testing
+import Testing
+
+// The storms of AMQP091Conformance against the in-process broker; IntegrationTests runs the same ones against RabbitMQ.
+
+@Suite("Storms on the in-process broker", .serialized, .timeLimit(.minutes(60)))
+struct StormTests {
+    @Test("Random calls of four tasks on one channel lose no connection, and the queues hold what was said")
+    func calls() async throws {
+        let failures = await StormSize.run(StormSize.storms) { seed in
+            try await InProcessBroker.withBroker { try await CallStorm.run($0.configuration, seed: seed) }
+        }
+        #expect(failures == [])
+    }
+
+    @Test("The broker's account of random settlements is the application's")
+    func settlements() async throws {
+        let round = min(1000, StormSize.settlements)
+        try await InProcessBroker.withBroker { broker in
+            let failures = await StormSize.run(max(1, StormSize.settlements / round)) {
+                _ = try await SettlementStorm.run(broker.configuration, seed: $0, messages: round)
+            }
+            #expect(failures == [])
+        }
+    }
+
+    @Test("Of mandatory publishes with one key, what is confirmed is in the queue and what is returned is not")
+    func returns() async throws {
+        let round = min(1000, StormSize.returns)
+        try await InProcessBroker.withBroker { broker in
+            let failures = await StormSize.run(max(1, StormSize.returns / round)) {
+                _ = try await ReturnStorm.run(broker.configuration, seed: $0, publishes: round)
+            }
+            #expect(failures == [])
+        }
+    }
+}

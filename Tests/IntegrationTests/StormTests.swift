@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+import AMQP091
+import AMQP091Conformance
+import Testing
+
+// The storms of AMQP091Conformance against RabbitMQ: seconds, or as long as AMQP091_STORMS, AMQP091_SETTLEMENTS and
+// AMQP091_RETURNS say. A failure prints its seed, for AMQP091_STORM_SEED.
+
+@Suite(
+    "Storms on RabbitMQ",
+    .serialized,
+    .enabled(if: TestBroker.uri != nil, TestBroker.isMissing),
+    .timeLimit(.minutes(240))
+)
+struct StormTests {
+    private static func configuration() throws -> AMQPClientConfiguration {
+        try AMQPClientConfiguration(uri: try #require(TestBroker.uri))
+    }
+
+    @Test("Random calls of four tasks on one channel lose no connection, and the queues hold what was said")
+    func calls() async throws {
+        let configuration = try Self.configuration()
+        let failures = await StormSize.run(StormSize.storms) { try await CallStorm.run(configuration, seed: $0) }
+        #expect(failures == [])
+    }
+
+    @Test("The broker's account of random settlements is the application's", arguments: ["classic", "quorum"])
+    func settlements(queueType: String) async throws {
+        let configuration = try Self.configuration()
+        let round = min(2000, StormSize.settlements)
+        let failures = await StormSize.run(max(1, StormSize.settlements / 2 / round)) {
+            _ = try await SettlementStorm.run(configuration, seed: $0, messages: round, queueType: queueType)
+        }
+        #expect(failures == [])
+    }
+
+    @Test("Of mandatory publishes with one key, what is confirmed is in the queue and what is returned is not")
+    func returns() async throws {
+        let configuration = try Self.configuration()
+        let round = min(2000, StormSize.returns)
+        let failures = await StormSize.run(max(1, StormSize.returns / round)) {
+            _ = try await ReturnStorm.run(configuration, seed: $0, publishes: round)
+        }
+        #expect(failures == [])
+    }
+}
