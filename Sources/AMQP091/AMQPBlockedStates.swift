@@ -15,44 +15,27 @@ public struct AMQPBlockedStates: AsyncSequence, Sendable {
     /// It throws nothing.
     public typealias Failure = Never
 
-    typealias Observer = AsyncStream<String?>.Continuation
+    private let source: Broadcast<String?>.Source
 
-    fileprivate let driver: ConnectionDriver
+    fileprivate init(_ hub: Broadcast<String?>) { self.source = Broadcast.Source(hub) }
 
-    /// An iterator of its own: every one sees all that comes after it was made.
-    public func makeAsyncIterator() -> AsyncIterator {
-        let (stream, observer) = AsyncStream.makeStream(of: String?.self, bufferingPolicy: .bufferingNewest(1))
-        let driver = self.driver
-        let number = driver.state.withLock { state -> UInt64? in
-            guard state.failure == nil else { return nil }
-            let number = state.nextObserver
-            state.nextObserver += 1
-            state.blockedObservers[number] = observer
-            observer.yield(state.blockedReason)
-            return number
-        }
-        guard let number else {
-            observer.finish()
-            return AsyncIterator(base: stream.makeAsyncIterator())
-        }
-        observer.onTermination = { _ in driver.state.withLock { $0.blockedObservers[number] = nil } }
-        return AsyncIterator(base: stream.makeAsyncIterator())
-    }
+    /// The first iterator begins with the state at the time the sequence was made, any other with that of its own making.
+    public func makeAsyncIterator() -> AsyncIterator { AsyncIterator(subscription: self.source.subscription()) }
 
     /// Walks the states.
     public struct AsyncIterator: AsyncIteratorProtocol {
-        fileprivate var base: AsyncStream<String?>.AsyncIterator
+        fileprivate let subscription: Broadcast<String?>.Subscription
 
         /// The next state; nil at the end of the connection or when the task is cancelled.
         public mutating func next(isolation actor: isolated (any Actor)?) async -> String?? {
-            await self.base.next(isolation: actor)
+            await self.subscription.next()
         }
     }
 }
 
 extension AMQPConnection {
     /// Whether the broker blocks publishers, as a sequence of states.
-    public var blockedStates: AMQPBlockedStates { AMQPBlockedStates(driver: self.driver) }
+    public var blockedStates: AMQPBlockedStates { AMQPBlockedStates(self.driver.blockedStates) }
 
     /// Waits while the broker blocks publishers; returns at once when it does not.
     ///
@@ -119,20 +102,6 @@ extension ConnectionDriver {
     /// Loop thread.
     func blocked(_ reason: String) {
         self.state.withLock { $0.blockedReason = reason }
-        self.tellBlockedObservers()
-    }
-
-    func tellBlockedObservers() {
-        let (observers, reason) = self.state.withLock { (Array($0.blockedObservers.values), $0.blockedReason) }
-        for observer in observers { observer.yield(reason) }
-    }
-
-    /// The connection is gone.
-    func endBlockedObservers() {
-        let (observers, late) = self.state.withLock {
-            (Array($0.blockedObservers.values), Array($0.lateObservers.values))
-        }
-        for observer in observers { observer.finish() }
-        for observer in late { observer.finish() }
+        self.blockedStates.emit(reason)
     }
 }

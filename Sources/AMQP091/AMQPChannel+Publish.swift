@@ -169,7 +169,9 @@ extension AMQPError {
             count == 1 ? self.replyText : "\(self.replyText) (the first of \(count))",
             replyCode: self.replyCode,
             method: self.method,
-            origin: self.origin
+            callSite: self.callSite,
+            origin: self.origin,
+            isSafeToRetry: count == 1 && self.isSafeToRetry
         )
     }
 

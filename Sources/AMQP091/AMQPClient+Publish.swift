@@ -9,6 +9,12 @@ public enum AMQPOutbox: Hashable, Sendable {
     case none
     /// They are kept and published again on the next connection, with the same message id: at least once.
     ///
+    /// Each message ends once: confirmed, returned, nacked, refused with the broker's words and the line that published
+    /// it, or given up at the end. A message for which the broker closes the channel is found and taken out, the others
+    /// are published again in their order. Failures are told by receipts and, if nobody asked, by
+    /// ``AMQPPublisher/waitForConfirms(timeout:)`` and the end of the scope, which do not return normally before every
+    /// message has ended.
+    ///
     /// A message without a message id gets one. Messages published without waiting for their outcome are held up to
     /// this many octets, 1 or more; then publishing waits. Kept in memory: they do not outlive the process.
     case octets(Int)

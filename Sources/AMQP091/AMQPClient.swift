@@ -32,7 +32,7 @@ public final class AMQPClient: Sendable {
     public let topology: AMQPTopology
     let publishing: ConnectionLink
     let consuming: ConnectionLink
-    private let hub = EventHub()
+    private let hub = Broadcast<AMQPClientEvent>(limit: AMQPClientEvents.limit)
     private let phase = Watched(Phase.new)
     /// Consumers and publishers in use, by identity.
     private let users = Watched<[ObjectIdentifier: any ClientUser]>([:])
@@ -65,8 +65,9 @@ public final class AMQPClient: Sendable {
         self.topology = topology
         let logger = logger ?? Logger(label: "amqp091", factory: { _ in SwiftLogNoOpLogHandler() })
         let hub = self.hub
+        let login = LoginMemory()
         func link(_ role: AMQPConnectionRole) -> ConnectionLink {
-            ConnectionLink(role, configuration, topology: topology, events: hub, logger: logger) {
+            ConnectionLink(role, configuration, topology: topology, events: hub, logger: logger, login: login) {
                 (address) throws(AMQPError) in
                 var configuration = configuration
                 configuration.addresses = [address]
@@ -139,7 +140,7 @@ public final class AMQPClient: Sendable {
     ///
     /// - Throws: ``AMQPError``: the broker refused the credentials, the virtual host or, at the first connection, the
     ///   topology; or an option cannot be used; or, with recovery turned off, why there is no connection. Everything that
-    ///   waits for the client throws the same.
+    ///   waits for the client throws the same. `.givenUp` after a shutdown when outboxes still held messages.
     public func run() async throws(AMQPError) {
         let isFirst = self.phase.change { phase in
             guard case .new = phase else { return false }
@@ -158,9 +159,18 @@ public final class AMQPClient: Sendable {
         } during: {
             await self.runLinks()
         }
+        let reason = failure ?? ConnectionLink.shutDown
+        self.publishing.shutdownBegins()
+        for user in self.users.withLock({ Array($0.values) }) { user.giveUp(reason) }
         self.phase.change { $0 = .ended }
         self.hub.finish()
         if let failure { throw failure }
+        let count = self.publishing.givenUp
+        guard count > 0 else { return }
+        throw AMQPError(
+            .givenUp,
+            "the outboxes held \(count) \(count == 1 ? "message" : "messages") at the end, which the broker has not confirmed"
+        )
     }
 
     private func runLinks() async -> AMQPError? {
@@ -228,6 +238,7 @@ public final class AMQPClient: Sendable {
             // The task of `run` was cancelled, and those of the links with it.
             return
         }
+        self.publishing.shutdownBegins()
         await withTaskGroup(of: Void.self) { group in
             for user in self.users.withLock({ Array($0.values) }) { group.addTask { await user.endSoon(by: deadline) } }
             // Whoever uses a consumer or a publisher leaves its scope when it is done.
@@ -267,7 +278,7 @@ public final class AMQPClient: Sendable {
     // MARK: watching and calls on a connection
 
     /// What happens to the connections, from now on.
-    public var events: AMQPClientEvents { AMQPClientEvents(hub: self.hub) }
+    public var events: AMQPClientEvents { AMQPClientEvents(self.hub) }
 
     /// Opens a channel on the present connection for consumers, runs `body` and closes the channel.
     ///
@@ -302,15 +313,26 @@ public final class AMQPClient: Sendable {
 protocol ClientUser: AnyObject, Sendable {
     /// The client is being shut down: end what would go on for ever.
     func endSoon(by deadline: MonotonicTime) async
+
+    /// The client has ended: let go of what is still held.
+    func giveUp(_ reason: AMQPError)
 }
 
 extension RecoveringConsumer: ClientUser {
     func endSoon(by deadline: MonotonicTime) async { await self.stop() }
+
+    func giveUp(_ reason: AMQPError) {}
 }
 
 extension RecoveringPublisher: ClientUser {
+
     /// A scope goes on to publish what it has, and waits for the confirms at its end.
     func endSoon(by deadline: MonotonicTime) async {
-        if self.closesWithClient { try? await self.close(until: deadline) }
+        if self.closesWithClient {
+            try? await self.close(until: deadline)
+        } else {
+            // Whoever waits for room while there is no broker is told at once.
+            self.outbox?.recheck()
+        }
     }
 }

@@ -14,6 +14,10 @@ public struct AMQPConfirmCounts: Hashable, Sendable {
     public var nacked: UInt64 = 0
     /// Mandatory publishes that no queue took: `basic.return`, then `basic.ack`.
     public var returned: UInt64 = 0
+    /// Publishes the broker refused by closing the channel.
+    public var refused: UInt64 = 0
+    /// Publishes that followed a refused one on its channel: the broker did not process them.
+    public var notProcessed: UInt64 = 0
     /// Publishes whose channel closed before the broker's word on them came.
     public var unknown: UInt64 = 0
     /// Publishes on which the broker's word is still to come.

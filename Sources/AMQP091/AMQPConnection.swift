@@ -8,6 +8,9 @@ public import Logging
 // Not here: the socket and the frames (ConnectionDriver), channels (AMQPChannel).
 
 /// A connection to a broker.
+///
+/// It is closed when its last reference goes, at once and without `connection.close`. A publisher keeps a reference;
+/// channels, deliveries and RPC clients do not.
 public final class AMQPConnection: Sendable {
     let driver: ConnectionDriver
 
@@ -60,19 +63,23 @@ public final class AMQPConnection: Sendable {
         return result
     }
 
-    /// Connects to the first of the configuration's addresses that answers.
+    /// Connects to the first of the configuration's addresses that finishes the login.
+    ///
+    /// The next address is tried beside one that has not answered within the recovery policy's `attemptDelay`, and at
+    /// once after one that failed or refused the login; those that failed in the last minute are tried last. One
+    /// `connectTimeout` bounds all of them.
     ///
     /// - Parameters:
     ///   - configuration: All options.
     ///   - logger: Where the connection reports; nowhere by default.
     /// - Returns: An open connection; the caller closes it.
     /// - Throws: ``AMQPError``: `.invalidConfiguration`, `.connectFailed`, `.authenticationFailed`,
-    ///   `.virtualHostRefused`, `.timedOut` or `.cancelled`.
+    ///   `.virtualHostRefused`, `.timedOut`, `.protocolViolation` or `.cancelled`; nothing is left open.
     public static func connect(
         _ configuration: AMQPClientConfiguration,
         logger: Logger? = nil
     ) async throws(AMQPError) -> AMQPConnection {
-        AMQPConnection(driver: try await ConnectionDriver.connect(configuration, logger: logger))
+        try await Dialer(configuration, logger: logger).connect()
     }
 
     /// Logs in over a socket that is connected already, whatever addresses the configuration names.

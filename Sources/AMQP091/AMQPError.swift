@@ -33,13 +33,21 @@ public struct AMQPError: Error, Hashable, Sendable {
         /// The task was cancelled.
         public static let cancelled = Code("cancelled")
         /// The broker refused a publish with `basic.nack`.
-        public static let nacked = Code("publish refused by the broker")
+        public static let nacked = Code("publish nacked by the broker")
+        /// The broker refused a publish by closing the channel: with `replyCode` and `replyText`, such as 404 for an
+        /// exchange that does not exist.
+        ///
+        /// The same publish would be refused again. Other publishes of the channel have outcomes of their own.
+        public static let refused = Code("publish refused by the broker")
         /// The broker returned a mandatory publish that no queue took (`basic.return`).
         public static let returned = Code("publish returned")
         /// The outcome of a publish is not known: its octets were written and no confirm came.
         public static let unknownOutcome = Code("outcome of a publish unknown")
         /// The broker's version does not know what was asked for; nothing was sent.
         public static let notSupportedByBroker = Code("not supported by the broker")
+        /// An outbox let go of a message it still held: its publisher was closed, or the client shut down, before the
+        /// broker confirmed it.
+        public static let givenUp = Code("publish given up")
         /// The broker cancelled the consumer, for example because its queue was deleted.
         public static let consumerCancelled = Code("consumer cancelled by the broker")
         /// A delivery was not settled in the broker's time, 30 minutes by default: all that the consumer had not settled

@@ -29,39 +29,23 @@ public struct AMQPLateDeliveries: AsyncSequence, Sendable {
     /// It throws nothing.
     public typealias Failure = Never
 
-    typealias Observer = AsyncStream<AMQPLateDelivery>.Continuation
+    /// Deliveries an observer may fall behind.
+    static let limit = 64
 
-    fileprivate let driver: ConnectionDriver
+    private let source: Broadcast<AMQPLateDelivery>.Source
 
-    /// An iterator of its own: every one sees all that comes after it was made.
-    public func makeAsyncIterator() -> AsyncIterator {
-        let (stream, observer) = AsyncStream.makeStream(
-            of: AMQPLateDelivery.self,
-            bufferingPolicy: .bufferingNewest(64)
-        )
-        let driver = self.driver
-        let number = driver.state.withLock { state -> UInt64? in
-            guard state.failure == nil else { return nil }
-            let number = state.nextObserver
-            state.nextObserver += 1
-            state.lateObservers[number] = observer
-            return number
-        }
-        if let number {
-            observer.onTermination = { _ in driver.state.withLock { $0.lateObservers[number] = nil } }
-        } else {
-            observer.finish()
-        }
-        return AsyncIterator(base: stream.makeAsyncIterator())
-    }
+    fileprivate init(_ hub: Broadcast<AMQPLateDelivery>) { self.source = Broadcast.Source(hub) }
+
+    /// The first iterator sees all since the sequence was made, any other those since it was made itself.
+    public func makeAsyncIterator() -> AsyncIterator { AsyncIterator(subscription: self.source.subscription()) }
 
     /// Walks the deliveries.
     public struct AsyncIterator: AsyncIteratorProtocol {
-        fileprivate var base: AsyncStream<AMQPLateDelivery>.AsyncIterator
+        fileprivate let subscription: Broadcast<AMQPLateDelivery>.Subscription
 
         /// The next one; nil at the end of the connection or when the task is cancelled.
         public mutating func next(isolation actor: isolated (any Actor)?) async -> AMQPLateDelivery? {
-            await self.base.next(isolation: actor)
+            await self.subscription.next()
         }
     }
 }
@@ -70,5 +54,5 @@ extension AMQPConnection {
     /// Deliveries that are about to exceed the broker's time for settling them.
     ///
     /// They are looked for when the configuration has an `acknowledgementTimeout`.
-    public var lateDeliveries: AMQPLateDeliveries { AMQPLateDeliveries(driver: self.driver) }
+    public var lateDeliveries: AMQPLateDeliveries { AMQPLateDeliveries(self.driver.lateDeliveries) }
 }

@@ -2,7 +2,7 @@
 import AMQP091Protocol
 public import AMQP091Wire
 
-// AMQPPublishOutcome: how a publish ended, exactly one of five; and the sum of many (AMQPPublishSummary).
+// AMQPPublishOutcome: how a publish ended, exactly one of six; and the sum of many (AMQPPublishSummary).
 // "Lost" is never reported as nacked, "returned" never as confirmed.
 
 /// How a publish ended.
@@ -13,11 +13,17 @@ public enum AMQPPublishOutcome: Hashable, Sendable {
     case returned(ReplyCode, String)
     /// The broker refused it: `basic.nack`.
     case nacked
+    /// The broker refused it and closed the channel for it, with code and text: a missing exchange (404), no permission
+    /// (403), a property or a size it does not take (406).
+    ///
+    /// Publishing the same again closes the next channel. The error has code `.refused` and the line that published.
+    case refused(AMQPError)
     /// Its octets were written and the broker's word did not come, for this reason.
     ///
     /// Publishing it again may duplicate it.
     case unknown(AMQPError)
-    /// Nothing was written, for this reason: publishing it again is safe.
+    /// Nothing was written, or the broker closed the channel before it came to it, for this reason: publishing it again
+    /// is safe.
     case notSent(AMQPError)
 
     /// Whether the broker took it.
@@ -30,10 +36,12 @@ public enum AMQPPublishOutcome: Hashable, Sendable {
         case .returned(let code, let text):
             AMQPError(.returned, text, replyCode: code, method: Basic.Return.id, origin: .broker)
         case .nacked: AMQPError(.nacked, method: Basic.Nack.id, origin: .broker)
+        case .refused(let reason): reason
         case .unknown(let reason):
             AMQPError(
                 .unknownOutcome,
-                reason.description,
+                reason.code == .unknownOutcome || reason.replyText.isEmpty
+                    ? reason.replyText : "\(reason.code): \(reason.replyText)",
                 replyCode: reason.replyCode,
                 method: reason.method,
                 callSite: reason.callSite,
@@ -61,9 +69,11 @@ public struct AMQPPublishSummary: Hashable, Sendable {
     public private(set) var returned = 0
     /// Refused by the broker.
     public private(set) var nacked = 0
+    /// Refused by the broker, which closed the channel for it.
+    public private(set) var refused = 0
     /// Written, with no word from the broker.
     public private(set) var unknown = 0
-    /// Not written.
+    /// Not written, or not processed.
     public private(set) var notSent = 0
     /// The first outcome that is not `.confirmed`.
     public private(set) var firstFailure: AMQPPublishOutcome?
@@ -72,7 +82,9 @@ public struct AMQPPublishSummary: Hashable, Sendable {
     public init() {}
 
     /// All of them together.
-    public var total: Int { self.confirmed + self.returned + self.nacked + self.unknown + self.notSent }
+    public var total: Int {
+        self.confirmed + self.returned + self.nacked + self.refused + self.unknown + self.notSent
+    }
 
     /// Counts one more.
     public mutating func add(_ outcome: AMQPPublishOutcome) {
@@ -80,6 +92,7 @@ public struct AMQPPublishSummary: Hashable, Sendable {
         case .confirmed: self.confirmed += 1
         case .returned: self.returned += 1
         case .nacked: self.nacked += 1
+        case .refused: self.refused += 1
         case .unknown: self.unknown += 1
         case .notSent: self.notSent += 1
         }

@@ -10,7 +10,7 @@ import AMQP091Wire
 public struct AMQPPublishReceipt: Sendable {
     private enum Source: Sendable {
         case channel(ChannelSession)
-        case outbox(OutboxEntry, RecoveringPublisher)
+        case outbox(OutboxEntry, RecoveringPublisher, Outbox)
     }
 
     private let source: Source
@@ -25,34 +25,34 @@ public struct AMQPPublishReceipt: Sendable {
         self.sequenceNumber = sequenceNumber
     }
 
-    init(_ entry: OutboxEntry, of publisher: RecoveringPublisher) {
-        self.source = .outbox(entry, publisher)
-        self.sequenceNumber = if case .published(_, let number) = entry.state.withLock({ $0 }) { number } else { 0 }
+    init(_ entry: OutboxEntry, of publisher: RecoveringPublisher, _ outbox: Outbox) {
+        self.source = .outbox(entry, publisher, outbox)
+        self.sequenceNumber = outbox.firstSequence(of: entry)
     }
 
     /// The outcome, if it is known already.
     public var knownOutcome: AMQPPublishOutcome? {
         switch self.source {
         case .channel(let core): return core.knownOutcome(of: self.sequenceNumber)
-        case .outbox(let entry, _):
-            guard case .published(let core, let number) = entry.state.withLock({ $0 }) else { return nil }
-            return core.isUnsettled(number) ? nil : core.knownOutcome(of: number)
+        case .outbox(let entry, _, let outbox):
+            if case .ended(let outcome) = outbox.place(of: entry, isAsked: true) { return outcome }
+            return nil
         }
     }
 
     /// Waits for the outcome.
     ///
     /// - Parameter timeout: Time to wait; the configuration's `operationTimeout` by default.
-    /// - Returns: The outcome; `.unknown` when the time is over, the task is cancelled or the channel is gone before the
-    ///   broker's word came. After the first two it can be asked for again.
+    /// - Returns: The outcome; `.refused` when the broker closed the channel for this publish; `.notSent` when it closed the
+    ///   channel for one before it; `.unknown` when the time is over, the task is cancelled or the channel is gone before
+    ///   the confirm came. After the first two of these it can be asked for again.
     public func outcome(timeout: Duration? = nil) async -> AMQPPublishOutcome {
         switch self.source {
         case .channel(let core):
             return await core.outcome(of: self.sequenceNumber, deadline: core.driver.deadline(timeout))
-        case .outbox(let entry, let publisher):
+        case .outbox(let entry, let publisher, let outbox):
             do throws(AMQPError) {
-                let (core, number) = try await publisher.settledPlace(of: entry, until: publisher.deadline(timeout))
-                return core.knownOutcome(of: number) ?? .unknown(RecoveringPublisher.noOutcome)
+                return try await publisher.outcome(of: entry, in: outbox, until: publisher.deadline(timeout))
             } catch {
                 return .unknown(error)
             }
@@ -62,7 +62,8 @@ public struct AMQPPublishReceipt: Sendable {
     /// Waits until the broker has taken the message.
     ///
     /// - Parameter timeout: Time to wait; the configuration's `operationTimeout` by default.
-    /// - Throws: ``AMQPError``: `.nacked`, `.returned` with code and text, or `.unknownOutcome`.
+    /// - Throws: ``AMQPError``: `.nacked`, `.returned` and `.refused` with code and text, or `.unknownOutcome`; with
+    ///   `isSafeToRetry` when the broker did not process it.
     public func confirmation(timeout: Duration? = nil) async throws(AMQPError) {
         if let error = await self.outcome(timeout: timeout).error { throw error }
     }

@@ -15,7 +15,7 @@ import AMQP091Wire
 
 /// Publishes with confirms, on a channel of its own.
 ///
-/// One of an ``AMQPConnection`` ends with its connection. One of an ``AMQPClient`` goes on with the next connection:
+/// One of an ``AMQPConnection`` ends with its connection, and keeps it from being released. One of an ``AMQPClient`` goes on with the next connection:
 /// a publish waits for it within its timeout.
 public struct AMQPPublisher: Sendable {
     /// Where its channel comes from.
@@ -25,6 +25,13 @@ public struct AMQPPublisher: Sendable {
     }
 
     let source: Source
+    /// The connection it was opened on, which stays open as long as the publisher is there; nil with a client's.
+    private let connection: AMQPConnection?
+
+    init(source: Source, of connection: AMQPConnection? = nil) {
+        self.source = source
+        self.connection = connection
+    }
 
     /// How the publishes made so far have ended.
     public var counts: AMQPConfirmCounts {
@@ -89,7 +96,8 @@ public struct AMQPPublisher: Sendable {
     ///
     /// - Parameter timeout: Time to wait; the configuration's `operationTimeout` by default.
     /// - Throws: ``AMQPError``: the first refusal of a `send` since the last call, with their count in its text;
-    ///   `.timedOut`; `.channelClosed` or `.connectionClosed`.
+    ///   `.timedOut`; `.channelClosed` or `.connectionClosed`. With an outbox: the first message since the last call
+    ///   that was returned, nacked, refused or given up and that nobody was told of; `.timedOut` as long as one is held.
     public func waitForConfirms(timeout: Duration? = nil) async throws(AMQPError) {
         switch self.source {
         case .channel(let core): try await core.waitForConfirms(timeout: timeout)
@@ -108,8 +116,9 @@ public struct AMQPPublisher: Sendable {
     ///   - timeout: Time to wait for room and the confirm together; the configuration's `operationTimeout` by default.
     ///   - fileID: The caller's file, for ``AMQPError/callSite``.
     ///   - line: The caller's line.
-    /// - Throws: ``AMQPError``: `.nacked`; `.returned` with code and text; `.unknownOutcome` when the message was
-    ///   written and no confirm came; with `isSafeToRetry` when nothing was written.
+    /// - Throws: ``AMQPError``: `.nacked`; `.returned` with code and text; `.refused` when the broker closed the channel
+    ///   for this message, with its code and text; `.unknownOutcome` when the message was written and no confirm came;
+    ///   with `isSafeToRetry` when nothing was written or processed.
     public func publish(
         _ message: AMQPMessage,
         to destination: AMQPDestination,
@@ -274,7 +283,7 @@ extension AMQPConnection {
             maxInFlightOctets: maxInFlightOctets,
             timeout: timeout
         )
-        return AMQPPublisher(source: .channel(core))
+        return AMQPPublisher(source: .channel(core), of: self)
     }
 
     /// Opens a channel with confirms on.

@@ -47,7 +47,13 @@ extension ChannelSession {
             } catch {
                 guard let sequence else { throw self.gaveUpRoom(ownToken, place, error.withSafeRetry) }
                 self.gaveUpReply(ownToken, to: sequence)
-                throw error
+                // Another call's mistake has closed the channel, or this one's.
+                switch self.driver.state.withLock({ _ in self.verdict }) == nil ? nil : self.knownOutcome(of: sequence)
+                {
+                case .refused(let refusal)?: throw refusal
+                case .notSent(let reason)?: throw reason
+                default: throw error
+                }
             }
             switch result {
             case .message(let reply?): return reply

@@ -133,6 +133,13 @@ extension ChannelSession {
         self.publishSites.note(site, exchange: destination.exchange)
         if self.confirms.isOn {
             let sequence = self.confirms.ring.append(octets: body.count, token: token)
+            self.publishRuns.note(
+                sequence,
+                exchange: destination.exchange,
+                properties: properties,
+                site: site,
+                lowest: self.confirms.ring.lowest
+            )
             if mandatory {
                 let mark = MandatoryPublishes.Mark(
                     exchange: destination.exchange,

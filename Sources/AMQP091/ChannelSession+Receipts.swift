@@ -75,7 +75,7 @@ extension ChannelSession {
     private func knownOutcome(of sequence: UInt64, _ state: inout ConnectionState) -> AMQPPublishOutcome? {
         if let refusal = self.confirms.endings.receipts.refusal(sequence) { return AMQPPublishOutcome(refusal) }
         if self.confirms.isOutstanding(sequence) {
-            return (self.failure ?? state.failure).map { .unknown($0) }
+            return (self.failure ?? state.failure).map { self.endedOutcome(of: sequence, $0) }
         }
         guard sequence > self.confirms.endings.receipts.forgottenThrough else {
             return .unknown(
@@ -210,10 +210,14 @@ extension ChannelSession {
             counts.published = self.confirms.ring.next - 1
             counts.nacked = self.confirms.endings.nackedCount
             counts.returned = self.confirms.endings.returnedCount
+            counts.refused = self.confirms.refusedCount
+            counts.notProcessed = self.confirms.notProcessedCount
             counts.unknown = self.confirms.unknownCount
             counts.unconfirmed = UInt64(self.confirms.ring.outstandingMessages)
             counts.confirmed =
-                counts.published - counts.nacked - counts.returned - counts.unknown - counts.unconfirmed
+                counts.published - counts.nacked - counts.returned - counts.refused - counts.notProcessed
+                - counts.unknown
+                - counts.unconfirmed
             return counts
         }
     }

@@ -15,7 +15,7 @@ final class ChannelSession: @unchecked Sendable {
     /// Whether operations have spans; beside the observation, because every message asks.
     let isTracing: Bool
     let number: ChannelNumber
-    /// It belongs to a consumer that goes on with another channel when this one is gone.
+    /// It belongs to a consumer or publisher that continues on another channel when this one is gone.
     ///
     /// Set before the channel is used.
     var isRecovered = false
@@ -40,6 +40,12 @@ final class ChannelSession: @unchecked Sendable {
     /// The lines of the application that published and settled last, for the error of a close that blames them.
     @exclusivity(unchecked) var publishSites = PublishSites()
     @exclusivity(unchecked) var settlementSite: CallSite?
+    /// What the unconfirmed publishes are told apart by.
+    @exclusivity(unchecked) var publishRuns = PublishRuns()
+    /// What the broker's close of the channel says of its unconfirmed publishes; nil for every other end.
+    var verdict: PublishVerdict?
+    /// Called once when the channel has ended, except with its connection; on the loop, so it must be short.
+    var onEnd: (@Sendable () -> Void)?
     /// Why the channel is closed; nil while it is usable.
     @exclusivity(unchecked) var failure: AMQPError? { didSet { self.hasFailed = self.failure != nil } }
     /// Beside the error, because every message asks: to look whether there is one would copy it.

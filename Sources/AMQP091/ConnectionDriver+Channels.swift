@@ -80,5 +80,6 @@ extension ConnectionDriver {
         }
         core.endConsumers(.failed(error))
         for resumption in resumptions { resumption.resume() }
+        self.state.withLock { _ in core.onEnd.take() }?()
     }
 }

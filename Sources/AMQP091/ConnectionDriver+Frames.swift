@@ -135,6 +135,7 @@ extension ConnectionDriver {
             // At once: nobody is to find the channel closed and not learn why.
             if case .closedByBroker(let reason, _) = event {
                 core.failure = AMQPError(channelClosed: reason, site: core.likelySite(of: reason))
+                core.judge(reason)
             }
             return event
         }

@@ -12,86 +12,6 @@ import Logging
 // MARK: connecting
 
 extension ConnectionDriver {
-    static func connect(
-        _ configuration: AMQPClientConfiguration,
-        logger: Logger?
-    ) async throws(AMQPError) -> ConnectionDriver {
-        try configuration.validate()
-        let tls: TLSPreparation? = try Self.prepareTLS(configuration.tls)
-        let deadline = MonotonicTime.now.advanced(by: configuration.connectTimeout)
-        let loop = EventLoopGroup.shared.next()
-        var configuration = configuration
-        configuration.authentication = try await Self.resolved(
-            configuration.authentication,
-            until: deadline,
-            on: loop
-        )
-        let logger = logger ?? Logger(label: "amqp091", factory: { _ in SwiftLogNoOpLogHandler() })
-        var failure = AMQPError(.connectFailed, "no broker address is given", isSafeToRetry: true)
-        for address in configuration.addresses {
-            do throws(AMQPError) {
-                return try await Self.connect(
-                    to: address,
-                    configuration,
-                    tls: tls,
-                    loop: loop,
-                    deadline: deadline,
-                    logger: logger
-                )
-            } catch {
-                logger.debug("connect failed", metadata: ["server.address": "\(address)", "error": "\(error)"])
-                failure = error
-                // Another address will refuse the same credentials, and a cancelled task wants none of them.
-                if [.authenticationFailed, .virtualHostRefused, .cancelled, .timedOut].contains(error.code) {
-                    throw error
-                }
-            }
-        }
-        throw failure
-    }
-
-    private static func connect(
-        to address: AMQPServerAddress,
-        _ configuration: AMQPClientConfiguration,
-        tls: TLSPreparation?,
-        loop: EventLoop,
-        deadline: MonotonicTime,
-        logger: Logger
-    ) async throws(AMQPError) -> ConnectionDriver {
-        let socket: StreamSocket
-        do throws(NetworkError) {
-            let options = SocketOptions(configuration)
-            if let path = address.unixPath {
-                socket = try await Connector.connect(
-                    to: .unix(path: path),
-                    deadline: deadline,
-                    on: loop,
-                    options: options
-                )
-            } else {
-                socket = try await Connector.connect(
-                    host: address.host,
-                    port: address.port,
-                    deadline: deadline,
-                    on: loop,
-                    options: options
-                )
-            }
-        } catch {
-            throw AMQPError(error)
-        }
-        return try await Self.login(
-            over: socket,
-            named: address.description,
-            configuration,
-            tls: tls.map { ($0, Self.serverName(address.host)) },
-            server: address,
-            loop: loop,
-            deadline: deadline,
-            logger: logger
-        )
-    }
-
     /// Logs in over a connected socket, which it takes over also when it throws.
     static func login(
         over socket: StreamSocket,
@@ -238,10 +158,12 @@ extension ConnectionDriver {
 
     private func sendLogin(_ method: Method) {
         do {
-            let kick = try self.state.withLock { state throws(WireError) -> Kick in
+            let (kick, size) = try self.state.withLock { state throws(WireError) -> (Kick, Int) in
+                let start = state.fill.count
                 try method.encodeFrame(channel: ChannelNumber(rawValue: 0), into: &state.fill)
-                return state.scheduleFlush()
+                return (state.scheduleFlush(), state.fill.count - start)
             }
+            if method.id == Connection.StartOk.id { self.loginSize = size }
             self.perform(kick)
         } catch {
             self.terminate(.invalidArgument(error))
@@ -284,7 +206,7 @@ extension ConnectionDriver {
             state.takeUnblockedWaiters(into: &resumptions)
         }
         self.logger.info("the broker lets publishers go on")
-        self.tellBlockedObservers()
+        self.blockedStates.emit(nil)
         for resumption in resumptions { resumption.resume() }
     }
 
@@ -319,6 +241,13 @@ extension ConnectionDriver {
 // MARK: closing
 
 extension ConnectionDriver {
+    /// The application let go of the connection.
+    static let released = AMQPError(
+        .connectionClosed,
+        "the AMQPConnection was released without close(): keep a reference to it while its channels are in use",
+        scope: .connection
+    )
+
     static let closedByUs = AMQPError(.connectionClosed, "the connection was closed", scope: .connection)
 
     func close(timeout: Duration) async throws(AMQPError) {
@@ -374,7 +303,7 @@ extension ConnectionDriver {
         let isOpen = self.state.withLock { $0.failure == nil }
         guard isOpen else { return }
         self.logger.debug("a connection was let go without being closed")
-        self.terminateSoon(Self.closedByUs)
+        self.terminateSoon(Self.released)
     }
 
     /// Any thread.

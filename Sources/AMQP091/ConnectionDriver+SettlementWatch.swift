@@ -42,7 +42,7 @@ extension ConnectionDriver {
                 age: .nanoseconds(Int64(clamping: age)),
                 limit: self.configuration.acknowledgementTimeout ?? .zero
             )
-            for observer in self.state.withLock({ Array($0.lateObservers.values) }) { observer.yield(late) }
+            self.lateDeliveries.emit(late)
             self.logger.warning(
                 isForQuorumQueues
                     ? "a delivery is not settled; if its queue is a quorum queue, the broker will cancel its consumer"

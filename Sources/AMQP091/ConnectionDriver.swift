@@ -28,6 +28,10 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
     let spareHandle = SpareHandle()
     /// Why the connection has ended; nil before.
     let ending = Watched<AMQPError?>(nil)
+    /// Each change of the state's `blockedReason`.
+    let blockedStates = Broadcast<String?>(limit: 1, latest: .some(nil))
+    /// Deliveries that are not settled in time.
+    let lateDeliveries = Broadcast<AMQPLateDelivery>(limit: AMQPLateDeliveries.limit)
     let socket: StreamSocket
     #if TLS
         /// Only the loop reads and writes through it.
@@ -78,6 +82,8 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
     @exclusivity(unchecked) var channelCache: [ChannelSession?] = []
     var openWaiter: CheckedContinuation<Result<Void, AMQPError>, Never>?
     var closeWaiters: [CheckedContinuation<Result<Void, AMQPError>, Never>] = []
+    /// Octets of the frame with the credentials.
+    var loginSize = 0
     @exclusivity(unchecked) private(set) var isTerminated = false
     private var isSocketClosed = false
     /// A read that stopped before the socket was empty goes on in the next turn.
@@ -313,8 +319,15 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
     func terminate(_ error: AMQPError, closeError: AMQPError? = nil) {
         guard !self.isTerminated else { return }
         self.isTerminated = true
-        let cause = self.machine.phase == .awaitingTune ? error.inLogin : error
-        self.logger.debug("connection ended", metadata: ["reason": "\(cause)"])
+        let cause = error.inLogin(self.machine.phase, loginSize: self.loginSize)
+        let isLost =
+            self.openWaiter == nil && self.closeWaiters.isEmpty && error != Self.closedByUs && error != Self.released
+        let isReported = self.state.withLock { $0.isSupervised || $0.isClosing }
+        self.logger.log(
+            level: isLost && !isReported ? .notice : .debug,
+            isLost ? "connection lost" : "connection ended",
+            metadata: ["reason": "\(cause)"]
+        )
         self.machine.linkLost()
         self.settlePendingConfirms()
         for timer in [
@@ -364,7 +377,8 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
         self.touchedInboxes = []
         for resumption in resumptions { resumption.resume() }
         for waiter in waiters { waiter.resume(returning: .failed(cause)) }
-        self.endBlockedObservers()
+        self.blockedStates.finish()
+        self.lateDeliveries.finish()
         self.openWaiter?.resume(returning: .failure(cause))
         self.openWaiter = nil
         for waiter in self.closeWaiters { waiter.resume(returning: closeError.map { .failure($0) } ?? .success(())) }

@@ -49,11 +49,8 @@ struct ConnectionState: ~Copyable {
     var blockedReason: String?
     /// Tasks that wait for the broker to let publishers go on.
     var unblockedWaiters: [UInt32] = []
-    /// Who is told of each change of `blockedReason`, by number.
-    var blockedObservers: [UInt64: AMQPBlockedStates.Observer] = [:]
-    /// Who is told of deliveries that are not settled in time, by number.
-    var lateObservers: [UInt64: AMQPLateDeliveries.Observer] = [:]
-    var nextObserver: UInt64 = 0
+    /// It belongs to a client, which reports its loss.
+    var isSupervised = false
     /// Calls of `updateSecret` that wait for `update-secret-ok`, oldest first.
     var secretWaiters = Deque<UInt32>()
     /// Keeps credentials that expire fresh.

@@ -43,7 +43,7 @@ extension AMQPError {
             switch reason.code {
             case .accessRefused where isLoggingIn: .authenticationFailed
             case .notAllowed where isLoggingIn: .virtualHostRefused
-            default: .connectionClosed
+            default: isLoggingIn ? .connectFailed : .connectionClosed
             }
         self.init(
             code,
@@ -68,16 +68,44 @@ extension AMQPError {
         )
     }
 
-    /// The link ended between the credentials and the broker's answer: most likely they were refused.
-    var inLogin: AMQPError {
+    /// The link ended before the login was done.
+    ///
+    /// - Parameters:
+    ///   - phase: How far it had come.
+    ///   - loginSize: Octets of the frame with the credentials.
+    /// - Returns: Between the credentials and the broker's answer: most likely they were refused.
+    func inLogin(_ phase: ConnectionStateMachine.Phase, loginSize: Int) -> AMQPError {
         guard self.code == .connectionClosed, self.replyCode == nil else { return self }
-        return AMQPError(
-            .authenticationFailed,
-            "the broker dropped the link during the login; most likely it refused the user name or the password",
-            scope: .connection,
-            origin: self.origin
-        )
+        switch phase {
+        case .open, .closing, .closed: return self
+        case .awaitingStart, .awaitingOpenOk:
+            return AMQPError(
+                .connectFailed,
+                "the link ended before the login was done: \(self.replyText)",
+                scope: .connection,
+                origin: self.origin,
+                isSafeToRetry: true
+            )
+        case .awaitingTune where loginSize > Self.smallestLoginLimit:
+            return AMQPError(
+                .connectFailed,
+                "the broker dropped the link during a login of \(loginSize) octets; RabbitMQ takes 4096 before 4.1 and "
+                    + "8192 since: shorten the password or token, or the client properties",
+                scope: .connection,
+                origin: self.origin
+            )
+        case .awaitingTune:
+            return AMQPError(
+                .authenticationFailed,
+                "the broker dropped the link during the login; most likely it refused the user name or the password",
+                scope: .connection,
+                origin: self.origin
+            )
+        }
     }
+
+    /// Octets of a frame before the tuning that every RabbitMQ takes.
+    private static let smallestLoginLimit = 4096
 }
 
 extension SocketOptions {

@@ -17,8 +17,10 @@ final class Watched<Value: Sendable>: Sendable {
     init(_ value: Value) { self.state = Locked(State(value: value)) }
 
     /// Reads the value, or changes it in a way nobody waits for.
-    func withLock<Result>(_ body: (inout Value) -> Result) -> Result {
-        self.state.withLock { body(&$0.value) }
+    func withLock<Result, Failure: Error>(
+        _ body: (inout Value) throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        try self.state.withLock { state throws(Failure) in try body(&state.value) }
     }
 
     /// Changes the value and wakes all who wait.

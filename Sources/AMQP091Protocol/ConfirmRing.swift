@@ -185,6 +185,12 @@ package struct ConfirmRing: Sendable {
         return self.slots[Int(sequence & self.mask)] & Self.outstandingBit != 0
     }
 
+    /// What an outstanding publish counts for in `outstandingOctets`; nil for any other.
+    package func octets(of sequence: UInt64) -> Int? {
+        guard self.isOutstanding(sequence) else { return nil }
+        return Int(self.slots[Int(sequence & self.mask)] >> 32 & Self.octetsMask)
+    }
+
     /// Remembers a publish made with `mandatory`, so that its `basic.return` can be told from others.
     ///
     /// To be called right after its `append`; ignored for a publish that is not the newest.
@@ -214,14 +220,14 @@ package struct ConfirmRing: Sendable {
 
     /// Ends every outstanding publish without an outcome (the channel is gone), and leaves the ring empty.
     ///
-    /// - Parameter each: Called for each publish that has a token.
+    /// - Parameter each: Called for each of them, with its token, 0 for none.
     package mutating func failAll(each: (_ sequence: UInt64, _ token: UInt32) -> Void) {
         var sequence = self.low
         while sequence < self.high {
             let slot = self.slots[Int(sequence & self.mask)]
             self.slots[Int(sequence & self.mask)] = 0
             let token = UInt32(truncatingIfNeeded: slot)
-            if slot & Self.outstandingBit != 0 && token != 0 { each(sequence, token) }
+            if slot & Self.outstandingBit != 0 { each(sequence, token) }
             sequence += 1
         }
         self.low = self.high

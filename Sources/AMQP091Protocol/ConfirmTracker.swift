@@ -51,8 +51,15 @@ package struct ConfirmTracker: Sendable {
     @usableFromInline package var endings = PublishEndings()
     /// Publishes that were unconfirmed when the channel ended.
     package private(set) var unknownCount: UInt64 = 0
-    /// Of those with an unknown outcome, how many had no waiter.
+    package private(set) var refusedCount: UInt64 = 0
+    package private(set) var notProcessedCount: UInt64 = 0
+    /// Of each of these, how many had no waiter.
     package private(set) var unknownSendCount = 0
+    package private(set) var refusedSendCount = 0
+    package private(set) var notProcessedSendCount = 0
+    /// The publish the broker refused by closing the channel, and the first one it did not process.
+    private var culprit: UInt64?
+    private var unprocessed = UInt64.max
     /// The publishes that were unconfirmed when the channel ended; nil before.
     private var ended: ConfirmRing?
 
@@ -185,20 +192,46 @@ package struct ConfirmTracker: Sendable {
     /// The publishes without an outcome, also after the channel has ended.
     package func isOutstanding(_ sequence: UInt64) -> Bool { (self.ended ?? self.ring).isOutstanding(sequence) }
 
+    /// The broker is closing the channel for one of its publishes.
+    ///
+    /// - Parameters:
+    ///   - culprit: The publish it refused; nil when that is not known.
+    ///   - unprocessed: The first publish it did not process.
+    package mutating func closed(for culprit: UInt64?, unprocessed: UInt64) {
+        self.culprit = culprit
+        self.unprocessed = unprocessed
+    }
+
     /// The channel is gone: what is unconfirmed stays so, and receipts can still tell which publishes those are.
     ///
     /// - Parameter each: Called with the token of each unconfirmed publish that has one.
     package mutating func end(each: (UInt32) -> Void) {
         guard self.ended == nil else { return }
         self.ended = self.ring
-        let unknown = self.ring.outstandingMessages
-        self.unknownCount += UInt64(unknown)
-        var awaited = 0
-        self.ring.failAll { _, token in
-            awaited += 1
-            each(token)
+        let (culprit, unprocessed) = (self.culprit, self.unprocessed)
+        // By category: unknown, refused, not processed.
+        var counts = (unknown: 0, refused: 0, notProcessed: 0)
+        var sends = counts
+        self.ring.failAll { sequence, token in
+            if token != 0 { each(token) }
+            let send = token == 0 ? 1 : 0
+            if sequence == culprit {
+                counts.refused += 1
+                sends.refused += send
+            } else if sequence >= unprocessed {
+                counts.notProcessed += 1
+                sends.notProcessed += send
+            } else {
+                counts.unknown += 1
+                sends.unknown += send
+            }
         }
-        self.unknownSendCount = unknown - awaited
+        self.unknownCount += UInt64(counts.unknown)
+        self.refusedCount += UInt64(counts.refused)
+        self.notProcessedCount += UInt64(counts.notProcessed)
+        self.unknownSendCount = sends.unknown
+        self.refusedSendCount = sends.refused
+        self.notProcessedSendCount = sends.notProcessed
     }
 
     /// The tasks that wait for something other than the outcome of their own publish, once the channel has ended.

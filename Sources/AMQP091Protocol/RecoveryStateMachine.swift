@@ -2,7 +2,8 @@
 
 // RecoveryStateMachine: how one connection is made, and made again whenever it is lost.
 // Pure: no socket, clock, task or lock; time and chance are arguments. The owner performs the action each call returns.
-// Not here: what an error means (the owner says whether it was a refusal), the delays (RecoveryBackoff).
+// The actions carry what they are about, so that the owner remembers nothing between two of them.
+// Not here: what an error means (Disposition), the delays (RecoveryBackoff).
 //
 //   idle --start--> connecting --connected--> restoring --restored--> up
 //                    ^      |                     |                   |
@@ -13,29 +14,29 @@
 //   any state --refused--> ended       any state --stop--> ended
 
 /// The life of one connection that recovers.
-package struct RecoveryStateMachine: Sendable {
+package struct RecoveryStateMachine<Connection: Sendable, Failure: Error>: Sendable {
     /// What the owner does next.
-    package enum Action: Hashable, Sendable {
+    package enum Action: Sendable {
         /// Nothing: the event came too late or too early.
         case none
         /// Connect to one of these endpoints, by index; the first is tried first.
         case connect([Int])
         /// Declare the topology on the new connection.
-        case restore
+        case restore(Connection, isFirst: Bool)
         /// The connection may be used.
-        case announce(isRecovery: Bool)
+        case announce(Connection, endpoint: Int, isRecovery: Bool)
         /// Wait, then call `waited`.
         ///
         /// The attempt counts from 1 since the last connection that held.
-        case wait(nanoseconds: UInt64, attempt: Int)
-        /// No more attempts.
-        case end
+        case wait(nanoseconds: UInt64, attempt: Int, after: Failure)
+        /// No more attempts, for this reason; nil when the application wants none.
+        case end(Failure?)
     }
 
-    private enum State: Hashable, Sendable {
+    private enum State: Sendable {
         case idle
         case connecting
-        case restoring(endpoint: Int)
+        case restoring(Connection, endpoint: Int)
         case up(endpoint: Int, since: MonotonicNanoseconds)
         case waiting
         case ended
@@ -50,7 +51,7 @@ package struct RecoveryStateMachine: Sendable {
     private var hasBeenUp = false
 
     /// A connection that holds for this long has held: the next loss begins with short delays again.
-    private static let steadyTime: MonotonicNanoseconds = 10_000_000_000
+    private static var steadyTime: MonotonicNanoseconds { 10_000_000_000 }
 
     /// Makes a machine in its first state.
     ///
@@ -64,45 +65,43 @@ package struct RecoveryStateMachine: Sendable {
         self.backoff = backoff
     }
 
-    /// Whether a connection may be used now.
-    package var isUp: Bool { if case .up = self.state { true } else { false } }
-
     /// The owner begins.
     package mutating func start(using random: inout some RandomNumberGenerator) -> Action {
-        guard self.state == .idle else { return .none }
+        guard case .idle = self.state else { return .none }
         return self.connect(&random)
     }
 
     /// An endpoint took the login.
-    package mutating func connected(endpoint: Int) -> Action {
-        guard self.state == .connecting, self.failures.indices.contains(endpoint) else { return .none }
-        self.state = .restoring(endpoint: endpoint)
-        return .restore
+    package mutating func connected(_ connection: Connection, endpoint: Int) -> Action {
+        guard case .connecting = self.state, self.failures.indices.contains(endpoint) else { return .none }
+        self.state = .restoring(connection, endpoint: endpoint)
+        return .restore(connection, isFirst: !self.hasBeenUp)
     }
 
     /// No endpoint could be connected to.
-    package mutating func failed(using random: inout some RandomNumberGenerator) -> Action {
-        guard self.state == .connecting else { return .none }
+    package mutating func failed(_ failure: Failure, using random: inout some RandomNumberGenerator) -> Action {
+        guard case .connecting = self.state else { return .none }
         for index in self.failures.indices { self.failures[index] += 1 }
-        return self.wait(&random)
+        return self.wait(after: failure, &random)
     }
 
     /// The topology stands.
     package mutating func restored(now: MonotonicNanoseconds) -> Action {
-        guard case .restoring(let endpoint) = self.state else { return .none }
+        guard case .restoring(let connection, let endpoint) = self.state else { return .none }
         self.state = .up(endpoint: endpoint, since: now)
         self.failures[endpoint] = 0
         defer { self.hasBeenUp = true }
-        return .announce(isRecovery: self.hasBeenUp)
+        return .announce(connection, endpoint: endpoint, isRecovery: self.hasBeenUp)
     }
 
     /// The connection was lost, while restoring or later.
     package mutating func lost(
+        _ failure: Failure,
         now: MonotonicNanoseconds,
         using random: inout some RandomNumberGenerator
     ) -> Action {
         switch self.state {
-        case .restoring(let endpoint):
+        case .restoring(_, let endpoint):
             self.failures[endpoint] += 1
         case .up(let endpoint, let since):
             self.failures[endpoint] += 1
@@ -110,22 +109,24 @@ package struct RecoveryStateMachine: Sendable {
         case .idle, .connecting, .waiting, .ended:
             return .none
         }
-        return self.wait(&random)
+        return self.wait(after: failure, &random)
     }
 
     /// The delay is over.
     package mutating func waited(using random: inout some RandomNumberGenerator) -> Action {
-        guard self.state == .waiting else { return .none }
+        guard case .waiting = self.state else { return .none }
         return self.connect(&random)
     }
 
     /// The broker refuses this client for good: credentials, virtual host, topology.
-    package mutating func refused() -> Action { self.stop() }
+    package mutating func refused(_ failure: Failure) -> Action { self.end(failure) }
 
     /// The application wants no connection any more.
-    package mutating func stop() -> Action {
+    package mutating func stop() -> Action { self.end(nil) }
+
+    private mutating func end(_ failure: Failure?) -> Action {
         self.state = .ended
-        return .end
+        return .end(failure)
     }
 
     private mutating func connect(_ random: inout some RandomNumberGenerator) -> Action {
@@ -140,15 +141,18 @@ package struct RecoveryStateMachine: Sendable {
         return .connect(order)
     }
 
-    private mutating func wait(_ random: inout some RandomNumberGenerator) -> Action {
+    private mutating func wait(after failure: Failure, _ random: inout some RandomNumberGenerator) -> Action {
         self.state = .waiting
         self.attempts += 1
         return .wait(
             nanoseconds: self.backoff.delay(attempt: self.attempts, using: &random),
-            attempt: self.attempts
+            attempt: self.attempts,
+            after: failure
         )
     }
 }
+
+extension RecoveryStateMachine.Action: Equatable where Connection: Equatable, Failure: Equatable {}
 
 /// Delays with full jitter: anything between nothing and a bound that doubles with each attempt.
 ///

@@ -7,7 +7,10 @@ import Testing
 
 @Suite("Recovery state machine")
 struct RecoveryStateMachineTests {
-    typealias Machine = RecoveryStateMachine
+    /// Why there is no connection.
+    enum Failure: Error { case lost, failed, refused }
+
+    typealias Machine = RecoveryStateMachine<String, Failure>
 
     private static let second: UInt64 = 1_000_000_000
     private static let backoff = RecoveryBackoff(initial: 100, maximum: 1000)
@@ -20,7 +23,7 @@ struct RecoveryStateMachineTests {
 
     /// The attempt of a wait; nil for any other action.
     private func attempt(_ action: Machine.Action) -> Int? {
-        guard case .wait(let nanoseconds, let attempt) = action else { return nil }
+        guard case .wait(let nanoseconds, let attempt, after: _) = action else { return nil }
         #expect(nanoseconds <= Self.backoff.bound(attempt: attempt))
         return attempt
     }
@@ -29,15 +32,28 @@ struct RecoveryStateMachineTests {
     mutating func goodDay() {
         var machine = self.machine()
         #expect(machine.start(using: &self.random) == .connect([0]))
-        #expect(!machine.isUp)
-        #expect(machine.connected(endpoint: 0) == .restore)
-        #expect(machine.restored(now: 0) == .announce(isRecovery: false))
-        #expect(machine.isUp)
-        #expect(self.attempt(machine.lost(now: 60 * Self.second, using: &self.random)) == 1)
-        #expect(!machine.isUp)
+        #expect(machine.connected("a", endpoint: 0) == .restore("a", isFirst: true))
+        #expect(machine.restored(now: 0) == .announce("a", endpoint: 0, isRecovery: false))
+        #expect(self.attempt(machine.lost(.lost, now: 60 * Self.second, using: &self.random)) == 1)
         #expect(machine.waited(using: &self.random) == .connect([0]))
-        #expect(machine.connected(endpoint: 0) == .restore)
-        #expect(machine.restored(now: 61 * Self.second) == .announce(isRecovery: true))
+        #expect(machine.connected("b", endpoint: 0) == .restore("b", isFirst: false))
+        #expect(machine.restored(now: 61 * Self.second) == .announce("b", endpoint: 0, isRecovery: true))
+    }
+
+    @Test("A wait carries the failure it follows")
+    mutating func payloads() {
+        var machine = self.machine()
+        _ = machine.start(using: &self.random)
+        guard case .wait(_, 1, after: .failed) = machine.failed(.failed, using: &self.random) else {
+            Issue.record("no wait after a failure")
+            return
+        }
+        _ = machine.waited(using: &self.random)
+        _ = machine.connected("a", endpoint: 0)
+        guard case .wait(_, 2, after: .lost) = machine.lost(.lost, now: 0, using: &self.random) else {
+            Issue.record("no wait after a loss")
+            return
+        }
     }
 
     @Test("A link that drops while the topology is declared, twice in a row, is connected again")
@@ -45,12 +61,12 @@ struct RecoveryStateMachineTests {
         var machine = self.machine()
         _ = machine.start(using: &self.random)
         for attempt in 1...2 {
-            #expect(machine.connected(endpoint: 0) == .restore)
-            #expect(self.attempt(machine.lost(now: 0, using: &self.random)) == attempt)
+            #expect(machine.connected("a", endpoint: 0) == .restore("a", isFirst: true))
+            #expect(self.attempt(machine.lost(.lost, now: 0, using: &self.random)) == attempt)
             #expect(machine.waited(using: &self.random) == .connect([0]))
         }
-        #expect(machine.connected(endpoint: 0) == .restore)
-        #expect(machine.restored(now: 0) == .announce(isRecovery: false))
+        #expect(machine.connected("a", endpoint: 0) == .restore("a", isFirst: true))
+        #expect(machine.restored(now: 0) == .announce("a", endpoint: 0, isRecovery: false))
     }
 
     @Test("Attempts are counted until a connection has held")
@@ -58,33 +74,33 @@ struct RecoveryStateMachineTests {
         var machine = self.machine()
         _ = machine.start(using: &self.random)
         for attempt in 1...3 {
-            #expect(self.attempt(machine.failed(using: &self.random)) == attempt)
+            #expect(self.attempt(machine.failed(.failed, using: &self.random)) == attempt)
             _ = machine.waited(using: &self.random)
         }
-        _ = machine.connected(endpoint: 0)
+        _ = machine.connected("a", endpoint: 0)
         _ = machine.restored(now: 0)
         // It came and went: no reason to hurry.
-        #expect(self.attempt(machine.lost(now: Self.second, using: &self.random)) == 4)
+        #expect(self.attempt(machine.lost(.lost, now: Self.second, using: &self.random)) == 4)
         _ = machine.waited(using: &self.random)
-        _ = machine.connected(endpoint: 0)
+        _ = machine.connected("a", endpoint: 0)
         _ = machine.restored(now: 2 * Self.second)
-        #expect(self.attempt(machine.lost(now: 12 * Self.second, using: &self.random)) == 1)
+        #expect(self.attempt(machine.lost(.lost, now: 12 * Self.second, using: &self.random)) == 1)
     }
 
     @Test("F7: endpoints that failed are tried last, those that never did in their order")
     mutating func memory() {
         var machine = self.machine(3)
         #expect(machine.start(using: &self.random) == .connect([0, 1, 2]))
-        _ = machine.connected(endpoint: 0)
+        _ = machine.connected("a", endpoint: 0)
         _ = machine.restored(now: 0)
-        _ = machine.lost(now: 0, using: &self.random)
+        _ = machine.lost(.lost, now: 0, using: &self.random)
         #expect(machine.waited(using: &self.random) == .connect([1, 2, 0]))
-        _ = machine.connected(endpoint: 1)
-        _ = machine.lost(now: 0, using: &self.random)
+        _ = machine.connected("a", endpoint: 1)
+        _ = machine.lost(.lost, now: 0, using: &self.random)
         #expect(machine.waited(using: &self.random) == .connect([2, 0, 1]))
-        _ = machine.connected(endpoint: 0)
+        _ = machine.connected("a", endpoint: 0)
         _ = machine.restored(now: 0)
-        _ = machine.lost(now: 0, using: &self.random)
+        _ = machine.lost(.lost, now: 0, using: &self.random)
         #expect(machine.waited(using: &self.random) == .connect([2, 0, 1]))
     }
 
@@ -114,11 +130,11 @@ struct RecoveryStateMachineTests {
         _ = machine.start(using: &self.random)
         switch place {
         case .idle, .connecting: break
-        case .restoring: _ = machine.connected(endpoint: 0)
+        case .restoring: _ = machine.connected("a", endpoint: 0)
         case .up:
-            _ = machine.connected(endpoint: 0)
+            _ = machine.connected("a", endpoint: 0)
             _ = machine.restored(now: 0)
-        case .waiting: _ = machine.failed(using: &self.random)
+        case .waiting: _ = machine.failed(.failed, using: &self.random)
         case .ended: _ = machine.stop()
         }
         return machine
@@ -132,35 +148,34 @@ struct RecoveryStateMachineTests {
         }
         if place != .connecting {
             var machine = self.machine(in: place)
-            #expect(machine.connected(endpoint: 0) == .none)
-            #expect(machine.failed(using: &self.random) == .none)
+            #expect(machine.connected("a", endpoint: 0) == .none)
+            #expect(machine.failed(.failed, using: &self.random) == .none)
         }
         if place != .restoring {
             var machine = self.machine(in: place)
             #expect(machine.restored(now: 0) == .none)
-            #expect(machine.isUp == (place == .up))
         }
         if place != .restoring, place != .up {
             var machine = self.machine(in: place)
-            #expect(machine.lost(now: 0, using: &self.random) == .none)
+            #expect(machine.lost(.lost, now: 0, using: &self.random) == .none)
         }
         if place != .waiting {
             var machine = self.machine(in: place)
             #expect(machine.waited(using: &self.random) == .none)
         }
         var machine = self.machine(in: .connecting)
-        #expect(machine.connected(endpoint: 1) == .none)
+        #expect(machine.connected("a", endpoint: 1) == .none)
     }
 
     @Test("A refusal and a stop end it in every state", arguments: Place.allCases)
     mutating func ends(_ place: Place) {
         for isRefusal in [true, false] {
             var machine = self.machine(in: place)
-            #expect((isRefusal ? machine.refused() : machine.stop()) == .end)
-            #expect(!machine.isUp)
+            let action = isRefusal ? machine.refused(.refused) : machine.stop()
+            #expect(action == .end(isRefusal ? .refused : nil))
             #expect(machine.start(using: &self.random) == .none)
             #expect(machine.waited(using: &self.random) == .none)
-            #expect(machine.lost(now: 0, using: &self.random) == .none)
+            #expect(machine.lost(.lost, now: 0, using: &self.random) == .none)
         }
     }
 

@@ -107,7 +107,8 @@ struct AMQPClientAwayTests {
             await #expect(throws: AMQPError.self) { try await scope.value }
             await #expect(throws: AMQPError.self) { try await call.value }
             if case .unknown = await lost.value {} else { Issue.record("the receipt knows more than anybody can") }
-            try await running.value
+            let ended = await OutboxTests.failure { try await running.value }
+            #expect(ended?.code == (hasOutbox ? .givenUp : nil))
         }
     }
 }

@@ -13,7 +13,7 @@ struct AMQPClientEndingTests {
 
     /// What ends a consumer for good, and what its reader gets.
     enum Ending: String, CaseIterable, Sendable {
-        case scopeLeft, taskCancelled, queueMissingFromTheStart, queueDeletedForGood, channelClosed, credentialsRevoked
+        case scopeLeft, taskCancelled, queueMissingFromTheStart, queueDeletedForGood, channelClosed
         case clientShutDown, clientCancelled
     }
 
@@ -46,9 +46,6 @@ struct AMQPClientEndingTests {
             case .taskCancelled: reading.cancel()
             case .queueDeletedForGood: #expect(await broker.deleteQueue("q"))
             case .channelClosed: await broker.closeChannels(.preconditionFailed, "a mistake")
-            case .credentialsRevoked:
-                await broker.setPassword(nil, of: "guest")
-                await broker.dropConnections()
             case .clientShutDown: await client.shutdown()
             case .clientCancelled: running.cancel()
             }
@@ -62,37 +59,102 @@ struct AMQPClientEndingTests {
             case .channelClosed:
                 #expect(error?.code == .channelClosed)
                 #expect(error?.replyCode == .preconditionFailed)
-            case .credentialsRevoked: #expect(error?.code == .authenticationFailed)
             case .clientCancelled: #expect(error?.code == .connectionClosed)
             }
             await client.shutdown()
-            let result = await running.result
-            if ending == .credentialsRevoked {
-                #expect(throws: AMQPError.self) { try result.get() }
-            } else {
-                try result.get()
-            }
+            try await running.value
             try await broker.waitUntilAllHaveLeft()
         }
     }
 
-    @Test("A refusal of the publishing connection ends a consumer with its reason, though the consumer's own is well")
-    func refusedBeside() async throws {
-        try await InProcessBroker.withBroker { broker in
-            let setUp = try await broker.connect()
-            try await setUp.withChannel { _ = try await $0.declareQueue("q") }
-            try await setUp.close()
-            let client = AMQPClient(AMQPClientTests.quick(broker))
-            let running = Task { try await client.run() }
-            let reading = AMQPClientTests.reading("q", with: client)
-            try await broker.waitUntil(queue: "q") { $0?.consumers == 1 }
-            await broker.setPassword(nil, of: "guest")
-            let refusal = await #expect(throws: AMQPError.self) {
-                try await client.withPublisher { try await $0.publish("m", to: .queue("q")) }
+    /// A login that is refused for a while, to a client that was let in before.
+    enum Refusal: String, CaseIterable, Sendable {
+        case password, virtualHostMissing, connectionLimit, virtualHostDown
+
+        func refuse(_ broker: InProcessBroker) async {
+            let open = Connection.Open.id
+            switch self {
+            case .password: await broker.setPassword(nil, of: "guest")
+            case .virtualHostMissing: await broker.onNext(open, .refuse(.notAllowed, "vhost / not found"))
+            case .connectionLimit:
+                await broker.onNext(
+                    open,
+                    .refuse(
+                        .notAllowed,
+                        "access to vhost '/' refused for user 'guest': connection limit (1) is reached"
+                    )
+                )
+            case .virtualHostDown:
+                await broker.onNext(
+                    open,
+                    .refuse(.notAllowed, "access to vhost '/' refused for user 'guest': vhost '/' is down")
+                )
             }
-            #expect(refusal?.code == .authenticationFailed)
-            #expect(await reading.value?.code == .authenticationFailed)
-            await #expect(throws: AMQPError.self) { try await running.value }
+        }
+    }
+
+    @Test("A client that was let in before keeps trying when its login is refused", arguments: Refusal.allCases)
+    func refusedLater(_ refusal: Refusal) async throws {
+        try await InProcessBroker.withBroker { broker in
+            try await AMQPClient.withClient(AMQPClientTests.quick(broker), topology: AMQPClientTests.orders) { client in
+                let events = client.events
+                try await client.consume("orders") { deliveries in
+                    await refusal.refuse(broker)
+                    await broker.dropConnections()
+                    async let sending: Void = { () async throws in
+                        var refused = false
+                        for await event in events {
+                            guard case .connectFailed(let error) = event.kind else { continue }
+                            refused = refused || error.replyCode != nil
+                            break
+                        }
+                        #expect(refused)
+                        await broker.setPassword("guest", of: "guest")
+                        try await client.withPublisher { try await $0.publish("again", to: .queue("orders")) }
+                    }()
+                    for try await delivery in deliveries {
+                        #expect(delivery.body.string == "again")
+                        try delivery.ack()
+                        break
+                    }
+                    try await sending
+                }
+            }
+        }
+    }
+
+    @Test(
+        "A first login that is refused for a while is tried again",
+        arguments: [Refusal.connectionLimit, .virtualHostDown]
+    )
+    func refusedFirst(_ refusal: Refusal) async throws {
+        try await InProcessBroker.withBroker { broker in
+            await refusal.refuse(broker)
+            try await AMQPClient.withClient(AMQPClientTests.quick(broker)) { client in
+                try await client.withChannel { _ in }
+            }
+        }
+    }
+
+    @Test("A topology that the broker will never declare ends run(), one that fails inside the broker is tried again")
+    func topologyNever() async throws {
+        try await InProcessBroker.withBroker { broker in
+            func run(_ orders: InProcessBroker.MethodOrder...) async throws {
+                for order in orders { await broker.onNext(Queue.Declare.id, order) }
+                let topology = AMQPTopology { $0.queue("q") }
+                try await AMQPClient.withClient(AMQPClientTests.quick(broker), topology: topology) { client in
+                    try await client.withChannel { _ in }
+                }
+            }
+            let failure = InProcessBroker.MethodOrder.refuse(.internalError, "failed inside")
+            try await run(failure, failure)
+            let never = await OutboxTests.failure {
+                try await run(.refuse(.internalError, "Feature `transient_nonexcl_queues` is deprecated."))
+            }
+            #expect(never?.replyCode == .internalError || never?.code == .topologyRefused, "\(never as Any)")
+            await broker.cancelMethodOrders()
+            let stubborn = await OutboxTests.failure { try await run(failure, failure, failure, failure, failure) }
+            #expect(stubborn?.replyCode == .internalError, "\(stubborn as Any)")
         }
     }
 

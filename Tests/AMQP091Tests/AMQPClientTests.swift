@@ -343,7 +343,8 @@ struct AMQPClientTests {
                         let error = await #expect(throws: AMQPError.self) {
                             try await publisher.publish("x", to: .exchange("nowhere"))
                         }
-                        #expect(error?.code == .unknownOutcome)
+                        #expect(error?.code == .refused)
+                        #expect(error?.scope == .operation)
                         #expect(error?.replyCode == .notFound)
                         try await publisher.publish("1", to: .queue("orders"))
                     }

@@ -144,7 +144,7 @@ extension FaultLedger.End {
     init(_ outcome: AMQPPublishOutcome) {
         switch outcome {
         case .confirmed: self = .confirmed
-        case .nacked, .returned: self = .nacked
+        case .nacked, .returned, .refused: self = .nacked
         case .unknown: self = .unknown
         case .notSent: self = .notSent
         }

@@ -6,7 +6,7 @@ import AMQP091Wire
 // (OperationWatch), handlers of deliveries (AMQPDeliveries+Process).
 
 extension ChannelSession {
-    private func watchPublish(
+    func watchPublish(
         _ destination: AMQPDestination,
         _ properties: BasicProperties,
         bodySize: Int,

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import Logging
 
 // AMQPClientEvent and AMQPClientEvents: what happens to a client's connections, for those who want to watch.
 // Nobody has to: calls wait, consumers go on and errors are thrown without it.
@@ -36,6 +37,10 @@ public struct AMQPClientEvent: Hashable, Sendable, CustomStringConvertible {
         case blocked(String)
         /// The broker lets publishers go on.
         case unblocked
+        /// The broker refused a message of an outbox, with code, text and the line that published it; it is not tried again.
+        case publishRefused(AMQPError)
+        /// An outbox let go of so many messages that the broker has not confirmed, for this reason.
+        case publishesGivenUp(count: Int, AMQPError)
         /// A consumer of this queue goes on with a new channel.
         case consumerRecovered(queue: String)
         /// No more attempts are made, for this reason; nil after a shutdown.
@@ -60,6 +65,9 @@ public struct AMQPClientEvent: Hashable, Sendable, CustomStringConvertible {
                 "topology incomplete: " + report.problems.map(\.description).joined(separator: "; ")
             case .blocked(let reason): "blocked by the broker: \(reason)"
             case .unblocked: "no longer blocked"
+            case .publishRefused(let error): "\(error)"
+            case .publishesGivenUp(let count, let reason):
+                "outbox gave up \(count) unconfirmed \(count == 1 ? "message" : "messages"): \(reason)"
             case .consumerRecovered(let queue): "consumer of '\(queue)' goes on"
             case .ended(let error): error.map { "given up: \($0)" } ?? "shut down"
             }
@@ -67,7 +75,20 @@ public struct AMQPClientEvent: Hashable, Sendable, CustomStringConvertible {
     }
 }
 
-/// A client's events from the moment the iterator is made.
+extension AMQPClientEvent.Kind {
+    /// An outage and its end are visible at `notice`, what is lost at `warning`.
+    var logLevel: Logger.Level {
+        switch self {
+        case .disconnected, .recovered, .blocked, .unblocked, .connectFailed: .notice
+        case .topologyIncomplete, .publishRefused, .publishesGivenUp: .warning
+        case .ended(let error): error == nil ? .info : .error
+        case .connected, .consumerRecovered: .info
+        case .retrying: .debug
+        }
+    }
+}
+
+/// A client's events from the moment ``AMQPClient/events`` was asked for.
 ///
 /// An observer that falls behind by more than 256 events loses the oldest. It ends when the client has ended.
 public struct AMQPClientEvents: AsyncSequence, Sendable {
@@ -76,63 +97,23 @@ public struct AMQPClientEvents: AsyncSequence, Sendable {
     /// It throws nothing.
     public typealias Failure = Never
 
-    let hub: EventHub
+    /// Events an observer may fall behind.
+    static let limit = 256
 
-    /// An iterator of its own: every one sees all that comes after it was made.
-    public func makeAsyncIterator() -> AsyncIterator { AsyncIterator(base: self.hub.subscribe().makeAsyncIterator()) }
+    private let source: Broadcast<AMQPClientEvent>.Source
+
+    init(_ hub: Broadcast<AMQPClientEvent>) { self.source = Broadcast.Source(hub) }
+
+    /// The first iterator sees all events since the sequence was made, any other those since it was made itself.
+    public func makeAsyncIterator() -> AsyncIterator { AsyncIterator(subscription: self.source.subscription()) }
 
     /// Walks the events.
     public struct AsyncIterator: AsyncIteratorProtocol {
-        var base: AsyncStream<AMQPClientEvent>.AsyncIterator
+        let subscription: Broadcast<AMQPClientEvent>.Subscription
 
         /// The next event; nil when the client has ended or the task is cancelled.
         public mutating func next(isolation actor: isolated (any Actor)?) async -> AMQPClientEvent? {
-            await self.base.next(isolation: actor)
+            await self.subscription.next()
         }
-    }
-}
-
-/// Hands each event to every observer.
-final class EventHub: Sendable {
-    private struct State {
-        var observers: [UInt64: AsyncStream<AMQPClientEvent>.Continuation] = [:]
-        var next: UInt64 = 0
-        var isFinished = false
-    }
-
-    private let state = Watched(State())
-    private static let limit = 256
-
-    func subscribe() -> AsyncStream<AMQPClientEvent> {
-        let (stream, continuation) = AsyncStream.makeStream(
-            of: AMQPClientEvent.self,
-            bufferingPolicy: .bufferingNewest(Self.limit)
-        )
-        let number = self.state.withLock { state -> UInt64? in
-            guard !state.isFinished else { return nil }
-            state.next += 1
-            state.observers[state.next] = continuation
-            return state.next
-        }
-        guard let number else {
-            continuation.finish()
-            return stream
-        }
-        continuation.onTermination = { [weak self] _ in
-            self?.state.withLock { _ = $0.observers.removeValue(forKey: number) }
-        }
-        return stream
-    }
-
-    func emit(_ event: AMQPClientEvent) {
-        for observer in self.state.withLock({ Array($0.observers.values) }) { observer.yield(event) }
-    }
-
-    func finish() {
-        let observers = self.state.withLock { state in
-            state.isFinished = true
-            return Array(state.observers.values)
-        }
-        for observer in observers { observer.finish() }
     }
 }

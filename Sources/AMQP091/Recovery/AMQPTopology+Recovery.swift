@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import AMQP091Protocol
 import AMQP091Wire
 
 // Which parts of a topology a connection declares, and which are worth another try.
@@ -57,7 +58,9 @@ extension ConnectionLink {
 }
 
 extension AMQPTopologyReport.Finding {
-    fileprivate var mayPass: Bool { if case .failed(let error) = self { error.mayPass } else { false } }
+    fileprivate var mayPass: Bool {
+        if case .failed(let error) = self { error.disposition(for: .topology) == .retry } else { false }
+    }
 }
 
 extension AMQPTopologyReport {
@@ -75,22 +78,5 @@ extension AMQPTopologyReport {
             self.problems.map(\.description).joined(separator: "; "),
             origin: .broker
         )
-    }
-}
-
-extension AMQPError {
-    /// Whether the broker refuses something for a reason that passes by itself.
-    ///
-    /// An exclusive queue is locked (405) until the broker has noticed the loss of its connection; the queue of a node
-    /// that is down, or of a quorum without a leader, is "not found" (404) or fails inside the broker (541) until it is
-    /// back. RabbitMQ says which of the two a 404 is in its text only.
-    var mayPass: Bool {
-        switch self.replyCode {
-        case .resourceLocked?, .internalError?: true
-        case .notFound?:
-            ["down or inaccessible", "process is stopped", "has stopped", "not available", "timed out", "timeout"]
-                .contains { self.replyText.contains($0) }
-        default: false
-        }
     }
 }

@@ -19,8 +19,14 @@ final class ConnectionLink: Sendable {
         var ending: AMQPError?
         /// Why the whole client ends, when it is not shut down.
         var clientFailure: AMQPError?
+        /// Messages that outboxes have let go of in the shutdown.
+        var givenUp = 0
         /// Why there was none when it was last tried.
         var lastFailure: AMQPError?
+        /// The client is being shut down.
+        var isShuttingDown = false
+        /// Connections in a row that the broker closed while the topology was declared.
+        var refusedTopologies = 0
         /// Connections in a row that were dropped because they refused every publish.
         var refusingConnections = 0
         /// What to make again on a new connection, before anybody asks for it.
@@ -30,9 +36,10 @@ final class ConnectionLink: Sendable {
     let role: AMQPConnectionRole
     let configuration: AMQPClientConfiguration
     let logger: Logger
-    let events: EventHub
+    let events: Broadcast<AMQPClientEvent>
     private let topology: AMQPTopology
     private let dial: ConnectionRace.Dial
+    private let login: LoginMemory
     private let state = Watched(State())
     /// Declares the topology again on the present connection.
     let repair = TopologyRepair()
@@ -41,8 +48,9 @@ final class ConnectionLink: Sendable {
         _ role: AMQPConnectionRole,
         _ configuration: AMQPClientConfiguration,
         topology: AMQPTopology,
-        events: EventHub,
+        events: Broadcast<AMQPClientEvent>,
         logger: Logger,
+        login: LoginMemory,
         dial: @escaping ConnectionRace.Dial
     ) {
         self.role = role
@@ -50,6 +58,7 @@ final class ConnectionLink: Sendable {
         self.topology = topology
         self.events = events
         self.logger = logger
+        self.login = login
         self.dial = dial
     }
 
@@ -114,9 +123,26 @@ final class ConnectionLink: Sendable {
 
     func emit(_ kind: AMQPClientEvent.Kind) {
         let event = AMQPClientEvent(connection: self.role, kind: kind)
-        self.logger.debug("\(event)", metadata: ["amqp.connection": "\(self.role)"])
+        self.logger.log(level: kind.logLevel, "\(event)", metadata: ["amqp.connection": "\(self.role)"])
         self.events.emit(event)
     }
+
+    /// The broker refused a message of an outbox.
+    func publishRefused(_ error: AMQPError) { self.emit(.publishRefused(error)) }
+
+    /// An outbox let go of so many messages.
+    func publishesGivenUp(_ count: Int, _ reason: AMQPError) {
+        self.state.withLock { if $0.isShuttingDown { $0.givenUp += count } }
+        self.emit(.publishesGivenUp(count: count, reason))
+    }
+
+    /// How many messages outboxes have let go of in the shutdown.
+    var givenUp: Int { self.state.withLock { $0.givenUp } }
+
+    var isStopping: Bool { self.state.withLock { $0.isStopping || $0.isShuttingDown } }
+
+    /// A shutdown has begun: whoever waits for what a broker that is away would have to give is told.
+    func shutdownBegins() { self.state.withLock { $0.isShuttingDown = true } }
 
     // MARK: its life
 
@@ -159,87 +185,111 @@ final class ConnectionLink: Sendable {
 
     static let shutDown = AMQPError(.connectionClosed, "the client was shut down", scope: .connection)
 
+    private typealias Machine = RecoveryStateMachine<AMQPConnection, AMQPError>
+
     /// Returns the refusal that ended it, or the first failure without recovery; nil when it was cancelled.
     private func maintain() async -> AMQPError? {
         guard (try? await self.state.wait { $0.isWanted ? true : nil }) != nil else { return nil }
         var random = SystemRandomNumberGenerator()
-        var machine = RecoveryStateMachine(
+        var machine = Machine(
             endpoints: self.configuration.addresses.count,
             shuffles: self.configuration.recovery.shufflesAddresses,
             backoff: self.configuration.recovery.backoff
         )
         var action = machine.start(using: &random)
-        var connection: AMQPConnection?
-        var address = AMQPServerAddress.host("")
-        var refusal: AMQPError?
-        var hasBeenUp = false
         while !Task.isCancelled {
             switch action {
-            case .connect(let order):
-                switch await self.race(order) {
-                case .connected(let endpoint, let made):
-                    connection = made
-                    address = self.configuration.addresses[endpoint]
-                    action = machine.connected(endpoint: endpoint)
-                case .failed(let error):
-                    self.failed(.connectFailed(error), error)
-                    action = machine.failed(using: &random)
-                case .refused(let error):
-                    refusal = error
-                    action = machine.refused()
-                }
-            case .restore:
-                guard let connection else { return nil }
-                do throws(AMQPError) {
-                    let report = try await self.declareTopology(on: connection)
-                    if let problem = report.problemError, !hasBeenUp {
-                        // The first connection: better told at once than found out later.
-                        connection.abort()
-                        refusal = problem
-                        action = machine.refused()
-                    } else {
-                        if !report.isClean { self.emit(.topologyIncomplete(report)) }
-                        action = machine.restored(now: MonotonicTime.now.nanoseconds)
-                    }
-                } catch {
-                    connection.abort()
-                    self.failed(.disconnected(error), error)
-                    action = machine.lost(now: MonotonicTime.now.nanoseconds, using: &random)
-                }
-            case .announce(let isRecovery):
-                guard let present = connection.take() else { return nil }
-                hasBeenUp = true
-                if isRecovery { present.driver.observation.metrics?.recovered() }
-                let error = await self.use(present, isRecovery ? .recovered(address) : .connected(address))
-                guard let error else { return nil }
+            case .connect(let order): action = await self.connect(order, &machine, &random)
+            case .restore(let connection, let isFirst):
+                action = await self.restore(connection, isFirst: isFirst, &machine, &random)
+            case .announce(let connection, let endpoint, let isRecovery):
+                if isRecovery { connection.driver.observation.metrics?.recovered() }
+                let address = self.configuration.addresses[endpoint]
+                guard let error = await self.use(connection, isRecovery ? .recovered(address) : .connected(address))
+                else { return nil }
                 self.failed(.disconnected(error), error)
-                action = machine.lost(now: MonotonicTime.now.nanoseconds, using: &random)
-            case .wait(let nanoseconds, let attempt):
-                guard self.configuration.recovery.isEnabled else { return self.state.withLock { $0.lastFailure } }
+                action = machine.lost(error, now: MonotonicTime.now.nanoseconds, using: &random)
+            case .wait(let nanoseconds, let attempt, let failure):
+                guard self.configuration.recovery.isEnabled else { return failure }
                 let delay = Duration.nanoseconds(Int64(clamping: nanoseconds))
                 self.emit(.retrying(attempt: attempt, delay: delay))
                 try? await EventLoopGroup.shared.next().sleep(for: delay)
                 action = machine.waited(using: &random)
-            case .none, .end:
-                return refusal
+            case .end(let failure): return failure
+            case .none: return nil
             }
         }
-        connection?.abort()
+        if case .restore(let connection, _) = action { connection.abort() }
         return nil
     }
+
+    private func connect(
+        _ order: [Int],
+        _ machine: inout Machine,
+        _ random: inout SystemRandomNumberGenerator
+    ) async -> Machine.Action {
+        let result = await ConnectionRace(
+            addresses: self.configuration.addresses,
+            order: order,
+            attemptDelay: self.configuration.recovery.attemptDelay,
+            isFirst: !self.login.hasSucceeded,
+            dial: self.dial
+        ).run()
+        switch result {
+        case .connected(let endpoint, let connection):
+            self.login.succeed()
+            connection.driver.state.withLock { $0.isSupervised = true }
+            return machine.connected(connection, endpoint: endpoint)
+        case .failed(let error):
+            self.failed(.connectFailed(error), error)
+            return machine.failed(error, using: &random)
+        case .refused(let error): return machine.refused(error)
+        }
+    }
+
+    /// Declares the topology on a new connection.
+    private func restore(
+        _ connection: AMQPConnection,
+        isFirst: Bool,
+        _ machine: inout Machine,
+        _ random: inout SystemRandomNumberGenerator
+    ) async -> Machine.Action {
+        do throws(AMQPError) {
+            let report = try await self.declareTopology(on: connection)
+            if let problem = report.problemError, isFirst {
+                // The first connection: better told at once than found out later.
+                connection.abort()
+                return machine.refused(problem)
+            }
+            if !report.isClean { self.emit(.topologyIncomplete(report)) }
+            self.state.withLock { $0.refusedTopologies = 0 }
+            return machine.restored(now: MonotonicTime.now.nanoseconds)
+        } catch {
+            connection.abort()
+            if self.endsClient(error, isFirst: isFirst) { return machine.refused(error) }
+            self.failed(.disconnected(error), error)
+            return machine.lost(error, now: MonotonicTime.now.nanoseconds, using: &random)
+        }
+    }
+
+    /// Whether a connection that ended while it declared the topology is no use to make again.
+    private func endsClient(_ error: AMQPError, isFirst: Bool) -> Bool {
+        if error.disposition(for: .topology) == .end { return true }
+        // A failure inside the broker may pass; at the first connection not for ever.
+        guard isFirst, case .connectionClosed(.internalError, _, _) = error.ending else { return false }
+        let count = self.state.withLock { state in
+            state.refusedTopologies += 1
+            return state.refusedTopologies
+        }
+        return count >= Self.topologyAttempts
+    }
+
+    /// Attempts to declare a topology for which the broker closes the first connection with 541.
+    private static let topologyAttempts = 5
 
     private func failed(_ kind: AMQPClientEvent.Kind, _ error: AMQPError) {
         self.state.withLock { $0.lastFailure = error }
         self.emit(kind)
-    }
-
-    private func race(_ order: [Int]) async -> ConnectionRace.Result {
-        await ConnectionRace(
-            addresses: self.configuration.addresses,
-            order: order,
-            attemptDelay: self.configuration.recovery.attemptDelay,
-            dial: self.dial
-        ).run()
     }
 
     /// Hands the connection out until it ends.

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import AMQP091Protocol
 import EpollNetworking
 
 // ConnectionRace: connects to the first of several addresses that finishes the login. The next address is started when
@@ -12,7 +13,7 @@ struct ConnectionRace: Sendable {
         case connected(endpoint: Int, AMQPConnection)
         /// All failed; the last error.
         case failed(AMQPError)
-        /// An address answered that this client is not welcome.
+        /// All failed, and the next attempt would fail the same way: the first refusal.
         case refused(AMQPError)
     }
 
@@ -20,6 +21,8 @@ struct ConnectionRace: Sendable {
     /// Indices into the addresses, the first to be tried first.
     let order: [Int]
     let attemptDelay: Duration
+    /// Whether these credentials have never been accepted.
+    let isFirst: Bool
     let dial: Dial
 
     private enum Event: Sendable {
@@ -33,6 +36,7 @@ struct ConnectionRace: Sendable {
             var running = 0
             var round = 0
             var failure = AMQPError(.connectFailed, "no broker address is given", isSafeToRetry: true)
+            var refusal: AMQPError?
             var result: Result?
             func startNext() {
                 guard let endpoint = waiting.popFirst() else { return }
@@ -63,35 +67,23 @@ struct ConnectionRace: Sendable {
                         connection.abort()
                         continue
                     }
+                    AddressMemory.shared.succeeded(self.addresses[endpoint])
                     result = .connected(endpoint: endpoint, connection)
                     group.cancelAll()
-                case .ended(_, .failure(let error)):
+                case .ended(let endpoint, .failure(let error)):
                     running -= 1
                     guard result == nil else { continue }
+                    AddressMemory.shared.failed(self.addresses[endpoint])
                     failure = error
-                    if error.isRefusal {
-                        result = .refused(error)
-                        group.cancelAll()
-                    } else if !Task.isCancelled {
-                        startNext()
+                    // Another address may know better: a refusal is final once all were tried.
+                    if error.disposition(for: self.isFirst ? .firstConnect : .laterConnect) == .end {
+                        refusal = refusal ?? error
                     }
+                    if !Task.isCancelled { startNext() }
                 }
             }
             group.cancelAll()
-            return result ?? .failed(failure)
-        }
-    }
-}
-
-extension AMQPError {
-    /// Whether the next attempt would fail the same way: the broker said no, or the options cannot be used.
-    ///
-    /// A link that ended during the login is none: a broker that stops looks the same as one that refuses silently.
-    var isRefusal: Bool {
-        switch self.code {
-        case .authenticationFailed, .virtualHostRefused: self.replyCode != nil
-        case .invalidConfiguration: true
-        default: false
+            return result ?? refusal.map { .refused($0) } ?? .failed(failure)
         }
     }
 }

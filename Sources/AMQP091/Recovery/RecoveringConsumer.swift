@@ -433,16 +433,22 @@ final class RecoveringConsumer: Sendable {
 }
 
 extension AMQPError {
-    /// Whether a consumer may go on where this one has ended.
+    /// Whether a consumer may continue after this end of another.
     var endsOnlyThisConsumer: Bool {
-        self.isLoss || self.code == .consumerCancelled || self.code == .acknowledgementTimedOut || self.mayPass
+        switch self.disposition(for: .consumer) {
+        case .resume, .retry:
+            self.code != .timedOut && self.code != .authenticationFailed && self.code != .virtualHostRefused
+        case .isolate, .tell, .end: false
+        }
     }
 
     /// Whether the connection ended because the peer broke the protocol.
     var isViolation: Bool { self.code == .protocolViolation && self.scope == .connection }
 
     /// Whether the broker does not know a queue or an exchange, which may be one of the topology.
-    var isMissingEntity: Bool { self.replyCode == .notFound && self.scope == .channel && !self.mayPass }
+    var isMissingEntity: Bool {
+        self.replyCode == .notFound && self.scope == .channel && self.disposition(for: .topology) != .retry
+    }
 }
 
 extension AMQPTopology.Queue {

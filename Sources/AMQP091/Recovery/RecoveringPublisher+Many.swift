@@ -11,37 +11,49 @@ extension RecoveringPublisher {
         site: CallSite,
         deadline: MonotonicTime
     ) async -> [AMQPPublishOutcome] {
-        var sent: [Result<AMQPPublishReceipt, AMQPError>] = []
-        sent.reserveCapacity(messages.underestimatedCount)
-        var end: AMQPError?
-        for message in messages {
-            if let end {
-                sent.append(.failure(end))
-                continue
+        var messages = Array(messages)
+        let watch = try? await self.core(until: deadline).watchBatch(of: messages.count, to: destination)
+        if let watch { for index in messages.indices { watch.inject(into: &messages[index].properties) } }
+        var outcomes = [AMQPPublishOutcome?](repeating: nil, count: messages.count)
+        var rest = Array(messages.indices)
+        // What the broker closed a channel ahead of was not processed: it is published again.
+        while !rest.isEmpty {
+            var sent: [(index: Int, receipt: AMQPPublishReceipt)] = []
+            var end: AMQPError?
+            for index in rest {
+                if let end {
+                    outcomes[index] = .notSent(end)
+                    continue
+                }
+                do throws(AMQPError) {
+                    let receipt = try await self.enqueue(
+                        messages[index],
+                        to: destination,
+                        mandatory: mandatory,
+                        site: site,
+                        deadline: deadline,
+                        isWatched: false
+                    )
+                    sent.append((index, receipt))
+                } catch {
+                    // A message that cannot be encoded is its own affair; all else concerns those after it too.
+                    if error.code != .invalidArgument { end = error }
+                    outcomes[index] = .notSent(error)
+                }
             }
-            do throws(AMQPError) {
-                let receipt = try await self.enqueue(
-                    message,
-                    to: destination,
-                    mandatory: mandatory,
-                    site: site,
-                    deadline: deadline
-                )
-                sent.append(.success(receipt))
-            } catch {
-                // A message that cannot be encoded is its own affair; all else concerns those behind it too.
-                if error.code != .invalidArgument { end = error }
-                sent.append(.failure(error))
+            rest = []
+            for (index, receipt) in sent {
+                let outcome = await receipt.outcome(timeout: max(.zero, deadline - .now))
+                outcomes[index] = outcome
+                if case .notSent(let error) = outcome, error.isNotSentBecauseGone, self.outbox == nil,
+                    self.isOpen, !Task.isCancelled, MonotonicTime.now < deadline
+                {
+                    rest.append(index)
+                }
             }
         }
-        var outcomes: [AMQPPublishOutcome] = []
-        outcomes.reserveCapacity(sent.count)
-        for result in sent {
-            switch result {
-            case .success(let receipt): outcomes.append(await receipt.outcome(timeout: max(.zero, deadline - .now)))
-            case .failure(let error): outcomes.append(.notSent(error))
-            }
-        }
-        return outcomes
+        let result = outcomes.map { $0 ?? .notSent(Self.closed) }
+        watch?.end(result.lazy.compactMap(\.error).first)
+        return result
     }
 }

@@ -2,10 +2,10 @@
 import AMQP091Protocol
 import EpollNetworking
 
-// RecoveringPublisher: what stands behind an AMQPPublisher of a client: a channel that is made again on each connection.
-// What was certainly not written is published on the next channel. What was written and not confirmed is unknown, and
-// its callers are told so; with an outbox it is published again instead. A task that waits for the outcome of a publish
-// publishes it again itself; what nobody waits for is kept in the outbox.
+// RecoveringPublisher: an AMQPPublisher of a client: a channel that is made again on each connection, and when the broker
+// has closed it. What was certainly not written or not processed is published on the next channel. What was written and
+// not confirmed is unknown, and its callers are told so; with an outbox all goes through that, and is published again.
+// Not here: what is done with an outbox (RecoveringPublisher+Outbox), batches and streams (RecoveringPublisher+Many).
 
 final class RecoveringPublisher: Sendable {
     /// How publishes on channels that are gone have ended.
@@ -20,8 +20,10 @@ final class RecoveringPublisher: Sendable {
     let maxInFlight: Int
     /// Nobody's scope closes it: the client's shutdown does.
     let closesWithClient: Bool
-    private let onClose: @Sendable (RecoveringPublisher) -> Void
-    private let channels: Renewable<ChannelSession>
+    let onClose: @Sendable (RecoveringPublisher) -> Void
+    let channels: Renewable<ChannelSession>
+    /// A task publishes what waits in the outbox.
+    let isDriven = Watched(false)
     private let past: Watched<Past>
 
     init(
@@ -35,6 +37,7 @@ final class RecoveringPublisher: Sendable {
         self.closesWithClient = closesWithClient
         self.onClose = onClose
         let past = Watched(Past())
+        let wasClosed = ChannelEndings()
         self.link = link
         self.outbox = outbox
         self.maxInFlight = maxInFlight
@@ -42,17 +45,36 @@ final class RecoveringPublisher: Sendable {
         self.channels = Renewable(
             link,
             make: { connection, deadline throws(AMQPError) in
-                let core = try await connection.openConfirmingChannel(
-                    maxInFlight: maxInFlight,
-                    maxInFlightOctets: maxInFlightOctets,
-                    timeout: max(.zero, deadline - .now)
-                )
-                try await outbox?.replay(on: core, until: deadline)
+                func open() async throws(AMQPError) -> ChannelSession {
+                    let core = try await connection.openConfirmingChannel(
+                        maxInFlight: maxInFlight,
+                        maxInFlightOctets: maxInFlightOctets,
+                        timeout: max(.zero, deadline - .now)
+                    )
+                    core.isRecovered = true
+                    return core
+                }
+                var core = try await open()
+                while let outbox {
+                    let isCleared: Bool
+                    do throws(AMQPError) {
+                        isCleared = try await outbox.clear(core, of: link, until: deadline)
+                    } catch {
+                        past.withLock { $0.add(core, keepsUnknown: false) }
+                        throw error
+                    }
+                    if isCleared { break }
+                    past.withLock { $0.add(core, keepsUnknown: false) }
+                    core = try await open()
+                }
+                core.driver.state.withLock { _ in core.onEnd = wasClosed.closed }
                 return core
             },
             isAlive: { $0.isUsable },
             retire: { core in past.withLock { $0.add(core, keepsUnknown: outbox == nil) } }
         )
+        // The broker has closed the channel: what waits for the next one does not wait for a call.
+        wasClosed.onEnd { [weak self] in self?.channelClosed() }
     }
 
     /// How the publishes made so far have ended, over all channels.
@@ -71,6 +93,13 @@ final class RecoveringPublisher: Sendable {
         try await self.channels.current(until: deadline)
     }
 
+    private func channelClosed() {
+        Task {
+            await self.channels.renew()
+            self.driveOutbox()
+        }
+    }
+
     // MARK: publishing
 
     func send(
@@ -80,9 +109,16 @@ final class RecoveringPublisher: Sendable {
         site: CallSite,
         deadline: MonotonicTime
     ) async throws(AMQPError) {
-        if self.outbox != nil {
-            let entry = OutboxEntry(message.identified, to: destination, mandatory: mandatory, site: site, token: 0)
-            return try await self.put(entry, until: deadline)
+        if let outbox {
+            _ = try await self.put(
+                message,
+                to: destination,
+                mandatory: mandatory,
+                site: site,
+                in: outbox,
+                until: deadline
+            )
+            return
         }
         try await self.retrying(until: deadline) { core throws(AMQPError) in
             _ = try await core.enqueue(
@@ -103,25 +139,24 @@ final class RecoveringPublisher: Sendable {
         site: CallSite,
         deadline: MonotonicTime
     ) async throws(AMQPError) {
-        let message = self.outbox == nil ? message : message.identified
-        while true {
-            do throws(AMQPError) {
-                return try await self.retrying(until: deadline) { core throws(AMQPError) in
-                    try await core.publishAndConfirm(
-                        message,
-                        to: destination,
-                        mandatory: mandatory,
-                        site: site,
-                        timeout: max(.zero, deadline - .now)
-                    )
-                }
-            } catch {
-                // Lost with its connection: this task still has the message.
-                guard self.outbox != nil, error.code == .unknownOutcome, error.scope == .connection,
-                    self.link.ending == nil, !Task.isCancelled, MonotonicTime.now < deadline
-                else { throw error }
-                if let core = self.channels.present, !core.isUsable { self.channels.drop(core) }
-            }
+        if let outbox {
+            return try await self.publish(
+                message,
+                to: destination,
+                mandatory: mandatory,
+                site: site,
+                through: outbox,
+                until: deadline
+            )
+        }
+        try await self.retrying(until: deadline) { core throws(AMQPError) in
+            try await core.publishAndConfirm(
+                message,
+                to: destination,
+                mandatory: mandatory,
+                site: site,
+                timeout: max(.zero, deadline - .now)
+            )
         }
     }
 
@@ -130,22 +165,40 @@ final class RecoveringPublisher: Sendable {
         to destination: AMQPDestination,
         mandatory: Bool,
         site: CallSite,
-        deadline: MonotonicTime
+        deadline: MonotonicTime,
+        isWatched: Bool = true
     ) async throws(AMQPError) -> AMQPPublishReceipt {
-        if self.outbox != nil {
-            let token = ChannelSession.receiptToken
-            let entry = OutboxEntry(message.identified, to: destination, mandatory: mandatory, site: site, token: token)
-            try await self.put(entry, until: deadline)
-            return AMQPPublishReceipt(entry, of: self)
-        }
-        return try await self.retrying(until: deadline) { core throws(AMQPError) in
-            let sequence = try await core.enqueue(
+        if let outbox {
+            let entry = try await self.put(
                 message,
                 to: destination,
                 mandatory: mandatory,
                 site: site,
-                deadline: deadline.nanoseconds
+                in: outbox,
+                until: deadline,
+                isWatched: isWatched
             )
+            return AMQPPublishReceipt(entry, of: self, outbox)
+        }
+        return try await self.retrying(until: deadline) { core throws(AMQPError) in
+            let sequence =
+                if isWatched {
+                    try await core.enqueue(
+                        message,
+                        to: destination,
+                        mandatory: mandatory,
+                        site: site,
+                        deadline: deadline.nanoseconds
+                    )
+                } else {
+                    try await core.enqueueUnwatched(
+                        message,
+                        to: destination,
+                        mandatory: mandatory,
+                        site: site,
+                        deadline: deadline.nanoseconds
+                    )
+                }
             return AMQPPublishReceipt(core: core, sequenceNumber: sequence)
         }
     }
@@ -160,26 +213,12 @@ final class RecoveringPublisher: Sendable {
         guard let core = self.channels.present, core.isUsable else {
             if let ending = self.link.ending { throw ending.withSafeRetry }
             // The channel alone may be gone: then no new connection comes that would have it made again.
-            Task { await self.channels.renew() }
+            self.channelClosed()
             return nil
         }
-        guard self.outbox == nil else {
-            let token = ChannelSession.receiptToken
-            let entry = OutboxEntry(message.identified, to: destination, mandatory: mandatory, site: site, token: token)
-            guard self.outbox?.add(entry) == true else { return nil }
-            let attempt: ChannelSession.EnqueueAttempt
-            do throws(AMQPError) {
-                attempt = try core.tryEnqueue(entry.message, to: destination, mandatory: mandatory, site: site)
-            } catch {
-                self.outbox?.remove(entry)
-                throw error
-            }
-            guard case .done(let sequence) = attempt else {
-                self.outbox?.remove(entry)
-                return nil
-            }
-            entry.state.change { $0 = .published(on: core, sequence) }
-            return AMQPPublishReceipt(entry, of: self)
+        if let outbox {
+            return try self.tryPut(message, to: destination, mandatory: mandatory, site: site, in: outbox, core)
+                .map { AMQPPublishReceipt($0, of: self, outbox) }
         }
         return switch try core.tryEnqueue(message, to: destination, mandatory: mandatory, site: site) {
         case .done(let sequence): AMQPPublishReceipt(core: core, sequenceNumber: sequence)
@@ -187,8 +226,8 @@ final class RecoveringPublisher: Sendable {
         }
     }
 
-    /// Runs `body` on the present channel, and on the next when it was gone before anything was written.
-    private func retrying<Result>(
+    /// Runs `body` on the present channel, and on the next when it was gone before anything was written or processed.
+    func retrying<Result>(
         until deadline: MonotonicTime,
         _ body: (ChannelSession) async throws(AMQPError) -> Result
     ) async throws(AMQPError) -> Result {
@@ -198,91 +237,23 @@ final class RecoveringPublisher: Sendable {
                 return try await body(core)
             } catch {
                 guard !core.isUsable else { throw error }
-                self.channels.drop(core)
+                self.drop(core)
                 guard error.isNotSentBecauseGone else { throw error }
             }
         }
     }
 
-    /// Takes a message into the outbox and publishes it.
-    private func put(_ entry: OutboxEntry, until deadline: MonotonicTime) async throws(AMQPError) {
-        guard let outbox = self.outbox else { return }
-        while !outbox.add(entry) { try await self.waitForOldest(of: outbox, until: deadline) }
-        do throws(AMQPError) {
-            try await self.retrying(until: deadline) { core throws(AMQPError) in
-                try await entry.publish(on: core, until: deadline)
-            }
-        } catch {
-            outbox.remove(entry)
-            throw error
-        }
-        // The channel may have gone, and what was on it been published again, before the entry said where it is.
-        while !entry.isInPlace, let present = try? await self.channels.current(until: deadline),
-            entry.takeIfLost(except: present)
-        {
-            do throws(AMQPError) {
-                try await self.retrying(until: deadline) { core throws(AMQPError) in
-                    try await entry.publish(on: core, until: deadline)
-                }
-            } catch {
-                // It was written once: the next connection's turn.
-                return entry.giveBack()
-            }
-        }
+    /// Says that a channel cannot be used any more, and sees to what was on it.
+    func drop(_ core: ChannelSession) {
+        self.channels.drop(core)
+        if let outbox { outbox.sweep(self.link) }
+        self.driveOutbox()
     }
-
-    private func waitForOldest(of outbox: Outbox, until deadline: MonotonicTime) async throws(AMQPError) {
-        guard let oldest = outbox.oldest else { return }
-        do throws(AMQPError) {
-            _ = try await self.settledPlace(of: oldest, until: deadline)
-        } catch {
-            guard error.code == .timedOut else { throw error }
-            throw AMQPError(.timedOut, "the outbox is full", isSafeToRetry: true)
-        }
-    }
-
-    /// Waits until a message of the outbox has its outcome, over as many connections as it takes.
-    ///
-    /// - Returns: The channel and number of the publish that has it.
-    func settledPlace(
-        of entry: OutboxEntry,
-        until deadline: MonotonicTime
-    ) async throws(AMQPError) -> (core: ChannelSession, sequence: UInt64) {
-        while true {
-            let (core, sequence) = try await entry.state.wait(until: deadline) { state in
-                if case .published(let core, let sequence) = state { (core, sequence) } else { nil }
-            }
-            do throws(AMQPError) {
-                // Of publishes nobody asks for, the channel only knows when all before one are settled too.
-                if entry.token == 0 {
-                    try await core.waitUntilSettled(through: sequence, deadline: deadline.nanoseconds)
-                } else {
-                    try await core.waitUntilSettled(sequence, deadline: deadline.nanoseconds)
-                }
-                return (core, sequence)
-            } catch {
-                guard core.isUnsettled(sequence) else { return (core, sequence) }
-                guard !core.isUsable, error.code != .cancelled else { throw error }
-                guard !self.channels.isClosed else { throw error }
-                self.channels.drop(core)
-                let next = try await self.channels.current(until: deadline)
-                // Moved by the replay; or nobody has, because the entry came too late for it.
-                guard entry.takeIfLost(except: next) else { continue }
-                do throws(AMQPError) {
-                    try await entry.publish(on: next, until: deadline)
-                } catch {
-                    entry.giveBack()
-                    throw error
-                }
-            }
-        }
-    }
-
-    static let noOutcome = AMQPError(.unknownOutcome, "the publish is not settled")
 
     // MARK: waiting and closing
 
     func waitForConfirms(until deadline: MonotonicTime) async throws(AMQPError) {
+        if let outbox { return try await self.waitForConfirms(of: outbox, until: deadline) }
         while let core = self.channels.present {
             do throws(AMQPError) {
                 try await core.waitForConfirms(timeout: max(.zero, deadline - .now))
@@ -290,8 +261,6 @@ final class RecoveringPublisher: Sendable {
             } catch {
                 guard !core.isUsable else { throw error }
                 self.channels.drop(core)
-                guard self.outbox != nil, error.isLoss, self.link.ending == nil else { break }
-                _ = try await self.channels.current(until: deadline)
             }
         }
         let (failure, count) = self.past.withLock { past in
@@ -305,6 +274,7 @@ final class RecoveringPublisher: Sendable {
     }
 
     func close(until deadline: MonotonicTime) async throws(AMQPError) {
+        self.outbox?.close(Self.closed)
         do throws(AMQPError) {
             try await self.waitForConfirms(until: deadline)
         } catch {
@@ -316,28 +286,44 @@ final class RecoveringPublisher: Sendable {
     }
 
     func closeShielded() async {
+        self.outbox?.close(Self.closed)
         await self.channels.close()?.closeShielded()
+        self.giveUp(Self.closed)
         self.onClose(self)
     }
+
+    static let closed = AMQPError(.channelClosed, "the publisher was closed", scope: .channel)
+}
+
+/// Where the ends of a publisher's channels are told; made before the publisher is.
+private final class ChannelEndings: Sendable {
+    private let body = Watched<(@Sendable () -> Void)?>(nil)
+
+    func onEnd(_ body: @escaping @Sendable () -> Void) { self.body.withLock { $0 = body } }
+
+    /// Loop thread.
+    @Sendable
+    func closed() { self.body.withLock { $0 }?() }
 }
 
 extension RecoveringPublisher.Past {
     /// Takes over what a channel that is gone knew.
     mutating func add(_ core: ChannelSession, keepsUnknown: Bool) {
         self.counts.add(core.confirmCounts)
-        let (failure, failedCount, unknown, reason) = core.driver.state.withLock { state in
+        let (endings, refused, unknown, notProcessed, reason) = core.driver.state.withLock { state in
             (
-                core.confirms.endings.firstFailure.flatMap { AMQPError($0) }, core.confirms.endings.failedCount,
-                core.confirms.unknownSendCount, core.failure ?? state.failure
+                core.confirms.endings, core.confirms.refusedSendCount, core.confirms.unknownSendCount,
+                core.confirms.notProcessedSendCount, core.failure ?? state.failure
             )
         }
-        if let failure {
-            self.failure = self.failure ?? failure
-            self.failedCount += failedCount
+        if let failure = endings.firstFailure.flatMap({ AMQPError($0) }) ?? (refused > 0 ? reason?.asRefusal : nil) {
+            self.failure = self.failure ?? failure.ofOperation
+            self.failedCount += endings.failedCount + refused
         }
-        guard keepsUnknown, unknown > 0, let reason else { return }
-        self.failure = self.failure ?? AMQPPublishOutcome.unknown(reason).error
-        self.failedCount += unknown
+        guard keepsUnknown, unknown + notProcessed > 0, let reason else { return }
+        let outcome = unknown > 0 ? AMQPPublishOutcome.unknown(reason) : .notSent(reason)
+        self.failure = self.failure ?? outcome.error?.ofOperation
+        self.failedCount += unknown + notProcessed
     }
 }
 
@@ -347,6 +333,8 @@ extension AMQPConfirmCounts {
         self.confirmed += other.confirmed
         self.nacked += other.nacked
         self.returned += other.returned
+        self.refused += other.refused
+        self.notProcessed += other.notProcessed
         self.unknown += other.unknown
         self.unconfirmed += other.unconfirmed
     }
@@ -354,7 +342,7 @@ extension AMQPConfirmCounts {
 
 extension AMQPMessage {
     /// With a message id, so that a consumer can tell a second copy.
-    fileprivate var identified: AMQPMessage {
+    var identified: AMQPMessage {
         guard self.properties.messageID == nil else { return self }
         var message = self
         var random = SystemRandomNumberGenerator()

@@ -116,17 +116,3 @@ final class Renewable<Resource: AnyObject & Sendable>: Renewing {
         )
     }
 }
-
-extension AMQPError {
-    /// Whether the connection is gone, and another may come.
-    ///
-    /// A connection whose peer broke the protocol is lost for everybody who did not cause it.
-    var isLoss: Bool {
-        self.scope == .connection && (self.code == .connectionClosed || self.code == .protocolViolation)
-    }
-
-    /// Whether nothing was written because the channel or connection was gone already.
-    var isNotSentBecauseGone: Bool {
-        self.isSafeToRetry && (self.code == .connectionClosed || self.code == .channelClosed)
-    }
-}

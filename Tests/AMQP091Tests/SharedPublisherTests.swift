@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+import AMQP091
+import AMQP091Testing
+import AMQP091Wire
+import Testing
+
+// SharedPublisherTests: many tasks publish with one publisher, and the broker closes the channel for one of them: that one
+// is told that it was refused, the others have outcomes of their own. What is judged is in PublishVerdictTests.
+
+@Suite("Shared publisher", .timeLimit(.minutes(1)))
+struct SharedPublisherTests {
+    typealias Failure = AMQPError?
+
+    @Test("Of forty publishes in parallel one names a missing exchange: it is refused, and no other is called so")
+    func parallel() async throws {
+        try await OutboxTests.withClient { broker, client in
+            try await client.withPublisher { publisher in
+                let failures = await withTaskGroup(of: (Int, Failure).self) { group in
+                    for index in 0..<40 {
+                        group.addTask {
+                            let failure = await OutboxTests.failure {
+                                try await publisher.publish(
+                                    AMQPMessage("\(index)"),
+                                    to: index == 20 ? .exchange("missing") : .queue("q")
+                                )
+                            }
+                            return (index, failure)
+                        }
+                    }
+                    var failures: [Int: AMQPError] = [:]
+                    for await (index, failure) in group { failures[index] = failure }
+                    return failures
+                }
+                #expect(failures[20]?.code == .refused)
+                #expect(failures[20]?.replyCode == .notFound)
+                #expect(failures[20]?.isSafeToRetry == false)
+                // The in-process broker confirms at once, so nothing before the culprit is unknown.
+                #expect(failures.count == 1, "\(failures)")
+            }
+            #expect(await broker.depth(of: "q") == 39)
+        }
+    }
+
+    @Test("What follows the culprit is certainly not processed, what precedes it unconfirmed is unknown")
+    func told() async throws {
+        try await InProcessBroker.withBroker { broker in
+            let connection = try await broker.connect()
+            try await connection.withChannel { try await $0.declareQueue("q") }
+            let publisher = try await connection.openPublisher()
+            await broker.confirm(.hold)
+            var receipts: [AMQPPublishReceipt] = []
+            for index in 0..<3 {
+                receipts.append(try await publisher.enqueue(AMQPMessage("\(index)"), to: .queue("q")))
+            }
+            try await broker.waitUntil(depthOf: "q", is: 3)
+            await broker.onNext(Basic.Publish.id, .delay(.milliseconds(50)))
+            receipts.append(try await publisher.enqueue("slow", to: .queue("q")))
+            receipts.append(try await publisher.enqueue("bad", to: .exchange("missing")))
+            receipts.append(try await publisher.enqueue("late", to: .queue("q")))
+            for receipt in receipts.prefix(4) {
+                guard case .unknown(let error) = await receipt.outcome() else {
+                    Issue.record("known: \(await receipt.outcome())")
+                    continue
+                }
+                #expect(error.replyCode == .notFound)
+            }
+            guard case .refused(let refusal) = await receipts[4].outcome() else {
+                Issue.record("\(await receipts[4].outcome())")
+                return
+            }
+            #expect(refusal.scope == .channel)
+            guard case .notSent(let reason) = await receipts[5].outcome() else {
+                Issue.record("\(await receipts[5].outcome())")
+                return
+            }
+            #expect(reason.isSafeToRetry)
+            #expect(publisher.counts.refused == 1)
+            #expect(publisher.counts.notProcessed == 1)
+            #expect(publisher.counts.unknown == 4)
+            #expect(publisher.counts.published == 6)
+            // No text says anything twice.
+            let text = await receipts[0].outcome().error?.description ?? ""
+            #expect(text.components(of: "most likely sent by") == 1, "\(text)")
+            try await connection.close()
+        }
+    }
+
+    @Test("Of a batch only the refused message fails; those after it are published again", arguments: [0, 3, 6])
+    func batch(_ bad: Int) async throws {
+        try await OutboxTests.withClient { broker, client in
+            try await client.withPublisher { publisher in
+                let messages = (0..<7).map { index in
+                    AMQPMessage("\(index)", properties: BasicProperties(expiration: index == bad ? "soon" : nil))
+                }
+                let outcomes = await publisher.publish(contentsOf: messages, to: .queue("q"))
+                for (index, outcome) in outcomes.enumerated() {
+                    if index == bad {
+                        guard case .refused = outcome else {
+                            Issue.record("\(outcome)")
+                            continue
+                        }
+                    } else {
+                        #expect(outcome == .confirmed, "\(index)")
+                    }
+                }
+            }
+            #expect(await broker.depth(of: "q") == 6)
+        }
+    }
+
+    @Test("A send nobody waits for that is refused is told of at the next wait, with its line")
+    func send() async throws {
+        try await OutboxTests.withClient { _, client in
+            let error = await OutboxTests.failure {
+                try await client.withPublisher { publisher in
+                    try await publisher.send("bad", to: .exchange("missing"))
+                }
+            }
+            #expect(error?.code == .refused)
+            #expect(error?.callSite?.fileID.hasSuffix("SharedPublisherTests.swift") == true)
+        }
+    }
+
+    @Test("A request to a missing exchange fails alone; the calls beside it are made again or told that they may")
+    func rpc() async throws {
+        try await OutboxTests.withClient { _, client in
+            try await client.withRPCClient { rpc in
+                async let bad = OutboxTests.failure { _ = try await rpc.call("x", to: .exchange("missing")) }
+                let failure = await bad
+                #expect(failure?.code == .refused)
+                #expect(failure?.replyCode == .notFound)
+            }
+        }
+    }
+
+    @Test("A publisher keeps its connection; a channel without one says why it has ended")
+    func keepsConnection() async throws {
+        try await InProcessBroker.withBroker { broker in
+            func publisher() async throws -> AMQPPublisher { try await broker.connect().openPublisher() }
+            let kept = try await publisher()
+            try await kept.publish("m", to: .queue("nowhere"))
+            #expect(kept.isOpen)
+            func channel() async throws -> AMQPChannel { try await broker.connect().openChannel() }
+            let orphan = try await channel()
+            let error = await OutboxTests.failure { while true { _ = try await orphan.declareQueue("q") } }
+            #expect(error?.replyText.contains("released without close()") == true, "\(error as Any)")
+        }
+    }
+}
+
+extension String {
+    /// How often a text stands in this one.
+    fileprivate func components(of text: String) -> Int {
+        var count = 0
+        var rest = self[...]
+        while !rest.isEmpty {
+            if rest.hasPrefix(text) { count += 1 }
+            rest = rest.dropFirst()
+        }
+        return count
+    }
+}
