@@ -269,13 +269,8 @@ extension BrokerChannel {
     }
 
     private func giveBack(_ message: Message, _ route: PublishRoute) {
-        let returned = Basic.Return(
-            replyCode: .noRoute,
-            replyText: "NO_ROUTE",
-            exchange: route.exchange.name,
-            routingKey: route.routingKey
-        )
-        self.send(.basicReturn(returned))
+        self.connection.out.appendReturn(of: message, channel: self.number)
+        self.core.touch(self.connection)
         self.connection.out.appendContent(
             of: message,
             channel: self.number,

@@ -124,15 +124,14 @@ final class BrokerChannel: DeliverySink {
         let message = queue.message(of: entry, isGet: true)
         let tag = self.nextTag
         self.nextTag += 1
-        let (exchange, routingKey) = entry.message.route
-        let ok = Basic.GetOk(
-            deliveryTag: DeliveryTag(tag),
+        self.connection.out.appendGetOk(
+            of: entry.message,
+            channel: self.number,
+            tag: tag,
             redelivered: entry.isRedelivered,
-            exchange: exchange,
-            routingKey: routingKey,
             messageCount: UInt32(clamping: queue.ready.count)
         )
-        self.send(.basicGetOk(ok))
+        self.core.touch(self.connection)
         self.connection.out.appendContent(
             of: message,
             channel: self.number,

@@ -35,6 +35,41 @@ extension WireBuffer {
         self.appendBody(of: message, channel: channel, maximumPayload: maximumPayload)
     }
 
+    /// Appends basic.return (60, 50): 312 NO_ROUTE; exchange and routing key as they were published, of any octets.
+    mutating func appendReturn(of message: Message, channel: UInt16) {
+        let text = Array("NO_ROUTE".utf8)
+        let methodSize = 4 + 2 + 1 + text.count + message.header.routeCount
+        var cursor = self.reserve(methodSize + 8)
+        Self.putHeader(&cursor, 1, channel, methodSize)
+        Self.put(&cursor, UInt32(60 << 16 | 50).bigEndian)
+        Self.put(&cursor, ReplyCode.noRoute.rawValue.bigEndian)
+        Self.put(&cursor, UInt8(text.count))
+        text.withUnsafeBytes { Self.put(&cursor, octets: $0) }
+        message.withRoute { Self.put(&cursor, octets: $0) }
+        Self.put(&cursor, Frame.frameEnd)
+        self.commit(methodSize + 8)
+    }
+
+    /// Appends basic.get-ok (60, 71); exchange and routing key as they were published, of any octets.
+    mutating func appendGetOk(
+        of message: Message,
+        channel: UInt16,
+        tag: UInt64,
+        redelivered: Bool,
+        messageCount: UInt32
+    ) {
+        let methodSize = 4 + 9 + message.header.routeCount + 4
+        var cursor = self.reserve(methodSize + 8)
+        Self.putHeader(&cursor, 1, channel, methodSize)
+        Self.put(&cursor, UInt32(60 << 16 | 71).bigEndian)
+        Self.put(&cursor, tag.bigEndian)
+        Self.put(&cursor, redelivered ? 1 as UInt8 : 0)
+        message.withRoute { Self.put(&cursor, octets: $0) }
+        Self.put(&cursor, messageCount.bigEndian)
+        Self.put(&cursor, Frame.frameEnd)
+        self.commit(methodSize + 8)
+    }
+
     /// Appends a message's header and body behind a method that was appended before.
     mutating func appendContent(of message: Message, channel: UInt16, maximumPayload: Int) {
         let head = message.header
