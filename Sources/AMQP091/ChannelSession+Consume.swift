@@ -45,7 +45,8 @@ extension ChannelSession {
     }
 
     nonisolated(nonsending) func cancel(_ inbox: ConsumerInbox, timeout: Duration?) async throws(AMQPError) {
-        guard !inbox.isFinished else { return }
+        // Of one that the broker has cancelled, another consumer may have the tag.
+        guard !inbox.isFinished, !self.driver.state.withLock({ _ in inbox.isCancelledByBroker }) else { return }
         try await self.call(Basic.Cancel(consumerTag: inbox.consumerTag), for: .cancel(inbox), timeout: timeout)
     }
 
@@ -80,7 +81,9 @@ extension ChannelSession {
     func cancelUnattended(_ inbox: ConsumerInbox) {
         inbox.abandon()
         let kick = self.driver.state.withLock { state -> Kick in
-            guard !self.isClosing, !self.hasFailed, !state.isClosing, !state.hasFailed, !inbox.isFinished else {
+            guard !self.isClosing, !self.hasFailed, !state.isClosing, !state.hasFailed,
+                !inbox.isFinished, !inbox.isCancelledByBroker
+            else {
                 return .none
             }
             let tag = inbox.consumerTag
@@ -117,14 +120,13 @@ extension ChannelSession {
     /// `basic.consume-ok`, whose caller has the waiter `token`.
     func consumerStarted(_ inbox: ConsumerInbox, token: UInt32?, _ reply: Method) {
         let tag = inbox.consumerTag
-        let isFinished = inbox.isFinished
-        if !isFinished { self.consumers[tag] = inbox }
-        let waiter = self.driver.state.withLock { state -> Waiter? in
+        let (waiter, isCancelled) = self.driver.state.withLock { state -> (Waiter?, Bool) in
             self.startingConsumers[tag] = nil
             // The broker cancelled it before it started.
-            if isFinished { self.consumerTags.remove(tag) }
-            return token.flatMap { state.waiters.finish($0) }
+            if inbox.isCancelledByBroker { self.consumerTags.remove(tag) }
+            return (token.flatMap { state.waiters.finish($0) }, inbox.isCancelledByBroker)
         }
+        if !isCancelled { self.consumers[tag] = inbox }
         if let waiter { waiter.resume(returning: .reply(reply)) } else { self.cancelUnattended(inbox) }
     }
 
@@ -142,6 +144,7 @@ extension ChannelSession {
     func consumerCancelledByBroker(_ tag: String) -> ConsumerInbox? {
         let starting = self.driver.state.withLock { _ -> ConsumerInbox? in
             let starting = self.startingConsumers.removeValue(forKey: tag)
+            (starting ?? self.consumers[tag])?.isCancelledByBroker = true
             // The answer to our own request for the tag is still to come.
             if starting == nil, !self.machine.requests.isCancelling(tag) { self.consumerTags.remove(tag) }
             return starting

@@ -119,7 +119,7 @@ extension ChannelSession {
         var kick = Kick.none
         while let request = self.machine.requests.next(isGone: { state.waiters.isTombstone($0) }) {
             let purpose = request.context.purpose
-            if case .cancel(let inbox) = purpose, inbox.isFinished {
+            if case .cancel(let inbox) = purpose, inbox.isFinished || inbox.isCancelledByBroker {
                 // It ended while its cancel waited; another consumer may have its tag by now.
                 self.machine.requests.drop(request)
                 kick = state.resumeSoon(

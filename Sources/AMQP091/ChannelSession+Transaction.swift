@@ -67,7 +67,8 @@ extension ChannelSession {
         var resumptions: [Resumption] = []
         let kick = self.driver.state.withLock { state in
             self.publishHold.remove(.commit)
-            if let active = self.owedFlowOk.take() { self.appendFlowOk(active, &state) }
+            for method in self.owedMethods { self.append(method, &state) }
+            self.owedMethods = []
             if self.publishHold.isEmpty { self.wakeHeldPublishers(&state, into: &resumptions) }
             let isFirst = self.settlements.committed { self.append($0, to: &state.fill) }
             if isFirst { state.unsentAcks.append(self) }
@@ -102,21 +103,28 @@ extension ChannelSession {
         let kick = self.driver.state.withLock { state -> Kick in
             if active { self.publishHold.remove(.brokerFlow) } else { self.publishHold.insert(.brokerFlow) }
             if self.publishHold.isEmpty { self.wakeHeldPublishers(&state, into: &resumptions) }
-            if self.machine.requests.isExclusive {
-                // Any method before commit-ok would end the connection.
-                self.owedFlowOk = active
-                return .none
-            }
-            self.appendFlowOk(active, &state)
-            return state.scheduleFlush()
+            return self.sendUnanswered(.channelFlowOk(.init(active: active)), &state)
         }
         self.driver.perform(kick)
         for resumption in resumptions { resumption.resume() }
     }
 
-    private func appendFlowOk(_ active: Bool, _ state: inout ConnectionState) {
-        // One bit: encoding it cannot fail.
-        try? Method.channelFlowOk(.init(active: active)).encodeFrame(channel: self.number, into: &state.fill)
+    /// Sends a method that has no reply; during a commit, after its end: RabbitMQ answers any method before `tx.commit-ok`
+    /// with the end of the connection (504).
+    ///
+    /// Under the lock.
+    func sendUnanswered(_ method: Method, _ state: inout ConnectionState) -> Kick {
+        guard !self.machine.requests.isExclusive else {
+            self.owedMethods.append(method)
+            return .none
+        }
+        self.append(method, &state)
+        return state.scheduleFlush()
+    }
+
+    private func append(_ method: Method, _ state: inout ConnectionState) {
+        // A bit, or a tag that came in a short string: encoding it cannot fail.
+        try? method.encodeFrame(channel: self.number, into: &state.fill)
     }
 
     private func wakeHeldPublishers(_ state: inout ConnectionState, into resumptions: inout [Resumption]) {

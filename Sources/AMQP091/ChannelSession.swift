@@ -52,8 +52,8 @@ final class ChannelSession: @unchecked Sendable {
     @exclusivity(unchecked) private(set) var hasFailed = false
     /// Publishers that wait until `publishHold` is empty.
     var heldPublishers = WaitingLine<UInt32>()
-    /// The answer to a `channel.flow` that came during a commit.
-    var owedFlowOk: Bool?
+    /// Methods of the client's own that are due and must not be sent before `tx.commit-ok`.
+    var owedMethods: [Method] = []
     /// The consumer of a `basic.consume` that was sent and not answered, by tag.
     var startingConsumers: [String: ConsumerInbox] = [:]
     /// The tags that the broker knows, or will know: nothing else may use them.

@@ -15,10 +15,15 @@ extension ConnectionDriver {
     ///
     /// Loop thread.
     func cancelledByBroker(_ tag: String, on core: ChannelSession) {
-        self.send(.basicCancel(.init(consumerTag: tag, noWait: true)), on: core)
+        let kick = self.state.withLock { state -> Kick in
+            // A cancel of our own that is under way is an answer too.
+            guard !core.machine.requests.isCancelling(tag) else { return .none }
+            return core.sendUnanswered(.basicCancel(.init(consumerTag: tag, noWait: true)), &state)
+        }
+        self.perform(kick)
         guard let inbox = core.consumerCancelledByBroker(tag) else { return }
         let hasOpenDeliveries = self.state.withLock { _ in
-            core.settlements.acks.oldestOpen <= core.lastDeliveryTag
+            core.settlements.oldestOpen <= core.lastDeliveryTag
         }
         guard !inbox.isAutomatic, hasOpenDeliveries, let version = self.serverVersion, version >= .v4_3 else {
             inbox.finish(.failed(.consumerCancelled))

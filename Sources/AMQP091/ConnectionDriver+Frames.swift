@@ -383,7 +383,7 @@ extension ConnectionDriver {
         // Behind what came before it, so that tags are seen in their order.
         inbox.handOver()
         core.lastDeliveryTag = max(core.lastDeliveryTag, tag)
-        if inbox.isAutomatic { self.state.withLock { _ in _ = core.settlements.acks.markAutomatic(tag) } }
+        if inbox.isAutomatic { self.state.withLock { _ in core.settlements.markAutomatic(tag) } }
         self.reject(AMQPDelivery(batch: batch, record: record), error, on: core)
     }
 

@@ -63,6 +63,9 @@ final class ConsumerInbox: CancellableWait, @unchecked Sendable {
     let channel: ChannelSession
     /// Another inbox follows when this one is lost: what nobody has read by then will be delivered again.
     let isSucceeded: Bool
+    /// The broker has cancelled the consumer and its tag may be another's, though the sequence has not ended yet; guarded by
+    /// the connection's lock.
+    var isCancelledByBroker = false
     private let bound: Int
     private let state: Locked<State>
     /// The batch being filled; loop thread only.

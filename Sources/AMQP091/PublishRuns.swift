@@ -75,6 +75,7 @@ struct PublishRuns {
     /// - Parameters:
     ///   - exchange: The exchange.
     ///   - lowest: The lowest number that is unconfirmed.
+    /// - Returns: False also when it is no longer known.
     func hasServed(_ exchange: String, lowest: UInt64) -> Bool {
         self.served.contains(exchange) || self.runs.contains { $0.exchange == exchange && $0.first < lowest }
     }

@@ -87,7 +87,7 @@ extension PublishVerdict {
                 switch trait {
                 case .exchange: text.contains("exchange '\(Self.name(all[index].exchange))'")
                 case .expiration: all[index].expiration.map { text.contains("'\($0)'") } ?? false
-                case .userID: all[index].userID.map { text.contains("'\($0)'") } ?? false
+                case .userID: all[index].userID.map { text.contains("set to '\($0)'") } ?? false
                 case .size(let size): confirms.octets(of: sequence) == size
                 case .none: false
                 }

@@ -189,6 +189,9 @@ package struct ConfirmTracker: Sendable {
 
     // MARK: the end
 
+    /// Whether the channel has ended: no publish of it gets another outcome.
+    package var hasEnded: Bool { self.ended != nil }
+
     /// The publishes without an outcome, also after the channel has ended.
     package func isOutstanding(_ sequence: UInt64) -> Bool { (self.ended ?? self.ring).isOutstanding(sequence) }
 

@@ -52,14 +52,8 @@ package enum CallStorm {
     ///   - steps: Calls of each task.
     /// - Throws: The first difference found, or the end of the channel or the connection.
     package static func run(_ configuration: AMQPClientConfiguration, seed: UInt64, steps: Int = 40) async throws {
-        do {
-            try await AMQPConnection.withConnection(configuration) { connection in
-                try await Self.run(on: connection, seed: seed, steps: steps)
-            }
-        } catch let failure as StormFailure {
-            throw failure
-        } catch {
-            throw StormFailure("seed \(seed): \(error)")
+        try await AMQPConnection.withConnection(configuration) { connection in
+            try await Self.run(on: connection, seed: seed, steps: steps)
         }
     }
 
@@ -145,7 +139,7 @@ package enum CallStorm {
         let missing = Set(expected).subtracting(found).sorted()
         let extra = Set(found).subtracting(expected).sorted()
         return StormFailure(
-            "seed \(seed): in \(place) are missing \(missing) and too many \(extra), found \(found.count)"
+            "in \(place) are missing \(missing) and too many \(extra), found \(found.count)"
         )
     }
 }

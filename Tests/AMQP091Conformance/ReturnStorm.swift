@@ -117,7 +117,7 @@ package enum ReturnStorm {
                 result.confirmed += 1
                 expected[publish.body, default: 0] += 1
             case .returned: result.returned += 1
-            default: throw StormFailure("seed \(seed): publish \(publish.body) ended as \(publish.outcome)")
+            default: throw StormFailure("publish \(publish.body) ended as \(publish.outcome)")
             }
         }
         var held: [String: Int] = [:]
@@ -127,7 +127,7 @@ package enum ReturnStorm {
         let extra = held.filter { expected[$0.key] ?? 0 < $0.value }
         throw StormFailure(
             """
-            seed \(seed): \(lost.count) messages were confirmed and are not in the queue, such as \
+            \(lost.count) messages were confirmed and are not in the queue, such as \
             \(lost.keys.sorted().prefix(5)); \(extra.count) are in the queue and were returned, such as \
             \(extra.keys.sorted().prefix(5))
             """

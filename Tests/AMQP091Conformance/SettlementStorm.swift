@@ -49,7 +49,7 @@ package enum SettlementStorm {
             let result = account.result
             try await connection.withChannel { channel in
                 let left = try await channel.deleteQueue(name)
-                guard left == 0 else { throw StormFailure("seed \(seed): \(left) messages are left in the queue") }
+                guard left == 0 else { throw StormFailure("\(left) messages are left in the queue") }
                 let refused = Set(result.ends.filter { $0.value == .refused }.keys)
                 let found = try await Self.drain(dead, expecting: refused.count, on: channel)
                 try await channel.deleteQueue(dead)
@@ -57,7 +57,7 @@ package enum SettlementStorm {
                     let lost = refused.subtracting(found).sorted().prefix(5)
                     let extra = Set(found).subtracting(refused).sorted().prefix(5)
                     throw StormFailure(
-                        "seed \(seed): refused and not dead-lettered: \(lost); dead-lettered and not refused: \(extra)"
+                        "refused and not dead-lettered: \(lost); dead-lettered and not refused: \(extra)"
                     )
                 }
             }
@@ -65,7 +65,7 @@ package enum SettlementStorm {
                 let (came, went) = (result.deliveries[body] ?? 0, result.requeues[body] ?? 0)
                 guard came == went + 1, result.ends[body] != nil else {
                     throw StormFailure(
-                        "seed \(seed): message \(body) came \(came) times and was requeued \(went) times"
+                        "message \(body) came \(came) times and was requeued \(went) times"
                     )
                 }
             }

@@ -44,10 +44,24 @@ package enum StormSize {
         }
     }
 
-    private static func failure(_ seed: UInt64, _ body: (UInt64) async throws -> Void) async -> String? {
-        do {
-            try await body(seed)
-            return nil
-        } catch { return "seed \(seed): \(error)" }
+    /// One storm of two minutes at most: a broken one fails, it does not hang.
+    private static func failure(
+        _ seed: UInt64,
+        _ body: @escaping @Sendable (UInt64) async throws -> Void
+    ) async -> String? {
+        await withTaskGroup(of: String?.self) { group in
+            group.addTask {
+                do {
+                    try await body(seed)
+                    return nil
+                } catch { return "seed \(seed): \(error)" }
+            }
+            group.addTask {
+                try? await Task.sleep(for: .seconds(120))
+                return "seed \(seed): not over after two minutes"
+            }
+            defer { group.cancelAll() }
+            return await group.next() ?? nil
+        }
     }
 }

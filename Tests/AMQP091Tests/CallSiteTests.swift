@@ -73,7 +73,7 @@ struct CallSiteTests {
         }
     }
 
-    @Test("A publish whose outcome stays unknown tells the line too, and each way to publish has its own")
+    @Test("A refused publish tells its line too, and each way to publish has its own")
     func ways() async throws {
         try await PublishDialogueTests.withConfirms { broker, _, channel in
             let line = UInt32(#line + 1)
@@ -81,7 +81,7 @@ struct CallSiteTests {
             _ = try await broker.expectPublish()
             try broker.closeChannel(.notFound, "no exchange 'missing'", method: Basic.Publish.id)
             let error = await #expect(throws: AMQPError.self) { try await publish.value }
-            #expect(error?.code == .unknownOutcome)
+            #expect(error?.code == .refused)
             #expect(error?.callSite == AMQPCallSite(fileID: #fileID, line: line))
         }
     }

@@ -347,10 +347,10 @@ struct ConsumeDialogueTests {
             try broker.deliver("good", tag: 2, consumer: tag)
             // Its own delay is a second.
             #expect(try await broker.expect(Basic.Ack.self, on: 1) == .init(deliveryTag: DeliveryTag(2)))
-            try broker.deliver("bad", tag: 3, consumer: tag, redelivered: true)
             #expect(try await broker.expect(Basic.Reject.self) == .init(deliveryTag: DeliveryTag(1), requeue: true))
             async let cancelling: Void = channel.cancel(deliveries)
             try await broker.expect(Basic.Cancel.self, on: 1)
+            try broker.deliver("bad", tag: 3, consumer: tag, redelivered: true)
             try broker.send(.basicCancelOk(.init(consumerTag: tag)), on: 1)
             #expect(try await broker.expect(Basic.Reject.self) == .init(deliveryTag: DeliveryTag(3), requeue: true))
             try await cancelling

@@ -193,6 +193,7 @@ struct GivenUpConsumeTests {
             let deliveries = try await starting.value
             let error = await #expect(throws: AMQPError.self) { for try await _ in deliveries {} }
             #expect(error?.code == .consumerCancelled)
+            #expect(try await broker.expect(Basic.Cancel.self, on: 1).noWait)
             let again = Task { try await channel.deliveries(from: "q", consumerTag: "c") }
             try await broker.expect(Basic.Consume.self, on: 1)
             try broker.send(.basicConsumeOk(.init(consumerTag: "c")), on: 1)

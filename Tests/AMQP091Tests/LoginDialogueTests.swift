@@ -182,7 +182,7 @@ struct LoginDialogueTests {
             try await broker.expectEnd()
         }
         #expect(error?.replyCode == .connectionForced)
-        #expect(error?.code == .connectionClosed)
+        #expect(error?.code == .connectFailed)
     }
 
     @Test("F30: a login cancelled in any step leaves no link behind", arguments: 0...2)

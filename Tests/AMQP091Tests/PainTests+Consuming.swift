@@ -18,7 +18,7 @@ extension PainTests {
             switch ending {
             case .queueDeleted: await broker.deleteQueue("q")
             case .channelClosed:
-                await #expect(throws: AMQPError.self) { try await channel.declareQueue("q", durable: true) }
+                await #expect(throws: AMQPError.self) { try await channel.declareQueue("q", autoDelete: true) }
             case .connectionClosed: await broker.closeConnections("maintenance")
             case .linkLost: await broker.dropConnections("crash")
             }

@@ -202,11 +202,7 @@ struct PublishDialogueTests {
         try await Self.withConfirms { broker, _, channel in
             let publishing = Task { try await channel.publishAndConfirm("m", to: .exchange("nowhere")) }
             _ = try await broker.expectPublish()
-            try broker.closeChannel(
-                .notFound,
-                "NOT_FOUND - no exchange 'nowhere' in vhost '/'",
-                method: Basic.Publish.id
-            )
+            try broker.closeChannel(.preconditionFailed, "unknown delivery tag 7", method: Basic.Ack.id)
             try await broker.expect(Channel.CloseOk.self)
             let error = await #expect(throws: AMQPError.self) { try await publishing.value }
             #expect(error?.code == .unknownOutcome)

@@ -90,7 +90,7 @@ struct SharedPublisherTests {
         try await OutboxTests.withClient { broker, client in
             try await client.withPublisher { publisher in
                 let messages = (0..<7).map { index in
-                    AMQPMessage("\(index)", properties: BasicProperties(expiration: index == bad ? "soon" : nil))
+                    AMQPMessage("\(index)", properties: BasicProperties(userID: index == bad ? "somebody" : nil))
                 }
                 let outcomes = await publisher.publish(contentsOf: messages, to: .queue("q"))
                 for (index, outcome) in outcomes.enumerated() {

@@ -160,6 +160,8 @@ struct StreamPublishTests {
     )
     func oneDeadline(_ kind: Kind) async throws {
         try await Self.withPublisher(kind) { broker, _, publisher in
+            // The connection is there before the time counts.
+            try await publisher.publish("first", to: .queue("out"))
             await broker.confirm(.hold)
             let feed = AsyncStream<AMQPMessage> { yield in
                 for number in 0..<100 { yield.yield("\(number)") }

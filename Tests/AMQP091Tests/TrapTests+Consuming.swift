@@ -15,7 +15,9 @@ extension TrapTests {
             try broker.send(.basicCancel(.init(consumerTag: deliveries.consumerTag, noWait: true)), on: 1)
             let error = await #expect(throws: AMQPError.self) { for try await _ in deliveries {} }
             #expect(error?.code == .consumerCancelled)
-            // The next frame is the next request, nothing before it.
+            // RabbitMQ 4.3 keeps the consumer until the client cancels it too.
+            let answer = try await broker.expect(Basic.Cancel.self, on: 1)
+            #expect(answer == .init(consumerTag: deliveries.consumerTag, noWait: true))
             try await DeadlineTests.goesOn(broker, channel)
         }
     }
@@ -97,8 +99,10 @@ extension TrapTests {
             let recovering = Task { try await channel.recover() }
             let recover = try await broker.expect(Basic.Recover.self, on: 1)
             #expect(recover.requeue)
-            try held[0].ack()
-            try held[1].nack()
+            for settle in [{ try held[0].ack() }, { try held[1].nack() }] {
+                let error = #expect(throws: AMQPError.self) { _ = try settle() }
+                #expect(error?.code == .alreadySettled)
+            }
             try broker.send(.basicRecoverOk(.init()), on: 1)
             try await recovering.value
             let error = #expect(throws: AMQPError.self) { try held[2].ack() }

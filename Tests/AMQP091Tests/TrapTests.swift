@@ -124,7 +124,7 @@ struct TrapTests {
             try broker.send(.connectionClose(close))
             try await broker.expect(Connection.CloseOk.self)
         }
-        #expect(error?.code == .connectionClosed)
+        #expect(error?.code == .connectFailed)
         #expect(error?.replyCode == .connectionForced)
     }
 

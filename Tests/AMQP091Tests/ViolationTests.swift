@@ -60,11 +60,6 @@ struct ViolationTests {
             octets(deliver) + frame(2, 1, [0, 50] + header.dropFirst(2)),
             .unexpectedFrame
         ),
-        Row(
-            "C13: a body of 2^63 octets",
-            octets(deliver) + frame(2, 1, [0, 60, 0, 0, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
-            .frameError
-        ),
         Row("C28: a second connection.start", octets(.connectionStart(ScriptedBroker.start), on: 0), .commandInvalid),
         Row("C28: a second open-ok of the connection", octets(.connectionOpenOk(.init()), on: 0), .commandInvalid),
     ]

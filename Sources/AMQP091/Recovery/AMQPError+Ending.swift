@@ -16,14 +16,13 @@ extension AMQPError {
         case .connectFailed: .dialFailed
         case .protocolViolation: .violation
         case .authenticationFailed, .virtualHostRefused: .loginRefused(self.replyCode, self.replyText)
-        case .acknowledgementTimedOut where self.scope == .operation: .consumerCancelled
-        case .channelClosed, .acknowledgementTimedOut, .refused:
+        case .consumerCancelled, .acknowledgementTimedOut: .consumerCancelled
+        case .channelClosed, .refused:
             if let replyCode = self.replyCode, self.origin == .broker {
                 .channelClosed(replyCode, self.replyText, self.method)
             } else {
                 .ended
             }
-        case .consumerCancelled: .consumerCancelled
         case .timedOut: .timedOut
         case .invalidConfiguration, .invalidArgument: .unusable
         case .noFreeChannel: .localLimit

@@ -33,14 +33,14 @@ struct ConnectionRace: Sendable {
     func run() async -> Result {
         await withTaskGroup(of: Event.self) { group in
             var waiting = self.order[...]
-            var running = 0
+            var running: [Int] = []
             var round = 0
             var failure = AMQPError(.connectFailed, "no broker address is given", isSafeToRetry: true)
             var refusal: AMQPError?
             var result: Result?
             func startNext() {
                 guard let endpoint = waiting.popFirst() else { return }
-                running += 1
+                running.append(endpoint)
                 round += 1
                 let (address, dial, current) = (self.addresses[endpoint], self.dial, round)
                 group.addTask {
@@ -57,21 +57,24 @@ struct ConnectionRace: Sendable {
                 }
             }
             startNext()
-            while running > 0, let event = await group.next() {
+            while !running.isEmpty, let event = await group.next() {
                 switch event {
                 case .delayOver(let of):
                     if result == nil, of == round, !Task.isCancelled { startNext() }
                 case .ended(let endpoint, .success(let connection)):
-                    running -= 1
+                    // Those that began before it and are not done are slower, or silent.
+                    let slower = running.prefix { $0 != endpoint }
+                    running.removeAll { $0 == endpoint }
                     guard result == nil else {
                         connection.abort()
                         continue
                     }
+                    for endpoint in slower { AddressMemory.shared.failed(self.addresses[endpoint]) }
                     AddressMemory.shared.succeeded(self.addresses[endpoint])
                     result = .connected(endpoint: endpoint, connection)
                     group.cancelAll()
                 case .ended(let endpoint, .failure(let error)):
-                    running -= 1
+                    running.removeAll { $0 == endpoint }
                     guard result == nil else { continue }
                     AddressMemory.shared.failed(self.addresses[endpoint])
                     failure = error

@@ -16,7 +16,9 @@ import EpollNetworking
 // When the broker has closed the channel for a publish and it is not known for which, those that may be it are suspects:
 // each is published alone on the next channel.
 
-/// One accepted message. What is not constant is guarded by its outbox's lock.
+/// One accepted message.
+///
+/// The properties that are not constant are guarded by its outbox's lock.
 final class OutboxEntry: @unchecked Sendable {
     let message: AMQPMessage
     let destination: AMQPDestination

@@ -13,6 +13,8 @@ final class RecoveringPublisher: Sendable {
         var counts = AMQPConfirmCounts()
         var failure: AMQPError?
         var failedCount = 0
+        /// Channels that are not used any more and have not ended: their close is under way.
+        var ending: [(core: ChannelSession, keepsUnknown: Bool)] = []
     }
 
     let link: ConnectionLink
@@ -79,7 +81,10 @@ final class RecoveringPublisher: Sendable {
 
     /// How the publishes made so far have ended, over all channels.
     var counts: AMQPConfirmCounts {
-        var counts = self.past.withLock { $0.counts }
+        var counts = self.past.withLock { past in
+            past.takeEnded()
+            return past.ending.reduce(into: past.counts) { $0.add($1.core.confirmCounts) }
+        }
         if let core = self.channels.present { counts.add(core.confirmCounts) }
         return counts
     }
@@ -264,6 +269,7 @@ final class RecoveringPublisher: Sendable {
             }
         }
         let (failure, count) = self.past.withLock { past in
+            past.takeEnded()
             defer {
                 past.failure = nil
                 past.failedCount = 0
@@ -307,8 +313,26 @@ private final class ChannelEndings: Sendable {
 }
 
 extension RecoveringPublisher.Past {
-    /// Takes over what a channel that is gone knew.
+    /// Takes over the counts of a channel that is used no more, once it has ended.
     mutating func add(_ core: ChannelSession, keepsUnknown: Bool) {
+        self.ending.append((core, keepsUnknown))
+        self.takeEnded()
+    }
+
+    /// Takes over the counts of the channels that have ended.
+    mutating func takeEnded() {
+        var left: [(core: ChannelSession, keepsUnknown: Bool)] = []
+        for (core, keepsUnknown) in self.ending {
+            if core.driver.state.withLock({ _ in core.confirms.hasEnded }) {
+                self.take(core, keepsUnknown: keepsUnknown)
+            } else {
+                left.append((core, keepsUnknown))
+            }
+        }
+        self.ending = left
+    }
+
+    private mutating func take(_ core: ChannelSession, keepsUnknown: Bool) {
         self.counts.add(core.confirmCounts)
         let (endings, refused, unknown, notProcessed, reason) = core.driver.state.withLock { state in
             (
