@@ -156,7 +156,10 @@ struct OversizedBodyTests {
         }
     }
 
-    @Test("C13: a body of any announced size is read past without room for it", arguments: [UInt64(1) << 32, 1 << 40, .max])
+    @Test(
+        "C13: a body of any announced size is read past without room for it",
+        arguments: [UInt64(1) << 32, 1 << 40, .max]
+    )
     func absurd(_ size: UInt64) async throws {
         try await ConsumeDialogueTests.withConsumer { broker, _, deliveries, tag in
             let deliver = Basic.Deliver(
