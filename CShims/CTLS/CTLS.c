@@ -16,6 +16,9 @@
 
 _Static_assert(OPENSSL_VERSION_MAJOR >= 3, "OpenSSL 3 or later");
 
+// OpenSSL frees what its threads still use in a handler of exit(3). Asked for before any other call of it.
+__attribute__((constructor)) static void keep_until_exit(void) { OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, NULL); }
+
 const long ctls_verify_expired = X509_V_ERR_CERT_HAS_EXPIRED;
 const long ctls_verify_not_yet_valid = X509_V_ERR_CERT_NOT_YET_VALID;
 const long ctls_verify_wrong_host = X509_V_ERR_HOSTNAME_MISMATCH;
