@@ -32,6 +32,24 @@ ptrdiff_t cepoll_recv(int descriptor, void *buffer, size_t capacity) {
     return count < 0 ? -errno : count;
 }
 
+ptrdiff_t cepoll_recv_message(int descriptor, void *buffer, size_t capacity, int *is_cut) {
+    struct iovec vector = {.iov_base = buffer, .iov_len = capacity};
+    struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1};
+    ptrdiff_t count = syscall(SYS_recvmsg, descriptor, &message, MSG_DONTWAIT);
+    if (count < 0) return -errno;
+    *is_cut = (message.msg_flags & MSG_CTRUNC) != 0;
+    return count;
+}
+
+static _Thread_local unsigned spent;
+unsigned cepoll_spent(void) { return spent; }
+void cepoll_spend(unsigned units) { spent += units; }
+void cepoll_renew(void) { spent = 0; }
+
+static _Thread_local const void *current_loop;
+const void *cepoll_current_loop(void) { return current_loop; }
+void cepoll_set_current_loop(const void *loop) { current_loop = loop; }
+
 ptrdiff_t cepoll_send(int descriptor, const void *octets, size_t count) {
     ptrdiff_t taken = syscall(SYS_sendto, descriptor, octets, count, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
     return taken < 0 ? -errno : taken;
@@ -77,6 +95,12 @@ int cepoll_local_address(int descriptor, void *address, unsigned *length) {
 
 int cepoll_peer_address(int descriptor, void *address, unsigned *length) {
     return getpeername(descriptor, (struct sockaddr *)address, length) < 0 ? -errno : 0;
+}
+
+int cepoll_family(int descriptor) {
+    int value = 0;
+    unsigned length = sizeof value;
+    return getsockopt(descriptor, SOL_SOCKET, SO_DOMAIN, &value, &length) < 0 ? -errno : value;
 }
 
 int cepoll_pending_error(int descriptor) {

@@ -114,6 +114,22 @@ extension NetworkTests {
             #expect(MonotonicTime.now >= deadline)
         }
 
+        @Test("A socket that would connect to itself is a refusal")
+        func selfConnect() async throws {
+            let loop = try EventLoop()
+            // Such a port as the kernel chooses for sockets that connect; it comes round to it by itself.
+            let listener = try ListeningSocket(.loopback(port: 0))
+            let address = try #require(listener.localAddress)
+            let probe = try await Connector.connect(to: address, deadline: soon, on: loop)
+            let port = try #require(probe.localAddress?.port) &+ 40
+            probe.close()
+            for _ in 0..<4000 {
+                let socket = try? await Connector.connect(to: .loopback(port: port), deadline: soon, on: loop)
+                #expect(socket == nil)
+                if socket != nil { break }
+            }
+        }
+
         @Test("A second address is tried while the first does not answer")
         func staggered() async throws {
             let loop = try EventLoop()
@@ -211,6 +227,40 @@ extension NetworkTests {
         func numbers(host: String, address: SocketAddress) async throws {
             let deadline = MonotonicTime.now + .seconds(20)
             #expect(try await HostResolver.resolve(host: host, port: 7, deadline: deadline) == [address])
+        }
+
+        @Test("Dead names hold up no other name, and localhost asks nobody")
+        func deadNames() async throws {
+            let isOver = Log<Void>()
+            let running = Log<String>()
+            let pool = ResolverPool(limit: HostResolver.threadLimit) { request in
+                running.append(request.host)
+                if request.host.hasPrefix("dead") { while isOver.all.isEmpty { usleep(1000) } }
+                return .success([.loopback(port: request.port)])
+            }
+            defer { isOver.append(()) }
+            var dead: [Outcome<[SocketAddress]>] = []
+            // The same names again, as clients that reconnect ask for them, cost no further thread.
+            for index in 0..<400 {
+                let outcome = Outcome<[SocketAddress]>()
+                pool.submit(HostResolver.Request(host: "dead-\(index % 40)", port: 1, outcome: outcome))
+                dead.append(outcome)
+            }
+            let good = Outcome<[SocketAddress]>()
+            pool.submit(HostResolver.Request(host: "good", port: 2, outcome: good))
+            let found = try await within(.seconds(10)) {
+                try await good.value(cancelled: NetworkError(kind: .cancelled, text: ""))
+            }
+            #expect(found == [.loopback(port: 2)])
+            #expect(Set(running.all).count == running.all.count)
+            isOver.append(())
+            for outcome in dead { await eventually { outcome.isDecided } }
+            for name in ["localhost", "LOCALHOST.", "db.localhost"] {
+                #expect(HostResolver.loopback(named: name, port: 3)?.last == .loopback(port: 3))
+            }
+            for name in ["localhost.example", "notlocalhost", "local", ""] {
+                #expect(HostResolver.loopback(named: name, port: 3) == nil)
+            }
         }
 
         @Test("localhost is the loopback")

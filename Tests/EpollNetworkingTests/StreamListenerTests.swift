@@ -202,6 +202,157 @@ extension NetworkTests {
             options.group?.shutdown()
         }
 
+        @Test("accept() takes from every socket that shares the port", arguments: [1, 3])
+        func reusePortAccept(loops: Int) async throws {
+            var options = ListenerOptions()
+            options.reusePort = true
+            let group = try EventLoopGroup(count: loops)
+            defer { group.shutdown() }
+            options.group = group
+            let listener = try await StreamListener.listen(on: .loopback(port: 0), options: options)
+            let address = listener.localAddress
+            let accepting = Task {
+                var count: UInt8 = 0
+                while let connection = try await listener.accept(timeout: .seconds(10)) {
+                    count += 1
+                    try await connection.write([count])
+                }
+                return count
+            }
+            var answers: Set<UInt8> = []
+            for _ in 0..<40 {
+                let client = try await StreamConnection.connect(to: address)
+                answers.insert(try #require(try await within(.seconds(10)) { try await client.read(exactly: 1) })[0])
+            }
+            #expect(answers.count == 40)
+            listener.close()
+            #expect(try await within(.seconds(10)) { try await accepting.value } == 40)
+            let late = try await StreamListener.listen(on: .loopback(port: 0), options: options)
+            let error = await #expect(throws: NetworkError.self) {
+                _ = try await late.accept(timeout: .milliseconds(20))
+            }
+            #expect(error?.kind == .timedOut)
+        }
+
+        @Test("Of servers that start together over a stale file, one listens; the file is its own")
+        func staleRace() async throws {
+            let path = "/tmp/epoll-net-race-\(getpid())"
+            defer { unlink(path) }
+            for _ in 0..<30 {
+                unlink(path)
+                try ListeningSocket(.unix(path: path)).close()
+                let listeners = await withTaskGroup(of: StreamListener?.self) { group in
+                    for _ in 0..<8 { group.addTask { try? await StreamListener.listen(on: .unix(path: path)) } }
+                    var listeners: [StreamListener] = []
+                    for await listener in group { if let listener { listeners.append(listener) } }
+                    return listeners
+                }
+                #expect(listeners.count == 1)
+                let client = try await StreamConnection.connect(to: .unix(path: path))
+                let server = try await listeners.first?.accept(timeout: .seconds(5))
+                #expect(server != nil)
+                client.close()
+                listeners.first?.close()
+                #expect(access(path, F_OK) != 0)
+            }
+        }
+
+        @Test("A full backlog of a Unix listener is waited for, until the deadline")
+        func fullBacklog() async throws {
+            let address = SocketAddress.abstract(name: Array("epoll-net-full-\(getpid())".utf8))
+            var options = ListenerOptions()
+            options.backlog = 1
+            let listener = try await StreamListener.listen(on: address, options: options)
+            var waiting: [StreamSocket] = []
+            var isFull = false
+            while !isFull {
+                let socket = try StreamSocket(family: AF_UNIX)
+                do throws(SystemError) {
+                    _ = try socket.beginConnect(to: address)
+                    waiting.append(socket)
+                } catch { isFull = true }
+            }
+            let start = MonotonicTime.now
+            let late = await #expect(throws: NetworkError.self) {
+                _ = try await StreamConnection.connect(to: address, timeout: .milliseconds(60))
+            }
+            #expect(late?.kind == .timedOut)
+            #expect(late?.text.contains("backlog") == true, "\(late?.text ?? "")")
+            #expect(MonotonicTime.now - start >= .milliseconds(60))
+            let connecting = Task { try await StreamConnection.connect(to: address, timeout: .seconds(20)) }
+            try await EventLoop.shared.sleep(for: .milliseconds(5))
+            for _ in 0...waiting.count { _ = try await listener.accept(timeout: .seconds(5)) }
+            _ = try await connecting.value
+        }
+
+        @Test("A Unix socket needs a path: the empty one is not the abstract name of one zero")
+        func emptyPath() async throws {
+            for isListening in [true, false] {
+                let error = await #expect(throws: NetworkError.self) {
+                    if isListening {
+                        _ = try await StreamListener.listen(on: .unix(path: ""))
+                    } else {
+                        _ = try await StreamConnection.connect(to: .unix(path: ""))
+                    }
+                }
+                #expect(error?.underlying?.errno == .invalidArgument)
+            }
+        }
+
+        @Test("A server out of descriptors says so, and tries again after a pause, not at once")
+        func shortageIsTold() async throws {
+            let attempts = Log<Void>()
+            let listener = try StreamListener(.loopback(port: 0), ListenerOptions()) { (_) throws(SystemError) in
+                attempts.append(())
+                throw SystemError(errno: .tooManyOpenFiles, call: "accept4")
+            }
+            let errors = Log<NetworkError>()
+            let serving = Task {
+                try await listener.serve(onError: { if let error = $0 as? NetworkError { errors.append(error) } }) {
+                    _ in
+                }
+            }
+            let client = try await StreamConnection.connect(to: listener.localAddress)
+            await eventually { !errors.all.isEmpty }
+            #expect(listener.isExhausted)
+            #expect(errors.all.first?.underlying?.errno == .tooManyOpenFiles)
+            #expect(errors.all.first?.text.contains("ulimit") == true)
+            let before = attempts.all.count
+            try await EventLoop.shared.sleep(for: .milliseconds(350))
+            #expect(attempts.all.count - before <= 5)
+            // Turned away in the end, which is told too.
+            #expect(try await within(.seconds(20)) { try await client.read() } == nil)
+            await eventually { errors.all.count == 2 }
+            #expect(listener.turnedAwayCount == 1)
+            listener.close()
+            try await serving.value
+        }
+
+        @Test("Handlers see the task-local values and the executor of the server, and many of them end in any order")
+        func manyHandlers() async throws {
+            let loop = try EventLoop()
+            let listener = try await StreamListener.listen(on: .loopback(port: 0))
+            let serving = Task(executorPreference: loop) {
+                try await Self.$mark.withValue(7) {
+                    try await listener.serve { connection in
+                        #expect(Self.mark == 7)
+                        #expect(loop.isInLoop)
+                        _ = try await connection.read()
+                    }
+                }
+            }
+            var clients: [StreamConnection] = []
+            for _ in 0..<300 { clients.append(try await StreamConnection.connect(to: listener.localAddress)) }
+            await eventually { listener.gate.active == 300 }
+            clients.shuffle()
+            while let client = clients.popLast() { client.close() }
+            await eventually { listener.gate.active == 0 }
+            listener.close()
+            try await serving.value
+        }
+
+        @TaskLocal static var mark = 0
+
         @Test("A stale Unix socket file is replaced; one in use, or another kind of file, is left alone")
         func staleFile() async throws {
             let path = "/tmp/epoll-net-listener-\(getpid())"

@@ -285,6 +285,102 @@
                 }
             }
 
+            @Test("A dot at the end of a name and the zone of an address are not part of what a certificate names")
+            func certifiedNames() async throws {
+                for (host, name) in [
+                    ("broker.example.", "broker.example"), ("broker.example", "broker.example"), (".", "."), ("", ""),
+                    ("fe80::1%eth0", "fe80::1"), ("::1", "::1"), ("127.0.0.1", "127.0.0.1"), ("50%off", "50%off"),
+                ] {
+                    #expect(TLSEngine.certifiedName(host) == name)
+                }
+                try await withEcho(Certificates.server()) { endpoint, _ in
+                    guard case .host(_, let port) = endpoint else { return }
+                    _ = try await echo(.host("localhost.", port: port), Certificates.client())
+                }
+            }
+
+            @Test(
+                "A server that requires a certificate refuses a client without one, whatever that does",
+                arguments: [12, 13]
+            )
+            func requiredCertificate(version: Int) async throws {
+                var configuration = Certificates.identity("good")
+                configuration.clientVerification = .required
+                configuration.maximumVersion = version == 12 ? .tls12 : .tls13
+                let context = try TLSContext(configuration, role: .server)
+                let errors = Log<NetworkError.Kind>()
+                var options = ListenerOptions()
+                options.connection.lingerTime = .milliseconds(200)
+                let listener = try await StreamListener.listen(on: .loopback(port: 0), options: options)
+                let serving = Task {
+                    try await listener.serve(
+                        tls: context,
+                        onError: { errors.append(($0 as? NetworkError)?.kind ?? .other) },
+                        { _ in Issue.record("a client without a certificate was served") }
+                    )
+                }
+                let endpoint = Endpoint.host("localhost", port: listener.localAddress.port ?? 0)
+                for what in ["read", "write", "both"] {
+                    let error = await #expect(throws: NetworkError.self) {
+                        try await within(.seconds(20)) {
+                            let client = try await StreamConnection.connect(to: endpoint, tls: Certificates.client())
+                            if what == "both" { try await client.write([1]) }
+                            if what != "write" { _ = try await client.read() }
+                            // Whoever only writes finds out with a later write.
+                            while true { try await client.write([1]) }
+                        }
+                    }
+                    #expect(error?.kind == .certificateRefused, "\(what): \(error?.text ?? "")")
+                }
+                await eventually { errors.all.count == 3 }
+                #expect(errors.all == [.certificateRefused, .certificateRefused, .certificateRefused])
+                listener.close()
+                try await serving.value
+            }
+
+            @Test("Small chunks share records")
+            func records() async throws {
+                let overhead = Log<Int>()
+                try await withEcho(Certificates.server()) { endpoint, _ in
+                    guard case .host(_, let port) = endpoint else { return }
+                    let proxy = try await StreamListener.listen(on: .loopback(port: 0))
+                    let passing = Task {
+                        try await proxy.serve { client in
+                            let server = try await StreamConnection.connect(to: .loopback(port: port))
+                            async let back: Void = {
+                                for try await chunk in server.inbound { try await client.write(chunk) }
+                                try await client.finish()
+                            }()
+                            var count = 0
+                            for try await chunk in client.inbound {
+                                count += chunk.count
+                                try await server.write(chunk)
+                            }
+                            try await server.finish()
+                            overhead.append(count)
+                            try await back
+                        }
+                    }
+                    try await StreamConnection.withConnection(
+                        to: .host("localhost", port: proxy.localAddress.port ?? 0),
+                        tls: Certificates.client()
+                    ) { client in
+                        let chunks = (0..<2000).map {
+                            ByteChunk([UInt8](repeating: UInt8($0 & 255), count: 100 + $0 % 3))
+                        }
+                        async let received = client.readAll()
+                        try await client.write(chunks)
+                        try await client.finish()
+                        #expect(try await received == chunks.flatMap(Array.init))
+                    }
+                    await eventually { !overhead.all.isEmpty }
+                    // A record adds 22 octets; 13 full ones and the handshake are less than 200 small ones.
+                    #expect(overhead.all[0] < 2000 * 101 + 200 * 22, "\(overhead.all[0])")
+                    proxy.close()
+                    try await passing.value
+                }
+            }
+
             @Test("Both directions at once, from several writers, through small socket buffers")
             func fullDuplex() async throws {
                 var options = SocketOptions()

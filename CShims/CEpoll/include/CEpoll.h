@@ -36,15 +36,15 @@ int cepoll_timer_set(int descriptor, uint64_t time_ns);
 /// prctl(2) PR_SET_TIMERSLACK of the calling thread: how late the kernel may be with its timeouts.
 int cepoll_set_timer_slack(unsigned long nanoseconds);
 
-/// epoll_ctl(2), EPOLL_CTL_ADD: in, out and peer close, edge-triggered, reported with `token`.
+/// epoll_ctl(2), EPOLL_CTL_ADD: in, out, urgent data and peer close, edge-triggered, reported with `token`.
 static inline int cepoll_add(int epfd, int descriptor, uint64_t token) {
-    struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data = {.u64 = token}};
+    struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLET, .data = {.u64 = token}};
     return epoll_ctl(epfd, EPOLL_CTL_ADD, descriptor, &event) < 0 ? -errno : 0;
 }
 
 /// epoll_ctl(2), EPOLL_CTL_MOD of a descriptor that was added: with `reading` 0, what can be read is not reported.
 static inline int cepoll_modify(int epfd, int descriptor, uint64_t token, int reading) {
-    struct epoll_event event = {.events = EPOLLOUT | EPOLLRDHUP | EPOLLET, .data = {.u64 = token}};
+    struct epoll_event event = {.events = EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLET, .data = {.u64 = token}};
     if (reading) event.events |= EPOLLIN;
     return epoll_ctl(epfd, EPOLL_CTL_MOD, descriptor, &event) < 0 ? -errno : 0;
 }
@@ -64,6 +64,7 @@ static inline uint32_t cepoll_event_bits(const struct epoll_event *event) { retu
 enum {
     cepoll_in = EPOLLIN,
     cepoll_out = EPOLLOUT,
+    cepoll_pri = EPOLLPRI,
     cepoll_rdhup = EPOLLRDHUP,
     cepoll_hup = EPOLLHUP,
     cepoll_err = EPOLLERR,
@@ -80,6 +81,10 @@ static inline int cepoll_eventfd_signal(int descriptor) { return eventfd_write(d
 
 /// recv(2), never blocking. Returns the octets read, 0 at the end of the stream, or -errno.
 ptrdiff_t cepoll_recv(int descriptor, void *buffer, size_t capacity);
+
+/// recvmsg(2), as cepoll_recv; `is_cut` is 1 if descriptors came along, which the kernel has closed: such a read ends
+/// before the octets that follow. unix(7), SCM_RIGHTS.
+ptrdiff_t cepoll_recv_message(int descriptor, void *buffer, size_t capacity, int *is_cut);
 
 /// send(2), never blocking, never raising SIGPIPE. Returns the octets taken, or -errno.
 ptrdiff_t cepoll_send(int descriptor, const void *octets, size_t count);
@@ -118,6 +123,9 @@ int cepoll_local_address(int descriptor, void *address, unsigned *length);
 
 /// getpeername(2).
 int cepoll_peer_address(int descriptor, void *address, unsigned *length);
+
+/// getsockopt(2) SO_DOMAIN: the address family. Returns it, or -errno.
+int cepoll_family(int descriptor);
 
 /// getsockopt(2) SO_ERROR: takes the pending error. Returns it as a positive number, or -errno of the call.
 int cepoll_pending_error(int descriptor);
@@ -173,6 +181,15 @@ int cepoll_futex_wait(const void *word, uint32_t value);
 
 /// futex(2), FUTEX_WAKE_PRIVATE: wakes one thread that sleeps on `word`. Returns how many, or -errno.
 int cepoll_futex_wake(const void *word);
+
+/// Work of the calling thread since `cepoll_renew`; a variable of the thread, no call.
+unsigned cepoll_spent(void);
+void cepoll_spend(unsigned units);
+void cepoll_renew(void);
+
+/// The loop that runs on the calling thread; a variable of the thread, no call.
+const void *_Nullable cepoll_current_loop(void);
+void cepoll_set_current_loop(const void *_Nullable loop);
 
 /// The processor's hint that this thread waits for another; no call.
 static inline void cepoll_pause(void) {

@@ -35,6 +35,21 @@ struct ChunkCursor {
         }
     }
 
+    /// Copies what comes next into `room`, as much as fits; says how many octets.
+    func copy(into room: UnsafeMutableRawBufferPointer) -> Int {
+        var filled = 0
+        var skipped = self.offset
+        for chunk in self.chunks[self.index...] where chunk.count > skipped {
+            let count = min(chunk.count - skipped, room.count - filled)
+            if count == 0 { break }
+            let source = UnsafeRawBufferPointer(start: chunk.storage.base + chunk.offset + skipped, count: count)
+            UnsafeMutableRawBufferPointer(rebasing: room[filled...]).copyMemory(from: source)
+            filled += count
+            skipped = 0
+        }
+        return filled
+    }
+
     mutating func advance(_ count: Int) {
         self.remaining -= count
         self.offset += count

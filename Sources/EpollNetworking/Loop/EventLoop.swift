@@ -43,7 +43,28 @@ public final class EventLoop: TaskExecutor, Sendable {
         core.executor.initialize(UnownedTaskExecutor(ordinary: self))
     }
 
+    /// A loop that could not start: everything that is asked of it fails with the reason.
+    init(name: String, failed error: SystemError) {
+        self.name = name
+        self.core = LoopCore(name: name, failed: error)
+        self.thread = pthread_t()
+        self.core.executor.initialize(UnownedTaskExecutor(ordinary: self))
+    }
+
     deinit { self.core.requestStop() }
+
+    /// Why calls on connections of this loop fail after its end.
+    var endedError: NetworkError {
+        guard let failure = self.core.startFailure else { return .loopEnded }
+        return NetworkError(kind: .other, underlying: failure, text: Self.startFailureText)
+    }
+
+    func endedError(connecting target: String) -> NetworkError {
+        guard let failure = self.core.startFailure else { return .loopStopped(target) }
+        return NetworkError(kind: .other, underlying: failure, text: "\(target): \(Self.startFailureText)")
+    }
+
+    private static let startFailureText = "the event loop could not be started; the next call tries it again."
 
     /// Ends the loop's thread soon; ``stopped()`` waits until it has.
     ///
@@ -58,12 +79,13 @@ public final class EventLoop: TaskExecutor, Sendable {
     public var statistics: LoopStatistics { self.core.counters.snapshot(wakeUps: self.core.wakeUps) }
 
     /// A loop of the shared group, always the same: for tasks that want to run on one.
-    public static let shared = EventLoopGroup.shared.next()
+    public static var shared: EventLoop { EventLoopGroup.shared.first }
 
     /// Waits until the loop's thread has left its last turn: no handler, timer or descriptor of it is left.
-    public func stopped() async {
-        await withUnsafeContinuation { continuation in self.core.whenStopped(continuation) }
-    }
+    ///
+    /// - Returns: False when the task was cancelled first.
+    @discardableResult
+    public func stopped() async -> Bool { await self.core.stopped() }
 
     /// Runs a job of a task that prefers this loop.
     public func enqueue(_ job: consuming ExecutorJob) {

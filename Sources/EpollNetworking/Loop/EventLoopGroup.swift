@@ -9,16 +9,24 @@ public final class EventLoopGroup: Sendable {
     /// The group used unless another is named: half the cores, at least one and at most four loops.
     ///
     /// It is started at its first use and lives as long as the process. The environment variable `EPOLL_LOOPS`, 1...64,
-    /// sets another count.
-    public static let shared: EventLoopGroup = {
-        let cores = Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))
-        let setting = getenv("EPOLL_LOOPS").map { String(cString: $0) }
-        do throws(SystemError) {
-            return try EventLoopGroup(count: EventLoopGroup.sharedCount(setting: setting, cores: cores))
-        } catch {
-            fatalError("the shared event loops cannot start: \(error)")
+    /// sets another count. Without descriptors or threads for it the calls that need a loop fail with the reason, and the
+    /// next use tries again.
+    public static var shared: EventLoopGroup {
+        Self.started.withLock { started in
+            if let started { return started }
+            let cores = Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))
+            let setting = getenv("EPOLL_LOOPS").map { String(cString: $0) }
+            do throws(SystemError) {
+                let group = try EventLoopGroup(count: Self.sharedCount(setting: setting, cores: cores))
+                started = group
+                return group
+            } catch {
+                return EventLoopGroup(failed: error)
+            }
         }
-    }()
+    }
+
+    private static let started = Locked<EventLoopGroup?>(nil)
 
     /// How many loops the shared group gets; a setting that is no count is passed over.
     static func sharedCount(setting: String?, cores: Int) -> Int {
@@ -39,6 +47,11 @@ public final class EventLoopGroup: Sendable {
         self.loops = loops
     }
 
+    /// A group of one loop that could not start.
+    init(failed error: SystemError) { self.loops = [EventLoop(name: "epoll-0", failed: error)] }
+
+    var first: EventLoop { self.loops[0] }
+
     /// How many loops there are.
     public var count: Int { self.loops.count }
 
@@ -57,7 +70,11 @@ public final class EventLoopGroup: Sendable {
     }
 
     /// Waits until every loop's thread has left its last turn.
-    public func stopped() async {
-        for loop in self.loops { await loop.stopped() }
+    ///
+    /// - Returns: False when the task was cancelled first.
+    @discardableResult
+    public func stopped() async -> Bool {
+        for loop in self.loops where await !loop.stopped() { return false }
+        return true
     }
 }

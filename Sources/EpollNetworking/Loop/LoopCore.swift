@@ -28,7 +28,7 @@ final class LoopCore: @unchecked Sendable {
         var isStopRequested = false
         var hasStopped = false
         var wakeUps = 0
-        var stopWaiters: [UnsafeContinuation<Void, Never>] = []
+        var stopWaiters: [Outcome<Void>] = []
     }
 
     /// Set once after the thread has started, before anyone can hand it a job.
@@ -48,10 +48,12 @@ final class LoopCore: @unchecked Sendable {
     let executor = ExecutorReference()
     let counters = LoopCounters()
     private let name: String
+    /// Why there is no thread and no descriptor: the loop has ended before it began.
+    let startFailure: SystemError?
     private let epoll: CInt
     private let wake: CInt
     private let timer: CInt
-    private let remote = Locked(Remote())
+    private let remote: Locked<Remote>
 
     // The loop thread's own. Unsafe: unchecked, because every turn touches all of them; one thread does, and no access
     // lasts while other code runs.
@@ -65,6 +67,8 @@ final class LoopCore: @unchecked Sendable {
     @exclusivity(unchecked) private var spare: [Entry] = []
     @exclusivity(unchecked) private var spareEndOfTick: [any LoopWork] = []
     @exclusivity(unchecked) private var ownExecutor: UnownedTaskExecutor?
+    /// Tasks that let the sockets have a turn: they continue after the next wait.
+    @exclusivity(unchecked) var deferred: [UnsafeContinuation<Void, Never>] = []
     @exclusivity(unchecked) private(set) var hasStopped = false
     /// What the timer descriptor is set to, until it has fired.
     @exclusivity(unchecked) private var timerDeadline: MonotonicTime?
@@ -73,6 +77,8 @@ final class LoopCore: @unchecked Sendable {
 
     init(name: String) throws(SystemError) {
         self.name = name
+        self.startFailure = nil
+        self.remote = Locked(Remote())
         let epoll = try SystemCall.checking("epoll_create1") { cepoll_create() }
         var wake: CInt = -1
         var timer: CInt = -1
@@ -92,10 +98,19 @@ final class LoopCore: @unchecked Sendable {
         self.timer = timer
     }
 
+    /// A loop that has ended, because it could not start.
+    init(name: String, failed error: SystemError) {
+        self.name = name
+        self.startFailure = error
+        self.epoll = -1
+        self.wake = -1
+        self.timer = -1
+        self.remote = Locked(Remote(hasStopped: true))
+        self.hasStopped = true
+    }
+
     deinit {
-        _ = cepoll_close(self.timer)
-        _ = cepoll_close(self.wake)
-        _ = cepoll_close(self.epoll)
+        for descriptor in [self.timer, self.wake, self.epoll] where descriptor >= 0 { _ = cepoll_close(descriptor) }
     }
 }
 
@@ -123,12 +138,21 @@ extension LoopCore {
         if isAsleep { _ = cepoll_eventfd_signal(self.wake) }
     }
 
-    func whenStopped(_ continuation: UnsafeContinuation<Void, Never>) {
+    /// Waits until the thread has left its last turn; false when the task was cancelled first.
+    func stopped() async -> Bool {
+        let outcome = Outcome<Void>()
         let hasStopped = self.remote.withLock { remote -> Bool in
-            if !remote.hasStopped { remote.stopWaiters.append(continuation) }
+            if !remote.hasStopped { remote.stopWaiters.append(outcome) }
             return remote.hasStopped
         }
-        if hasStopped { continuation.resume() }
+        if hasStopped { return true }
+        do throws(NetworkError) {
+            try await outcome.value(cancelled: .taskCancelled("Waiting for the end of a loop"))
+            return true
+        } catch {
+            self.remote.withLock { remote in remote.stopWaiters.removeAll { $0 === outcome } }
+            return false
+        }
     }
 
     var wakeUps: Int { self.remote.withLock { $0.wakeUps } }
@@ -153,6 +177,8 @@ extension LoopCore {
         _ = String(self.name.prefix(15)).withCString { cepoll_name_thread($0) }
         // The kernel rounds the timeouts of ordinary threads up by 50 microseconds.
         _ = cepoll_set_timer_slack(1000)
+        cepoll_set_current_loop(Unmanaged.passUnretained(self).toOpaque())
+        defer { cepoll_set_current_loop(nil) }
         withUnsafeTemporaryAllocation(of: epoll_event.self, capacity: Self.eventsPerWait) { events in
             guard let base = events.baseAddress else { return }
             while true {
@@ -165,6 +191,7 @@ extension LoopCore {
                 // A wait can only fail by our own mistake (EBADF, EFAULT): stop rather than spin.
                 if count < 0 { break }
                 self.dispatch(base, Int(count))
+                self.resumeDeferred()
             }
         }
         self.stop()
@@ -230,7 +257,7 @@ extension LoopCore {
 
     /// Announces that the loop sleeps, unless there is something to do.
     private func mayHaveToSleep(at now: MonotonicTime) -> Sleep {
-        if !self.local.isEmpty || !self.endOfTick.isEmpty { return .none }
+        if !self.local.isEmpty || !self.endOfTick.isEmpty || !self.deferred.isEmpty { return .none }
         let deadline = self.timers.nextDeadline
         if let deadline, deadline <= now { return .none }
         let maySleep = self.remote.withLock { remote -> Bool in
@@ -304,6 +331,16 @@ extension LoopCore {
         }
     }
 
+    private func resumeDeferred() {
+        while let continuation = self.deferred.popLast() { continuation.resume() }
+    }
+
+    /// The loop of the calling thread.
+    static var current: LoopCore? {
+        // Unsafe: set and taken back by the thread that runs the loop, which keeps it meanwhile.
+        cepoll_current_loop().map { Unmanaged<LoopCore>.fromOpaque($0).takeUnretainedValue() }
+    }
+
     func register(_ descriptor: CInt, _ handler: any SocketHandler) throws(SystemError) -> RegistrationID {
         if descriptor < 0 { throw SystemError(code: -EBADF, call: "epoll_ctl") }
         let id = self.registrations.insert(handler, for: descriptor)
@@ -344,6 +381,7 @@ extension LoopCore {
                 self.deregistered.append(handler)
             }
             _ = self.drainRemote()
+            self.resumeDeferred()
             while let entry = self.local.popFirst() {
                 switch entry {
                 case .job(let job): Self.forward(job)
@@ -353,9 +391,12 @@ extension LoopCore {
             }
             self.runEndOfTick()
             self.releaseDeregistered()
-            if !self.local.isEmpty || !self.endOfTick.isEmpty || self.registrations.count > 0 { continue }
+            if !self.local.isEmpty || !self.endOfTick.isEmpty || !self.deferred.isEmpty || self.registrations.count > 0
+            {
+                continue
+            }
             self.hasStopped = true
-            let waiters = self.remote.withLock { remote -> [UnsafeContinuation<Void, Never>]? in
+            let waiters = self.remote.withLock { remote -> [Outcome<Void>]? in
                 guard remote.entries.isEmpty else { return nil }
                 remote.hasStopped = true
                 defer { remote.stopWaiters = [] }
@@ -370,7 +411,7 @@ extension LoopCore {
             var dropped = TimerQueue<any LoopWork>()
             swap(&dropped, &self.timers)
             while let work = dropped.popDue(at: .distantFuture) { work.loopStopped() }
-            for waiter in waiters { waiter.resume() }
+            for waiter in waiters { waiter.decide(.success(())) }
             return
         }
     }

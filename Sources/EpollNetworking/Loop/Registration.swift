@@ -17,6 +17,8 @@ package struct ReadyEvents: OptionSet, Sendable {
 
     @inlinable package static var readable: ReadyEvents { ReadyEvents(rawValue: UInt32(cepoll_in)) }
     @inlinable package static var writable: ReadyEvents { ReadyEvents(rawValue: UInt32(cepoll_out)) }
+    /// Urgent data of TCP, or out-of-band data of a Unix socket, has come: a read stops at its mark, however much follows.
+    @inlinable package static var urgent: ReadyEvents { ReadyEvents(rawValue: UInt32(cepoll_pri)) }
     /// The peer sends no more, or both ends are closed.
     ///
     /// Octets may still wait to be read.
@@ -30,7 +32,7 @@ package struct ReadyEvents: OptionSet, Sendable {
     }
     /// Readable, or an end of some kind, which a read tells apart.
     @inlinable package static var worthReading: ReadyEvents {
-        ReadyEvents(rawValue: Self.readable.rawValue | Self.ending.rawValue)
+        ReadyEvents(rawValue: Self.readable.rawValue | Self.urgent.rawValue | Self.ending.rawValue)
     }
     /// The loop ends: the last call.
     ///

@@ -35,7 +35,7 @@ final class Acceptor: Sendable {
         _ call: @escaping Call = { (socket) throws(SystemError) in try socket.accept() }
     ) throws(SystemError) {
         self.call = call
-        self.core = ConnectionCore(socket.socket, on: loop, name: "", options: SocketOptions())
+        self.core = ConnectionCore(socket.socket, on: loop, name: "", options: SocketOptions(), lingers: false)
         let reserve = try SystemCall.checking("open /dev/null") { cepoll_open_null() }
         self.state = Locked(State(reserve: reserve))
         self.core.start()
@@ -60,7 +60,12 @@ final class Acceptor: Sendable {
     }
 
     /// The next peer; nil when closed.
-    func accept(until deadline: MonotonicTime) async throws(NetworkError) -> StreamSocket? {
+    ///
+    /// `onShortage` is told when descriptors have run out, and how many peers were turned away.
+    func accept(
+        until deadline: MonotonicTime,
+        onShortage: ((NetworkError) -> Void)? = nil
+    ) async throws(NetworkError) -> StreamSocket? {
         while true {
             do throws(NetworkError) {
                 let socket = try await self.core.accept(until: deadline, self.call)
@@ -69,7 +74,7 @@ final class Acceptor: Sendable {
             } catch {
                 if error.kind == .closed { return nil }
                 guard Self.isExhaustion(error.underlying?.errno) else { throw error }
-                self.exhausted()
+                if let report = self.exhausted(error) { onShortage?(report) }
                 try await self.core.loop.sleep(until: min(deadline, .now + Self.pause))
                 if MonotonicTime.now >= deadline { throw error }
             }
@@ -83,16 +88,18 @@ final class Acceptor: Sendable {
         }
     }
 
-    private func exhausted() {
+    /// Turns peers away when it lasts; what is new to report.
+    private func exhausted(_ error: NetworkError) -> NetworkError? {
         let now = MonotonicTime.now
-        let reserve = self.state.withLock { state -> CInt in
+        let (reserve, isNew) = self.state.withLock { state -> (CInt, Bool) in
+            let isNew = state.exhaustedSince == nil
             let since = state.exhaustedSince ?? now
             state.exhaustedSince = since
-            guard now - since >= Self.patience else { return -1 }
+            guard now - since >= Self.patience else { return (-1, isNew) }
             defer { state.reserve = -1 }
-            return state.reserve
+            return (state.reserve, isNew)
         }
-        guard reserve >= 0 else { return }
+        guard reserve >= 0 else { return isNew ? .acceptorExhausted(error.underlying, turnedAway: 0) : nil }
         _ = cepoll_close(reserve)
         let count = self.core.turnAway(atMost: 1024)
         let fresh = SystemCall.retrying { cepoll_open_null() }
@@ -102,6 +109,7 @@ final class Acceptor: Sendable {
         }
         // Closed meanwhile: nobody else would close it.
         if self.core.flow.withLock({ $0.ending != .open }) { self.close() }
+        return count > 0 || isNew ? .acceptorExhausted(error.underlying, turnedAway: count) : nil
     }
 }
 
@@ -111,23 +119,21 @@ extension ConnectionCore {
         until deadline: MonotonicTime,
         _ call: Acceptor.Call
     ) async throws(NetworkError) -> StreamSocket {
+        if FairShare.isUsedUp { await FairShare.yield() }
         while true {
-            if try self.startRead() {
-                let result = Result { () throws(SystemError) in try call(self.socket) }
-                // Until it says would-block there may be more.
+            if let side = try self.takeReadSide() {
+                let result = Result { () throws(SystemError) in try side.accept(call) }
+                FairShare.charge(octets: 0)
+                // Until it answers would-block there may be more.
                 var isEmpty = false
                 if case .success(nil) = result { isEmpty = true }
-                let (isEnding, failure) = self.flow.withLock { flow in
-                    flow.endRead(mayHaveMore: !isEmpty)
-                    return (flow.mayCloseDescriptor, flow.readFailure)
-                }
-                if isEnding { self.callLoop() }
+                side.end(isEmpty ? .empty : .more)
                 switch result {
                 case .success(let socket?): return socket
                 case .success(nil): break
                 case .failure(let error):
                     // A socket that was told to stop listening during the call answers EINVAL.
-                    if let failure { throw failure }
+                    if let failure = self.flow.withLock({ $0.readFailure }) { throw failure }
                     throw NetworkError(
                         kind: .other,
                         underlying: error,
@@ -136,29 +142,19 @@ extension ConnectionCore {
                     )
                 }
             }
-            try await self.waitToRead(until: deadline, "Accepting")
+            try await self.waitToRead(until: deadline, .peer)
         }
-    }
-
-    /// Has the kernel refuse peers from now on.
-    func stopListening() {
-        // Inside the lock: the descriptor must not be closed meanwhile.
-        self.flow.withLock { if !$0.isDescriptorClosed { self.socket.shutdownBoth() } }
     }
 
     /// Takes and closes peers that wait; says how many.
     func turnAway(atMost limit: Int) -> Int {
         var count = 0
-        guard (try? self.startRead()) == true else { return 0 }
-        while count < limit, let socket = try? self.socket.accept() {
+        guard let side = (try? self.takeReadSide()) ?? nil else { return 0 }
+        while count < limit, let socket = try? side.accept({ (socket) throws(SystemError) in try socket.accept() }) {
             socket.close()
             count += 1
         }
-        let isEnding = self.flow.withLock { flow in
-            flow.endRead(mayHaveMore: true)
-            return flow.mayCloseDescriptor
-        }
-        if isEnding { self.callLoop() }
+        side.end(.more)
         return count
     }
 }

@@ -21,6 +21,16 @@ final class ConnectRace: @unchecked Sendable {
         }
 
         func socketReady(_ events: ReadyEvents) { self.race.ready(self, events) }
+
+        /// Why the attempt has failed, if it has.
+        func failure(_ events: ReadyEvents) -> SystemError? {
+            if let error = self.socket.takePendingError() { return error }
+            // The kernel chose the port nobody listens on as ours: both ends would be this socket (RFC 9293 §3.5).
+            guard events.contains(.writable), self.address.port != nil, self.socket.localAddress == self.address else {
+                return nil
+            }
+            return SystemError(code: -ECONNREFUSED, call: "connect")
+        }
     }
 
     /// What timers and other threads tell the race.
@@ -48,6 +58,9 @@ final class ConnectRace: @unchecked Sendable {
     private var nextTimer: TimerID?
     private var deadlineTimer: TimerID?
     private var isOver = false
+    /// Unix sockets whose backlog is full: no event reports room, so they are tried again after a pause.
+    private var full: [SocketAddress] = []
+    private var pause = Duration.milliseconds(1)
 
     init(
         _ target: String,
@@ -66,7 +79,9 @@ final class ConnectRace: @unchecked Sendable {
     }
 
     func start() {
-        if !self.loop.enqueue(Signal(.start, self)) { self.outcome.decide(.failure(.loopStopped(self.target))) }
+        if !self.loop.enqueue(Signal(.start, self)) {
+            self.outcome.decide(.failure(self.loop.endedError(connecting: self.target)))
+        }
     }
 
     func stop() { self.loop.enqueue(Signal(.stop, self)) }
@@ -79,8 +94,14 @@ final class ConnectRace: @unchecked Sendable {
             self.startNext()
         case .nextAttempt:
             self.nextTimer = nil
+            self.waiting += self.full
+            self.full = []
             self.startNext()
         case .deadline:
+            if !self.full.isEmpty {
+                let error = SystemError(code: -EAGAIN, call: "connect")
+                return self.finish(.failure(NetworkError(connecting: self.target, error)))
+            }
             let text = "\(self.target) did not answer in time: check the address and the firewall."
             self.finish(.failure(NetworkError(kind: .timedOut, underlying: self.failures.first, text: text)))
         case .stop:
@@ -96,15 +117,24 @@ final class ConnectRace: @unchecked Sendable {
                 if !self.waiting.isEmpty { self.scheduleNext() }
                 return
             } catch {
-                self.failures.append(error)
+                if error.errno == .resourceTemporarilyUnavailable, address.port == nil {
+                    self.full.append(address)
+                } else {
+                    self.failures.append(error)
+                }
             }
         }
-        if self.attempts.isEmpty { self.finish(.failure(self.summary())) }
+        if !self.full.isEmpty {
+            self.scheduleNext(after: self.pause)
+            self.pause = min(self.pause * 2, .milliseconds(50))
+        } else if self.attempts.isEmpty {
+            self.finish(.failure(self.summary()))
+        }
     }
 
-    private func scheduleNext() {
+    private func scheduleNext(after delay: Duration = Connector.attemptDelay) {
         if let timer = self.nextTimer { self.loop.cancel(timer) }
-        let next = MonotonicTime.now + Connector.attemptDelay
+        let next = MonotonicTime.now + delay
         self.nextTimer = self.loop.schedule(Signal(.nextAttempt, self), at: next)
     }
 
@@ -121,8 +151,10 @@ final class ConnectRace: @unchecked Sendable {
 
     private func ready(_ attempt: Attempt, _ events: ReadyEvents) {
         if self.isOver { return }
-        if events.contains(.loopStopped) { return self.finish(.failure(.loopStopped(self.target))) }
-        if let error = attempt.socket.takePendingError() {
+        if events.contains(.loopStopped) {
+            return self.finish(.failure(self.loop.endedError(connecting: self.target)))
+        }
+        if let error = attempt.failure(events) {
             self.failures.append(error)
             self.drop(attempt)
             self.startNext()
@@ -164,7 +196,10 @@ final class ConnectRace: @unchecked Sendable {
 extension StreamSocket {
     /// A new, unconnected socket.
     package convenience init(family: CInt) throws(SystemError) {
-        self.init(owning: try SystemCall.checking("socket") { cepoll_stream_socket(family) })
+        self.init(
+            owning: try SystemCall.checking("socket") { cepoll_stream_socket(family) },
+            isUnix: family == AF_UNIX
+        )
     }
 
     /// True when connected at once; false while on the way.

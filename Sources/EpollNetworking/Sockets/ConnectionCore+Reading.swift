@@ -3,56 +3,58 @@ import SystemPackage
 
 // Reading: on the caller's thread, without waiting when there is something; else the caller is parked until the loop
 // reports readiness. A read that leaves room in its buffer has emptied the socket, so that the next one parks without
-// a system call. Between two reads a connection holds no buffer unless the last chunk is still in use.
+// a system call; not so where a read stops at a mark (urgent data of TCP, descriptors on a Unix socket). Between two
+// reads a connection holds no buffer unless the last chunk is still in use.
 //
 // Most connections of a server wait here, each in a task that keeps the frames of its async functions. Functions that
 // do not wait are therefore marked @inline(never): inlined, their variables would be in the frame of one that does.
 // Together the frames fit into the first block of a task, of 1 KiB; one more, and it has a second.
 
 extension ConnectionCore {
-    /// Claims the reading side, unless a read would find nothing.
-    func startRead() throws(NetworkError) -> Bool {
-        switch self.flow.withLock({ $0.beginRead() }) {
-        case .go: return true
-        case .wait: return false
-        case .failed(let error): throw error
-        }
-    }
-
     /// Reads what is there into `room`, which is not empty, and gives the reading side back; nil when there is nothing.
     ///
     /// - Parameters:
+    ///   - side: The reading side.
     ///   - room: Where the octets go.
     ///   - storage: Where `room` is, to be kept for the next read.
     /// - Returns: How many octets; 0 at the end of the stream.
     /// - Throws: Why nothing can be read any more.
     func performRead(
+        _ side: consuming ReadSide,
         into room: UnsafeMutableRawBufferPointer,
         of storage: ChunkStorage? = nil
     ) throws(NetworkError) -> Int? {
-        if self.usesQuickAck { try? self.socket.setQuickAck(true) }
-        var count: Int?
-        var failure: NetworkError?
-        switch self.socket.read(into: room) {
-        case .count(let read): count = read
-        case .endOfStream: count = 0
-        case .wouldBlock: break
-        case .failed(let error): failure = NetworkError(connection: self.name, error)
+        let (result, effect) = side.read(into: room)
+        return try self.readEnded(side, result, effect, of: storage)
+    }
+
+    /// Gives the reading side back after a read.
+    func readEnded(
+        _ side: consuming ReadSide,
+        _ result: IOResult,
+        _ effect: ConnectionFlow.ReadResult,
+        of storage: ChunkStorage? = nil
+    ) throws(NetworkError) -> Int? {
+        switch result {
+        case .count(let count):
+            FairShare.charge(octets: count)
+            side.end(effect, keeping: storage)
+            return count
+        case .endOfStream:
+            if let failure = side.end(effect) { throw failure }
+            return 0
+        case .wouldBlock:
+            side.end(effect, keeping: storage)
+            return nil
+        case .failed(let error):
+            let failure = NetworkError(connection: self.name, error)
+            side.end(effect, failure: failure)
+            throw failure
         }
-        // The end of the stream can be read again; a filled buffer may have left something.
-        let mayHaveMore = count == room.count || count == 0
-        let isEnding = self.flow.withLock { flow in
-            flow.endRead(mayHaveMore: mayHaveMore, failure: failure)
-            if let storage, count != 0 { flow.spare = storage }
-            return flow.mayCloseDescriptor
-        }
-        if isEnding { self.callLoop() }
-        if let failure { throw failure }
-        return count
     }
 
     /// Waits until a read may find something.
-    func waitToRead(until deadline: MonotonicTime, _ what: String = "Reading") async throws(NetworkError) {
+    func waitToRead(until deadline: MonotonicTime, _ what: ReadWait = .octets) async throws(NetworkError) {
         #if TLS
             self.flushAnswers()
         #endif
@@ -63,6 +65,7 @@ extension ConnectionCore {
                     return (wake, wake == nil && deadline < flow.armedDeadline)
                 }
                 if let wake { waiter.resume(returning: wake) } else if mustArm { self.arm(deadline) }
+                if wake == nil { FairShare.renew() }
             }
         } onCancel: {
             self.flow.withLock { $0.takeReader() }?.resume(returning: .cancelled)
@@ -70,13 +73,20 @@ extension ConnectionCore {
         try self.checkWake(wake, what)
     }
 
-    /// Throws what ended the wait, unless reading may go on.
+    /// What a reader waits for; errors name it.
+    enum ReadWait: String {
+        case octets = "Reading"
+        case handshake = "The TLS handshake"
+        case peer = "Accepting"
+    }
+
+    /// Throws what ended the wait, unless reading may continue.
     @inline(never)
-    private func checkWake(_ wake: Wake, _ what: String) throws(NetworkError) {
+    private func checkWake(_ wake: Wake, _ what: ReadWait) throws(NetworkError) {
         switch wake {
         case .ready, .ended: return
-        case .cancelled: throw .taskCancelled(what)
-        case .timedOut: throw .silent(self.name)
+        case .cancelled: throw .taskCancelled(what.rawValue)
+        case .timedOut: throw what == .peer ? .nobodyConnected : .silent(self.name)
         }
     }
 
@@ -104,6 +114,7 @@ extension ConnectionCore {
 
     /// The next octets, or nil at the end of the stream.
     func readChunk(timeout: Duration?) async throws(NetworkError) -> ByteChunk? {
+        if FairShare.isUsedUp { await FairShare.yield() }
         let deadline = self.deadline(timeout, default: self.readTimeout)
         while true {
             switch try self.takeChunk() {
@@ -121,23 +132,20 @@ extension ConnectionCore {
             if let link = self.tls { return try self.takeChunk(through: link) }
         #endif
         while true {
-            var (start, spare) = self.flow.withLock { ($0.beginRead(), $0.spare.take()) }
-            switch start {
-            case .go: break
-            case .wait:
+            var spare: ChunkStorage?
+            guard let side = try self.takeReadSide(&spare) else {
                 if let storage = spare.take() { self.loop.chunks.giveBack(storage) }
                 return .nothing
-            case .failed(let error): throw error
             }
             let storage = self.reusable(spare.take())
-            guard let count = try self.performRead(into: storage.room, of: storage) else { continue }
+            guard let count = try self.performRead(side, into: storage.room, of: storage) else { continue }
             if count > 0 { return .octets(ByteChunk(storage, count: count)) }
             self.loop.chunks.giveBack(storage)
             return .end
         }
     }
 
-    /// The storage of the last chunk when nobody looks at it any more, or another.
+    /// The storage of the last chunk when nobody refers to it any more, or another.
     func reusable(_ storage: consuming ChunkStorage?) -> ChunkStorage {
         if var storage, isKnownUniquelyReferenced(&storage) { return storage }
         return self.loop.chunks.take()
@@ -151,6 +159,7 @@ extension ConnectionCore {
 extension ConnectionCore {
     func read(into buffer: inout OutputRawSpan, timeout: Duration?) async throws(NetworkError) -> Int {
         if buffer.freeCapacity == 0 { return 0 }
+        if FairShare.isUsedUp { await FairShare.yield() }
         let deadline = self.deadline(timeout, default: self.readTimeout)
         while true {
             let result = buffer.withUnsafeMutableBytes { room, initialized in
@@ -167,13 +176,14 @@ extension ConnectionCore {
         var octets = [UInt8](repeating: 0, count: max(0, count))
         var filled = 0
         while filled < octets.count {
+            if FairShare.isUsedUp { await FairShare.yield() }
             let deadline = self.deadline(timeout, default: self.readTimeout)
             while true {
                 let result = octets.withUnsafeMutableBytes {
                     self.attempt(UnsafeMutableRawBufferPointer(rebasing: $0[filled...]))
                 }
                 if let read = try result.get() {
-                    if read == 0 { return try Self.ended(after: filled) }
+                    if read == 0 { return try Self.ended(after: filled, of: count) }
                     filled += read
                     break
                 }
@@ -183,9 +193,9 @@ extension ConnectionCore {
         return octets
     }
 
-    private static func ended(after count: Int) throws(NetworkError) -> [UInt8]? {
+    private static func ended(after count: Int, of expected: Int) throws(NetworkError) -> [UInt8]? {
         if count == 0 { return nil }
-        throw NetworkError(kind: .reset, text: "The peer finished after \(count) octets of more that were expected.")
+        throw NetworkError(kind: .reset, text: "The peer finished after \(count) of \(expected) expected octets.")
     }
 
     /// One attempt to read; nil when it must wait.
@@ -194,7 +204,8 @@ extension ConnectionCore {
             #if TLS
                 if let link = self.tls { return try self.receive(into: room, through: link) }
             #endif
-            return try self.startRead() ? self.performRead(into: room) : nil
+            guard let side = try self.takeReadSide() else { return nil }
+            return try self.performRead(side, into: room)
         }
     }
 }

@@ -4,23 +4,29 @@ import SystemPackage
 
 // Writing: on the caller's thread, straight from the caller's octets; no buffer in between. A write returns when the
 // kernel has taken everything; while the kernel takes nothing the caller is parked. One writer at a time; others
-// queue in order. A write that ends early after the kernel took a part ends the writing side for good, because what
+// queue in order. A write that ends early after the kernel took a part ends the writing half for good, because what
 // follows would be taken for its rest.
 
 extension ConnectionCore {
+    /// The limits of a call; the clock is only read where there is one.
+    @inline(never)
+    func limit(_ timeout: Duration?, _ total: Duration?) -> WriteLimit {
+        WriteLimit(timeout: timeout ?? self.writeTimeout, end: total.map { .now + $0 } ?? .distantFuture)
+    }
+
     /// Gets the writing side, in turn.
-    func acquireWriter(until deadline: MonotonicTime) async throws(NetworkError) {
-        if try self.flow.withLock({ (flow) throws(NetworkError) in try flow.beginWrite() }) { return }
+    func acquireWriter(_ limit: WriteLimit) async throws(NetworkError) -> WriteSide {
+        if let side = try self.takeWriteSide() { return side }
         let id = self.flow.withLock { $0.makeID() }
         let wake = await withTaskCancellationHandler {
             await withUnsafeContinuation { (waiter: FlowWaiter) in
-                let (result, mustArm) = self.flow.withLock { flow -> (ConnectionFlow.QueueResult, Bool) in
-                    (flow.queueWriter(id, waiter, until: deadline), deadline < flow.armedDeadline)
+                let (result, armed) = self.flow.withLock { flow in
+                    (flow.queueWriter(id, waiter, limit), flow.armedDeadline)
                 }
                 switch result {
                 case .mine: waiter.resume(returning: .ready)
                 case .wake(let wake): waiter.resume(returning: wake)
-                case .queued: if mustArm { self.arm(deadline) }
+                case .queued(let deadline): if deadline < armed { self.arm(deadline) }
                 }
             }
         } onCancel: {
@@ -31,24 +37,17 @@ extension ConnectionCore {
         case .timedOut: throw .stalled(self.name)
         case .ended: throw self.flow.withLock { $0.writeFailure } ?? .closed
         case .ready:
-            // The side is ours, but the writer before may have ended it.
-            if let failure = self.flow.withLock({ $0.writeFailure }) {
-                self.releaseWriter()
-                throw failure
-            }
+            let side = self.handedWriteSide()
+            // The writer before may have ended it.
+            if let failure = self.flow.withLock({ $0.writeFailure }) { throw failure }
+            return side
         }
     }
 
-    func releaseWriter(isFinal: Bool = false, failure: NetworkError? = nil) {
-        let (next, isEnding) = self.flow.withLock { flow in
-            (flow.endWrite(isFinal: isFinal, failure: failure), flow.mayCloseDescriptor)
-        }
-        next?.resume(returning: .ready)
-        if isEnding { self.callLoop() }
-    }
-
-    /// Waits until the kernel takes octets again; the caller has the writing side.
-    func waitToWrite(until deadline: MonotonicTime) async throws(NetworkError) {
+    /// Waits until the kernel takes octets again.
+    ///
+    /// Only the holder of the writing side may: it is asked for as a proof.
+    func waitToWrite(_ side: borrowing WriteSide, until deadline: MonotonicTime) async throws(NetworkError) {
         let wake = await withTaskCancellationHandler {
             await withUnsafeContinuation { (waiter: FlowWaiter) in
                 let (wake, mustArm) = self.flow.withLock { flow -> (Wake?, Bool) in
@@ -56,6 +55,7 @@ extension ConnectionCore {
                     return (wake, wake == nil && deadline < flow.armedDeadline)
                 }
                 if let wake { waiter.resume(returning: wake) } else if mustArm { self.arm(deadline) }
+                if wake == nil { FairShare.renew() }
             }
         } onCancel: {
             self.flow.withLock { $0.takeWriter() }?.resume(returning: .cancelled)
@@ -67,102 +67,143 @@ extension ConnectionCore {
         }
     }
 
-    /// Hands `count` octets to the kernel; `send` writes from an offset on and says how many were taken.
+    /// Sends until `attempt` has nothing left; it sends what the kernel takes, and answers nil when that was the last.
     ///
-    /// The caller has the writing side and gives it back.
+    /// The time limit begins anew whenever the kernel has taken something.
     func send(
-        _ count: Int,
-        until deadline: MonotonicTime,
-        _ send: (Int) -> IOResult
+        _ side: borrowing WriteSide,
+        _ limit: WriteLimit,
+        hasBegun: Bool = false,
+        _ attempt: () throws(NetworkError) -> (taken: Int, isDone: Bool)
     ) async throws(NetworkError) {
-        var sent = 0
-        while sent < count {
-            switch send(sent) {
-            case .count(let taken): sent += taken
-            case .endOfStream: throw .closed
-            case .failed(let error): throw NetworkError(connection: self.name, error)
-            case .wouldBlock:
-                do throws(NetworkError) {
-                    try await self.waitToWrite(until: deadline)
-                } catch {
-                    throw sent == 0 ? error : error.afterPart
-                }
+        var hasBegun = hasBegun
+        var deadline: MonotonicTime?
+        while true {
+            let (taken, isDone) = try attempt()
+            FairShare.charge(octets: taken)
+            if taken > 0 {
+                hasBegun = true
+                if deadline.take() != nil { self.noteProgress() }
             }
+            if isDone { return }
+            if taken > 0 {
+                if FairShare.isUsedUp { await FairShare.yield() }
+                continue
+            }
+            let end = deadline ?? limit.deadline()
+            deadline = end
+            do throws(NetworkError) {
+                try await self.waitToWrite(side, until: end)
+            } catch {
+                throw hasBegun ? error.afterPart : error
+            }
+        }
+    }
+
+    @inline(never)
+    private func noteProgress() {
+        let now = MonotonicTime.now
+        self.flow.withLock { $0.noteProgress(at: now) }
+    }
+
+    /// What one write did: how much was taken, or why nothing more will be.
+    func taken(_ result: IOResult) throws(NetworkError) -> Int {
+        switch result {
+        case .count(let count): count
+        case .wouldBlock: 0
+        case .endOfStream: throw .closed
+        case .failed(let error): throw NetworkError(connection: self.name, error)
         }
     }
 
     /// Writes octets in one piece.
-    func write(_ octets: RawSpan, timeout: Duration?) async throws(NetworkError) {
-        let deadline = self.deadline(timeout, default: self.writeTimeout)
-        try await self.acquireWriter(until: deadline)
+    func write(_ octets: RawSpan, _ limit: WriteLimit) async throws(NetworkError) {
+        if FairShare.isUsedUp { await FairShare.yield() }
+        let side = try await self.acquireWriter(limit)
         do throws(NetworkError) {
             #if TLS
                 if let link = self.tls {
-                    try await self.send(octets, through: link, until: deadline)
-                    return self.releaseWriter()
+                    try await self.send(octets, through: link, side, limit)
+                    return side.end(.open)
                 }
             #endif
-            try await self.send(octets.byteCount, until: deadline) { offset in
-                octets.withUnsafeBytes { self.socket.write(UnsafeRawBufferPointer(rebasing: $0[offset...])) }
+            let total = octets.byteCount
+            var sent = 0
+            try await self.send(side, limit) { () throws(NetworkError) in
+                let result = octets.withUnsafeBytes { side.write(UnsafeRawBufferPointer(rebasing: $0[sent...])) }
+                let taken = try self.taken(result)
+                sent += taken
+                return (taken, sent == total)
             }
         } catch {
-            throw self.writeEnded(error)
+            throw self.writeEnded(side, error)
         }
-        self.releaseWriter()
+        side.end(.open)
     }
 
     /// Writes several chunks with as few system calls as the kernel allows.
-    func write(_ chunks: [ByteChunk], timeout: Duration?) async throws(NetworkError) {
-        let deadline = self.deadline(timeout, default: self.writeTimeout)
-        try await self.acquireWriter(until: deadline)
+    func write(_ chunks: [ByteChunk], _ limit: WriteLimit) async throws(NetworkError) {
+        if FairShare.isUsedUp { await FairShare.yield() }
+        let side = try await self.acquireWriter(limit)
         var cursor = ChunkCursor(chunks)
-        let total = cursor.remaining
         do throws(NetworkError) {
             #if TLS
                 if let link = self.tls {
-                    for chunk in chunks { try await self.send(chunk.bytes, through: link, until: deadline) }
-                    return self.releaseWriter()
+                    try await self.send(chunks, through: link, side, limit)
+                    return side.end(.open)
                 }
             #endif
-            try await self.send(total, until: deadline) { _ in
-                let result = cursor.withVectors { self.socket.write(vectors: $0) }
-                if case .count(let count) = result { cursor.advance(count) }
-                return result
+            try await self.send(side, limit) { () throws(NetworkError) in
+                let taken = try self.taken(side.write(from: cursor))
+                cursor.advance(taken)
+                return (taken, cursor.remaining == 0)
             }
         } catch {
-            throw self.writeEnded(error)
+            throw self.writeEnded(side, error)
         }
-        self.releaseWriter()
+        side.end(.open)
     }
 
-    func writeEnded(_ error: NetworkError) -> NetworkError {
-        let isGivenUp = error.kind == .cancelled || error.kind == .timedOut
-        // Given up before the first octet: as if it had not been. Given up in the middle: nothing can follow.
-        self.releaseWriter(
-            isFinal: isGivenUp && !error.leavesConnectionUsable,
-            failure: isGivenUp || error == .closed ? nil : error
-        )
+    /// Gives the writing side back after a failure.
+    ///
+    /// Given up before the first octet: as if it had not been. Given up in the middle: nothing can follow, and the peer is
+    /// told so by the end of the stream; with TLS it lacks the close_notify.
+    func writeEnded(_ side: consuming WriteSide, _ error: NetworkError) -> NetworkError {
+        switch error.kind {
+        case .cancelled, .timedOut, .closed:
+            if error.underlying != nil { break }
+            if error.leavesConnectionUsable || !error.isAfterPart {
+                side.end(.open)
+            } else {
+                // An end before the reset could be taken for the end of everything.
+                if self.flow.withLock({ $0.ending != .reset }) { side.finishWriting() }
+                side.end(.cut)
+            }
+            return error
+        default: break
+        }
+        side.end(.open, failure: error)
         return error
     }
 
     /// Ends the writing half when everything before it was written.
-    func finish(timeout: Duration?) async throws(NetworkError) {
-        let deadline = self.deadline(timeout, default: self.writeTimeout)
+    func finish(_ limit: WriteLimit) async throws(NetworkError) {
+        let side: WriteSide
         do throws(NetworkError) {
-            try await self.acquireWriter(until: deadline)
+            side = try await self.acquireWriter(limit)
         } catch {
             if error == .finished { return }
             throw error
         }
         #if TLS
             if let link = self.tls {
-                link.engine.withLock { $0.finish() }
-                do throws(NetworkError) { try await self.flush(link, until: deadline) } catch {
-                    throw self.writeEnded(error.afterPart)
+                link.sayGoodbye()
+                do throws(NetworkError) { try await self.flush(link, side, limit) } catch {
+                    throw self.writeEnded(side, error.afterPart)
                 }
             }
         #endif
-        self.socket.finishWriting()
-        self.releaseWriter(isFinal: true)
+        side.finishWriting()
+        side.end(.finished)
     }
 }

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// ConnectionFlow: who reads, who writes and who waits on one connection. A value behind the lock of ConnectionCore;
-// it makes no system call and resumes nobody: it hands out the waiters to resume.
+// ConnectionFlow: which tasks read, write and wait on one connection. A value behind the lock of ConnectionCore; it makes
+// no system call and resumes nobody: it hands out the waiters to resume.
 //
 // A side (reading, writing) is idle, active (a thread is inside a system call, or was just woken to make one), or
-// parked. The descriptor may be closed only while neither side is active.
+// parked. Who holds a side may make system calls; the loop may only while neither side is active and the connection is
+// ending.
 //
 //   reading:  idle -> active -> idle          idle -> parked -> idle (woken, tries again)
 //   writing:  idle -> active -> (parked -> active)* -> next in the queue, or idle
 
-/// Why a waiting call goes on.
+/// Why a waiting call continues.
 enum Wake: Sendable {
     /// Try again: there may be readiness, or a failure to find.
     case ready
@@ -21,11 +22,28 @@ enum Wake: Sendable {
 
 typealias FlowWaiter = UnsafeContinuation<Wake, Never>
 
-/// A waiter and what it is to be told, once the lock is released.
+/// A waiter and its result, for after the lock.
 struct FlowResumption {
     let waiter: FlowWaiter
     let wake: Wake
     func resume() { self.waiter.resume(returning: self.wake) }
+}
+
+/// How long a write may take: without progress, and in all.
+struct WriteLimit {
+    let timeout: Duration?
+    /// When the call ends in any case.
+    let end: MonotonicTime
+
+    static let none = WriteLimit(timeout: nil, end: .distantFuture)
+
+    /// When a wait that begins now has lasted too long.
+    func deadline(from start: MonotonicTime = .now) -> MonotonicTime {
+        guard let timeout = self.timeout else { return self.end }
+        return min(self.end, start + timeout)
+    }
+
+    var isEndless: Bool { self.timeout == nil && self.end == .distantFuture }
 }
 
 struct ConnectionFlow: ~Copyable {
@@ -41,7 +59,13 @@ struct ConnectionFlow: ~Copyable {
     struct QueuedWriter {
         let id: UInt64
         let waiter: FlowWaiter
-        let deadline: MonotonicTime
+        let limit: WriteLimit
+        let start: MonotonicTime
+
+        /// The progress of those before it is progress for it too.
+        func deadline(_ lastProgress: MonotonicTime) -> MonotonicTime {
+            self.limit.isEndless ? .distantFuture : self.limit.deadline(from: max(self.start, lastProgress))
+        }
     }
 
     private(set) var reader = Side.idle
@@ -50,29 +74,53 @@ struct ConnectionFlow: ~Copyable {
     private var nextID: UInt64 = 0
     private var readDeadline = MonotonicTime.distantFuture
     private var writeDeadline = MonotonicTime.distantFuture
-    /// When the loop's timer will look; never later than any deadline.
+    /// When a writer that had waited could send again.
+    private var lastProgress = MonotonicTime(nanoseconds: 0)
+    /// When the loop's timer fires next; never later than any deadline.
     var armedDeadline = MonotonicTime.distantFuture
 
     /// Whether a read may find something: cleared by a read that emptied the socket, set by the loop.
     private var isReadable = true
-    /// The peer is gone or done: every read tells something, and no further event will.
+    /// The peer is gone or done: every read returns a result, and no further event comes.
     private var isReadableForGood = false
+    /// The peer has sent urgent data: a read stops at its mark, so that a short read does not mean an empty socket.
+    private var hasUrgentData = false
     private var isWritable = true
     private(set) var isWriteFinished = false
+    /// A write was given up in the middle: the peer must not take what it got for everything.
+    private(set) var isWriteCut = false
+    /// A read has returned the end of the stream.
+    private(set) var hasInputEnded = false
     private(set) var ending = Ending.open
     private(set) var failure: NetworkError?
+    /// Why writing failed; what the peer had sent before can still be read.
+    private(set) var writeBreak: NetworkError?
+    /// Why the connection ended, unless this side closed it.
+    private var endReason: NetworkError?
     /// A chunk between two reads.
     var spare: ChunkStorage?
     var isDescriptorClosed = false
 
+    /// Those who wait until the peer's kernel has all octets.
+    private var deliveryWaiters: [Outcome<Void>] = []
+    private(set) var delivery: Result<Void, NetworkError>?
+
     /// Why nothing can be read any more.
-    var readFailure: NetworkError? { self.ending != .open ? .closed : self.failure }
+    var readFailure: NetworkError? { self.ending != .open ? self.endReason ?? .closed : self.failure }
 
     /// Why nothing can be written any more.
-    var writeFailure: NetworkError? { self.isWriteFinished ? .finished : self.readFailure }
+    var writeFailure: NetworkError? {
+        self.isWriteFinished ? self.endReason ?? .finished : self.readFailure ?? self.writeBreak
+    }
 
-    /// Whether the descriptor must go, and nobody is using it.
-    var mayCloseDescriptor: Bool {
+    /// Whether an ending connection may wait for its peer: not when it broke, or is reset.
+    var mayLinger: Bool { self.ending == .close && !self.isBroken && self.endReason == nil }
+
+    /// Whether the peer is lost.
+    private(set) var isBroken = false
+
+    /// Whether the connection is ending, and no task is using the descriptor: the loop has it to itself.
+    var isLeftToLoop: Bool {
         guard self.ending != .open, !self.isDescriptorClosed else { return false }
         if case .active = self.reader { return false }
         if case .active = self.writer { return false }
@@ -84,6 +132,8 @@ extension ConnectionFlow {
     /// Nothing can be read or written any more; nobody is woken.
     mutating func fail(_ error: NetworkError) {
         if self.failure == nil { self.failure = error }
+        // A violation of TLS is told to the peer, which is still there.
+        if error.underlying != nil { self.isBroken = true }
     }
 }
 
@@ -106,10 +156,34 @@ extension ConnectionFlow {
         return .go
     }
 
-    mutating func endRead(mayHaveMore: Bool, failure: NetworkError? = nil) {
+    /// What a read did to the socket.
+    enum ReadResult {
+        /// The socket has been emptied, as far as one can tell from a short read.
+        case short
+        /// There may be more.
+        case more
+        /// Would-block: there is nothing.
+        case empty
+        /// The peer has finished.
+        case ended
+    }
+
+    /// Gives the reading side back; answers why an end of the stream is not the end of everything.
+    mutating func endRead(_ result: ReadResult, failure: NetworkError? = nil) -> NetworkError? {
         self.reader = .idle
-        if mayHaveMore { self.isReadable = true }
-        if let failure, self.failure == nil { self.failure = failure }
+        switch result {
+        case .short: if self.hasUrgentData { self.isReadable = true }
+        case .more: self.isReadable = true
+        case .empty: break
+        case .ended:
+            // It can be read again.
+            self.isReadable = true
+            self.hasInputEnded = true
+            // The kernel reports a reset once, and the writer got it.
+            if let writeBreak = self.writeBreak { self.fail(writeBreak) }
+        }
+        if let failure { self.fail(failure) }
+        return self.failure
     }
 
     /// Parks the reader; nil when it is to wait.
@@ -143,20 +217,25 @@ extension ConnectionFlow {
 
     enum QueueResult {
         case mine
-        case queued
+        /// Queued, and when it has waited long enough.
+        case queued(MonotonicTime)
         case wake(Wake)
     }
 
-    mutating func queueWriter(_ id: UInt64, _ waiter: FlowWaiter, until deadline: MonotonicTime) -> QueueResult {
+    mutating func queueWriter(_ id: UInt64, _ waiter: FlowWaiter, _ limit: WriteLimit) -> QueueResult {
         if Task.isCancelled { return .wake(.cancelled) }
         if self.writeFailure != nil { return .wake(.ended) }
         if case .idle = self.writer {
             self.writer = .active
             return .mine
         }
-        self.queue.append(QueuedWriter(id: id, waiter: waiter, deadline: deadline))
-        return .queued
+        let start = limit.isEndless ? MonotonicTime(nanoseconds: 0) : .now
+        let queued = QueuedWriter(id: id, waiter: waiter, limit: limit, start: start)
+        self.queue.append(queued)
+        return .queued(queued.deadline(self.lastProgress))
     }
+
+    var queuedCount: Int { self.queue.count }
 
     mutating func makeID() -> UInt64 {
         self.nextID &+= 1
@@ -189,11 +268,28 @@ extension ConnectionFlow {
         return waiter
     }
 
+    /// Octets were taken after a wait: those in the queue are not stalled.
+    mutating func noteProgress(at now: MonotonicTime) { self.lastProgress = now }
+
+    /// How a holder of the writing side gives it back.
+    enum WriteEnd {
+        /// Others may write.
+        case open
+        /// The writing half is ended, after everything.
+        case finished
+        /// The writing half is ended, in the middle of a write.
+        case cut
+    }
+
     /// Gives the writing side back; the next in the queue has it then.
-    mutating func endWrite(isFinal: Bool = false, failure: NetworkError? = nil) -> FlowWaiter? {
+    mutating func endWrite(_ end: WriteEnd = .open, failure: NetworkError? = nil) -> FlowWaiter? {
         self.isWritable = true
-        if isFinal { self.isWriteFinished = true }
-        if let failure, self.failure == nil { self.failure = failure }
+        if end != .open { self.isWriteFinished = true }
+        if end == .cut { self.isWriteCut = true }
+        if let failure {
+            if self.writeBreak == nil { self.writeBreak = failure }
+            if failure.underlying != nil { self.isBroken = true }
+        }
         guard !self.queue.isEmpty else {
             self.writer = .idle
             return nil
@@ -202,13 +298,14 @@ extension ConnectionFlow {
     }
 }
 
-// MARK: - What the loop tells
+// MARK: - Events of the loop
 
 extension ConnectionFlow {
     mutating func received(_ events: ReadyEvents) -> (reader: FlowWaiter?, writer: FlowWaiter?) {
         let isOver = events.isHangup || events.contains(.error)
         var reader: FlowWaiter?
-        if isOver || events.contains(.readable) {
+        if events.contains(.urgent) { self.hasUrgentData = true }
+        if isOver || events.contains(.readable) || events.contains(.urgent) {
             self.isReadable = true
             if isOver { self.isReadableForGood = true }
             reader = self.takeReader()
@@ -221,7 +318,7 @@ extension ConnectionFlow {
         return (reader, writer)
     }
 
-    /// Takes those whose deadline has passed, and says when to look again.
+    /// Takes those whose deadline has passed, and computes when to look again.
     mutating func expire(at now: MonotonicTime, into resumptions: inout [FlowResumption]) {
         if self.readDeadline <= now, let waiter = self.takeReader() {
             resumptions.append(FlowResumption(waiter: waiter, wake: .timedOut))
@@ -231,25 +328,50 @@ extension ConnectionFlow {
         }
         var next = min(self.readDeadline, self.writeDeadline)
         if !self.queue.isEmpty {
-            for queued in self.queue where queued.deadline <= now {
+            let progress = self.lastProgress
+            for queued in self.queue where queued.deadline(progress) <= now {
                 resumptions.append(FlowResumption(waiter: queued.waiter, wake: .timedOut))
             }
-            self.queue.removeAll { $0.deadline <= now }
-            for queued in self.queue { next = min(next, queued.deadline) }
+            self.queue.removeAll { $0.deadline(progress) <= now }
+            for queued in self.queue { next = min(next, queued.deadline(progress)) }
         }
         self.armedDeadline = next
     }
 
-    /// Ends both directions; those who wait are to be resumed and will find it ended.
-    mutating func end(_ ending: Ending, failure: NetworkError? = nil, into resumptions: inout [FlowResumption]) {
-        // A reset may overtake a close that waits for a thread inside a call, not the other way round.
+    /// Ends both directions; those who wait are to be resumed and find it ended.
+    ///
+    /// - Parameters:
+    ///   - ending: How; a reset overtakes a close that is under way, not the other way round.
+    ///   - reason: Why, when it is not this side that closes.
+    ///   - resumptions: Gets the waiters.
+    mutating func end(_ ending: Ending, reason: NetworkError? = nil, into resumptions: inout [FlowResumption]) {
+        if self.ending == .open { self.endReason = reason }
         if self.ending == .open || ending == .reset { self.ending = ending }
-        if let failure, self.failure == nil { self.failure = failure }
         if let waiter = self.takeReader() { resumptions.append(FlowResumption(waiter: waiter, wake: .ready)) }
         // It has the writing side still, and gives it back.
         if let waiter = self.takeWriter() { resumptions.append(FlowResumption(waiter: waiter, wake: .ready)) }
         for queued in self.queue { resumptions.append(FlowResumption(waiter: queued.waiter, wake: .ended)) }
         self.queue = []
         self.spare = nil
+    }
+}
+
+// MARK: - Delivery of everything that was written
+
+extension ConnectionFlow {
+    /// Has `waiter` decided when the peer's kernel has everything; the result when that is known.
+    mutating func awaitDelivery(_ waiter: Outcome<Void>) -> Result<Void, NetworkError>? {
+        if let delivery = self.delivery { return delivery }
+        self.deliveryWaiters.append(waiter)
+        return nil
+    }
+
+    var isDeliveryAwaited: Bool { !self.deliveryWaiters.isEmpty }
+
+    /// The first result counts; the waiters to decide.
+    mutating func endDelivery(_ result: Result<Void, NetworkError>) -> [Outcome<Void>] {
+        if self.delivery == nil { self.delivery = result }
+        defer { self.deliveryWaiters = [] }
+        return self.deliveryWaiters
     }
 }

@@ -4,7 +4,8 @@ import Glibc
 
 // HostResolver: host names to addresses with getaddrinfo(3), which blocks and cannot be interrupted; so it runs on
 // threads of its own, a bounded number, and a caller whose time is over leaves the thread to finish alone.
-// Addresses written as numbers need no thread. It keeps no cache: that is the system's business.
+// Addresses written as numbers and localhost need no thread. Lookups of one name at one time are one lookup. It keeps no
+// cache: that is the system's business.
 
 package enum HostResolver {
     /// The addresses of a host, in the system's order of preference (RFC 6724), each once.
@@ -27,6 +28,7 @@ package enum HostResolver {
             throw NetworkError(kind: .resolve, text: "\(target) names no host.")
         }
         if case .success(let addresses) = Self.lookUp(host: host, port: port, isNumeric: true) { return addresses }
+        if let addresses = Self.loopback(named: host, port: port) { return addresses }
         if Task.isCancelled { throw .cancelled(target) }
 
         let outcome = Outcome<[SocketAddress]>()
@@ -49,8 +51,28 @@ package enum HostResolver {
         1...255 ~= host.utf8.count && host.utf8.allSatisfy { $0 > 0x20 && $0 != 0x7F }
     }
 
-    /// How many lookups may run at once; more wait their turn, each under its own deadline.
-    static let threadLimit = 4
+    /// How many names may be looked up at once; more wait their turn, each under its own deadline.
+    ///
+    /// A dead name keeps its thread for as long as the resolver tries, often 10 s; so many dead ones at once are needed to
+    /// hold up others.
+    static let threadLimit = 64
+
+    /// The addresses of `localhost` and the names below it, which no name server is asked for (RFC 6761 §6.3); nil for
+    /// another name.
+    static func loopback(named host: String, port: UInt16) -> [SocketAddress]? {
+        let name = host.lowercased()
+        let label = name.hasSuffix(".") ? name.dropLast() : name[...]
+        guard label == "localhost" || label.hasSuffix(".localhost") else { return nil }
+        // The IPv6 loopback where this machine has one: the order of the system's own answer (RFC 6724).
+        return (Self.hasIPv6Loopback ? [.loopbackV6(port: port)] : []) + [.loopback(port: port)]
+    }
+
+    private static let hasIPv6Loopback: Bool = {
+        do throws(SystemError) {
+            _ = try ListeningSocket(.loopbackV6(port: 0))
+            return true
+        } catch { return false }
+    }()
 
     private static let pool = ResolverPool(limit: Self.threadLimit) { request in
         Self.lookUp(host: request.host, port: request.port, isNumeric: false)
@@ -102,8 +124,16 @@ package enum HostResolver {
 final class ResolverPool: Sendable {
     typealias Request = HostResolver.Request
 
-    private struct State {
-        var waiting: [Request] = []
+    /// What is asked for.
+    fileprivate struct Key: Hashable {
+        let host: String
+        let port: UInt16
+    }
+
+    fileprivate struct State {
+        /// In the order they came, those under way first.
+        var requests: [Key: [Request]] = [:]
+        var waiting: [Key] = []
         var threads = 0
     }
 
@@ -118,9 +148,12 @@ final class ResolverPool: Sendable {
 
     func submit(_ request: Request) {
         let startsThread = self.state.withLock { state -> Bool in
-            // Those that gave up while queued must not pile up behind a dead name server.
-            state.waiting.removeAll { $0.outcome.isDecided }
-            state.waiting.append(request)
+            state.forgetDecided()
+            let key = Key(host: request.host, port: request.port)
+            let isAsked = state.requests[key] != nil
+            state.requests[key, default: []].append(request)
+            if isAsked { return false }
+            state.waiting.append(key)
             if state.threads >= self.limit { return false }
             state.threads += 1
             return true
@@ -135,18 +168,21 @@ final class ResolverPool: Sendable {
 
     private func work() {
         while let request = self.next() {
-            if request.outcome.isDecided { continue }
-            request.outcome.decide(self.lookUp(request))
+            let key = Key(host: request.host, port: request.port)
+            let result = self.lookUp(request)
+            let requests = self.state.withLock { $0.requests.removeValue(forKey: key) ?? [] }
+            for request in requests { request.outcome.decide(result) }
         }
     }
 
     private func next() -> Request? {
         self.state.withLock { state -> Request? in
-            if state.waiting.isEmpty {
-                state.threads -= 1
-                return nil
+            state.forgetDecided()
+            while !state.waiting.isEmpty {
+                if let request = state.requests[state.waiting.removeFirst()]?.first { return request }
             }
-            return state.waiting.removeFirst()
+            state.threads -= 1
+            return nil
         }
     }
 
@@ -155,12 +191,26 @@ final class ResolverPool: Sendable {
         let abandoned = self.state.withLock { state -> [Request] in
             state.threads -= 1
             if state.threads > 0 { return [] }
-            defer { state.waiting = [] }
-            return state.waiting
+            let keys = state.waiting
+            state.waiting = []
+            return keys.flatMap { state.requests.removeValue(forKey: $0) ?? [] }
         }
         for request in abandoned {
             let text = "\(request.host):\(request.port) cannot be looked up: no thread can be started."
             request.outcome.decide(.failure(NetworkError(kind: .other, underlying: error, text: text)))
         }
+    }
+}
+
+extension ResolverPool.State {
+    /// Requests that were given up while queued must not pile up behind a dead name server.
+    fileprivate mutating func forgetDecided() {
+        var still: [ResolverPool.Key] = []
+        for key in self.waiting {
+            let requests = self.requests[key, default: []].filter { !$0.outcome.isDecided }
+            self.requests[key] = requests.isEmpty ? nil : requests
+            if !requests.isEmpty { still.append(key) }
+        }
+        self.waiting = still
     }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// InboundChunks: what a connection reads, as an AsyncSequence. Nothing is buffered in between: `next` reads.
+// InboundChunks: what a connection reads, as an AsyncSequence. Nothing is buffered in between: `next` reads. It keeps the connection:
+// what is iterated stays open.
 
 /// The octets that arrive on a connection, in chunks as they come.
 public struct InboundChunks: AsyncSequence, Sendable {
@@ -9,20 +10,20 @@ public struct InboundChunks: AsyncSequence, Sendable {
     /// What it throws.
     public typealias Failure = NetworkError
 
-    let core: ConnectionCore
+    let connection: StreamConnection
 
     /// An iterator; use one at a time.
-    public func makeAsyncIterator() -> AsyncIterator { AsyncIterator(core: self.core) }
+    public func makeAsyncIterator() -> AsyncIterator { AsyncIterator(connection: self.connection) }
 
     /// Reads the chunks.
     public struct AsyncIterator: AsyncIteratorProtocol {
-        let core: ConnectionCore
+        let connection: StreamConnection
 
         /// The next octets; nil when the peer has finished.
         public nonisolated(nonsending) mutating func next(
             isolation actor: (any Actor)?
         ) async throws(NetworkError) -> ByteChunk? {
-            try await self.core.readChunk(timeout: nil)
+            try await self.connection.core.readChunk(timeout: nil)
         }
     }
 }

@@ -48,7 +48,7 @@ extension StreamSocket {
     func accept() throws(SystemError) -> StreamSocket? {
         while true {
             let result = SystemCall.retrying { cepoll_accept(self.descriptor) }
-            if result >= 0 { return StreamSocket(owning: result) }
+            if result >= 0 { return StreamSocket(owning: result, isUnix: self.isUnix) }
             switch -result {
             case EAGAIN: return nil
             // accept(2): errors of the new connection, not of the listener.

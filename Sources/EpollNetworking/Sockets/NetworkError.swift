@@ -49,12 +49,20 @@ public struct NetworkError: Error, Hashable, Sendable, CustomStringConvertible {
         let underlying: SystemError?
         let text: String
         let leavesConnectionUsable: Bool
+        let isAfterPart: Bool
 
-        init(_ kind: Kind, _ underlying: SystemError?, _ text: String, _ leavesConnectionUsable: Bool) {
+        init(
+            _ kind: Kind,
+            _ underlying: SystemError?,
+            _ text: String,
+            _ leavesConnectionUsable: Bool,
+            _ isAfterPart: Bool
+        ) {
             self.kind = kind
             self.underlying = underlying
             self.text = text
             self.leavesConnectionUsable = leavesConnectionUsable
+            self.isAfterPart = isAfterPart
         }
     }
 
@@ -82,8 +90,27 @@ public struct NetworkError: Error, Hashable, Sendable, CustomStringConvertible {
 
     /// Describes a failure.
     package init(kind: Kind, underlying: SystemError? = nil, text: String, leavesConnectionUsable: Bool = false) {
-        self.fields = Fields(kind, underlying, text, leavesConnectionUsable)
+        self.fields = Fields(kind, underlying, text, leavesConnectionUsable, false)
     }
+
+    /// The same, when a part had been written: what follows would be taken for the rest.
+    var afterPart: NetworkError {
+        if self.isAfterPart { return self }
+        return NetworkError(
+            Fields(
+                self.kind,
+                self.underlying,
+                self.text + " A part had been written, so nothing can follow it.",
+                false,
+                true
+            )
+        )
+    }
+
+    private init(_ fields: Fields) { self.fields = fields }
+
+    /// Whether a write ended in its middle.
+    var isAfterPart: Bool { self.fields.isAfterPart }
 
     /// The same failure in the same words.
     public static func == (left: NetworkError, right: NetworkError) -> Bool {
@@ -112,8 +139,16 @@ extension NetworkError {
     package init(connecting target: String, _ error: SystemError) {
         switch error.errno {
         case .connectionRefused:
-            let text = "\(target) refused the connection: the host answers, but nothing listens on that port."
-            self.init(kind: .refused, underlying: error, text: text)
+            let reason =
+                target.hasPrefix("unix:")
+                ? "no process listens on that socket." : "the host answers, but nothing listens on that port."
+            self.init(kind: .refused, underlying: error, text: "\(target) refused the connection: \(reason)")
+        case .permissionDenied, .notPermitted:
+            let text = "Connecting to \(target) is not permitted: check the permissions and the firewall of this host."
+            self.init(kind: .other, underlying: error, text: text)
+        case .resourceTemporarilyUnavailable:
+            let text = "\(target) did not accept the connection in time: its backlog is full."
+            self.init(kind: .timedOut, underlying: error, text: text)
         case .noSuchFileOrDirectory:
             self.init(kind: .refused, underlying: error, text: "\(target) does not exist: is the server running?")
         case .noRouteToHost, .networkUnreachable, .networkDown, .hostIsDown:
@@ -161,10 +196,36 @@ extension NetworkError {
         return NetworkError(kind: .timedOut, text: text, leavesConnectionUsable: true)
     }
 
-    /// The same, when a part had been written: what follows would be taken for the rest.
-    var afterPart: NetworkError {
-        let text = self.text + " A part had been written, so nothing can follow it."
-        return NetworkError(kind: self.kind, underlying: self.underlying, text: text)
+    /// What `onError` of a server is told while no connection can be accepted.
+    static func acceptorExhausted(_ error: SystemError?, turnedAway: Int) -> NetworkError {
+        let text =
+            turnedAway == 0
+            ? "No connection can be accepted: descriptors have run out. Peers wait; raise the limit (ulimit -n)."
+            : "\(turnedAway) peers were turned away: descriptors have run out. Raise the limit (ulimit -n)."
+        return NetworkError(kind: .other, underlying: error, text: text, leavesConnectionUsable: true)
+    }
+
+    static let nobodyConnected = NetworkError(
+        kind: .timedOut,
+        text: "Nobody connected in time.",
+        leavesConnectionUsable: true
+    )
+
+    /// The end of a close in order that the peer has cut off.
+    static func cutOff(_ name: String) -> NetworkError {
+        NetworkError(kind: .reset, text: "\(Self.subject(name)) ended before the peer had all that was written.")
+    }
+
+    /// The end of a close in order that took too long.
+    static func untaken(_ name: String) -> NetworkError {
+        let text = "\(Self.subject(name)) was closed, but the peer did not take all that was written in time."
+        return NetworkError(kind: .timedOut, text: text)
+    }
+
+    static func closingCancelled(_ name: String) -> NetworkError {
+        let text =
+            "\(Self.subject(name)) was closed, but the task was cancelled before the peer had all that was written."
+        return NetworkError(kind: .cancelled, text: text)
     }
 
     /// What the failure of a read or write means.

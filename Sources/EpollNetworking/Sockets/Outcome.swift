@@ -99,7 +99,18 @@ package final class OutcomeDeadline<Value: Sendable>: LoopWork, @unchecked Senda
 
     private func callLoop() {
         if self.loop.isInLoop, !self.loop.core.hasStopped { return self.runOnLoop() }
-        if !self.loop.enqueue(self) { self.outcome.decide(.failure(.loopEnded)) }
+        if self.loop.enqueue(self) { return }
+        guard self.loop.core.startFailure != nil else {
+            self.outcome.decide(.failure(.loopEnded))
+            return
+        }
+        // A loop that could not start: callers that retry must not spin.
+        let (outcome, result, delay) = (self.outcome, self.result, self.deadline - .now)
+        if !outcome.isDecided {
+            Task {
+                try? await Task.sleep(for: delay); outcome.decide(result)
+            }
+        }
     }
 
     /// First: start.

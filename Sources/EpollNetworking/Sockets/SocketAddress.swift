@@ -104,6 +104,8 @@ public enum SocketAddress: Hashable, Sendable, CustomStringConvertible {
         case .unix(let path):
             // The path and its final zero.
             let count = path.utf8.count
+            // The kernel would take it for an abstract name of one zero.
+            guard count > 0 else { throw SystemError(code: -EINVAL, call: "address") }
             guard count + 1 <= Self.pathCapacity else { throw SystemError(code: -ENAMETOOLONG, call: "address") }
             guard !path.utf8.contains(0) else { throw SystemError(code: -EINVAL, call: "address") }
             octets.replaceSubrange(2..<2 + count, with: path.utf8)

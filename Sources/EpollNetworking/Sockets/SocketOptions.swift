@@ -27,8 +27,15 @@ public struct SocketOptions: Hashable, Sendable {
     public var quickAck = false
     /// How long a read waits for octets; nil waits until there are some.
     public var readTimeout: Duration?
-    /// How long a write waits for the peer to take octets; nil waits until it does.
+    /// How long a write waits without progress; nil waits until the peer takes octets.
+    ///
+    /// Whatever the peer takes begins the time anew. The parameter `within` of a write limits the call in all.
     public var writeTimeout: Duration?
+    /// How long a connection that was closed waits for its peer to take what was written and to end too.
+    ///
+    /// 5 s unless changed, counted from the last octet that moved, and six times that in all; meanwhile its descriptor is in
+    /// use, and what the peer sends is discarded. Zero closes at once, which can destroy what is on its way to the peer.
+    public var lingerTime = Duration.seconds(5)
 
     /// The probes of an idle connection.
     public struct KeepAlive: Hashable, Sendable {

@@ -5,9 +5,10 @@
 extension StreamConnection {
     /// What arrives, as a sequence of chunks for one task at a time.
     ///
-    /// Nothing is read ahead: the peer is held back by a reader that takes its time. It ends when the peer has
+    /// Nothing is read ahead: the peer is held back by a reader that takes its time. The sequence keeps the connection. It
+    /// ends when the peer has
     /// finished, and throws ``NetworkError`` when the connection breaks or ``SocketOptions/readTimeout`` passes.
-    public var inbound: InboundChunks { InboundChunks(core: self.core) }
+    public var inbound: InboundChunks { InboundChunks(connection: self) }
 
     /// Waits for octets and returns them as they came.
     ///
@@ -49,32 +50,55 @@ extension StreamConnection {
     ///
     /// - Parameters:
     ///   - octets: Borrowed until the call returns.
-    ///   - timeout: How long to wait for the peer to make room; nil takes ``SocketOptions/writeTimeout``.
+    ///   - timeout: How long to wait while the peer takes nothing; nil takes ``SocketOptions/writeTimeout``. A peer that
+    ///     takes octets slowly is no reason to give up.
+    ///   - total: How long the call may take in all; nil is without limit.
     /// - Throws: ``NetworkError``. After `.timedOut` and `.cancelled`, ``NetworkError/leavesConnectionUsable`` tells
-    ///   whether nothing was written; otherwise the writing half is ended, because the rest is missing.
-    public func write(_ octets: RawSpan, timeout: Duration? = nil) async throws(NetworkError) {
-        try await self.core.write(octets, timeout: timeout)
+    ///   whether nothing was written; otherwise the writing half is ended, because the rest is missing, and the peer reads
+    ///   the end of the stream (with TLS: an end that was cut off).
+    public func write(
+        _ octets: RawSpan,
+        timeout: Duration? = nil,
+        within total: Duration? = nil
+    ) async throws(NetworkError) {
+        try await self.core.write(octets, self.core.limit(timeout, total))
     }
 
     /// Writes octets; as the form with a span.
-    public func write(_ octets: [UInt8], timeout: Duration? = nil) async throws(NetworkError) {
-        try await self.core.write(octets.span.bytes, timeout: timeout)
+    public func write(
+        _ octets: [UInt8],
+        timeout: Duration? = nil,
+        within total: Duration? = nil
+    ) async throws(NetworkError) {
+        try await self.core.write(octets.span.bytes, self.core.limit(timeout, total))
     }
 
     /// Writes a chunk; as the form with a span.
-    public func write(_ chunk: ByteChunk, timeout: Duration? = nil) async throws(NetworkError) {
-        try await self.core.write(chunk.bytes, timeout: timeout)
+    public func write(
+        _ chunk: ByteChunk,
+        timeout: Duration? = nil,
+        within total: Duration? = nil
+    ) async throws(NetworkError) {
+        try await self.core.write(chunk.bytes, self.core.limit(timeout, total))
     }
 
     /// Writes the UTF-8 octets of a text; as the form with a span.
-    public func write(_ text: String, timeout: Duration? = nil) async throws(NetworkError) {
-        try await self.core.write(text.utf8Span.span.bytes, timeout: timeout)
+    public func write(
+        _ text: String,
+        timeout: Duration? = nil,
+        within total: Duration? = nil
+    ) async throws(NetworkError) {
+        try await self.core.write(text.utf8Span.span.bytes, self.core.limit(timeout, total))
     }
 
     /// Writes several chunks one after the other, with as few system calls as the kernel allows.
     ///
     /// No other write comes in between. Otherwise as the form with a span.
-    public func write(_ chunks: [ByteChunk], timeout: Duration? = nil) async throws(NetworkError) {
-        try await self.core.write(chunks, timeout: timeout)
+    public func write(
+        _ chunks: [ByteChunk],
+        timeout: Duration? = nil,
+        within total: Duration? = nil
+    ) async throws(NetworkError) {
+        try await self.core.write(chunks, self.core.limit(timeout, total))
     }
 }

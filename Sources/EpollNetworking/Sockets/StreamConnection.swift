@@ -25,16 +25,14 @@ public final class StreamConnection: Sendable {
     /// The loop that watches the socket.
     public var eventLoop: EventLoop { self.core.loop }
 
-    /// The address of the other end; nil when the connection is gone.
-    public var peerAddress: SocketAddress? { self.core.address(\.peerAddress) }
+    /// The address of the other end; nil when this side has closed the connection.
+    public var peerAddress: SocketAddress? { self.core.inspect { $0.peerAddress } }
 
-    /// The address of this end; nil when the connection is gone.
-    public var localAddress: SocketAddress? { self.core.address(\.localAddress) }
+    /// The address of this end; nil when this side has closed the connection.
+    public var localAddress: SocketAddress? { self.core.inspect { $0.localAddress } }
 
     /// Who made the other end of a Unix socket; nil for TCP, or when the connection is gone.
-    public var peerCredentials: PeerCredentials? {
-        self.core.flow.withLock { $0.isDescriptorClosed ? nil : self.core.socket.peerCredentials }
-    }
+    public var peerCredentials: PeerCredentials? { self.core.inspect { $0.peerCredentials } }
 
     // MARK: connecting
 
@@ -88,7 +86,7 @@ public final class StreamConnection: Sendable {
         self.core.start()
     }
 
-    /// Connects, runs `body`, and closes: in order when it returns, at once when it throws.
+    /// Connects, runs `body`, and closes: in order when it returns, as ``closeAndFlush()``; with a reset when it throws.
     ///
     /// - Parameters:
     ///   - endpoint: A host and port, or an address.
@@ -126,34 +124,52 @@ public final class StreamConnection: Sendable {
     }
 
     func scoped<Result>(_ body: (StreamConnection) async throws -> Result) async throws -> Result {
+        let result: Result
         do {
-            let result = try await body(self)
-            self.close()
-            return result
+            result = try await body(self)
         } catch {
-            self.abort()
+            // A body that has closed the connection itself has chosen how.
+            if self.core.flow.withLock({ $0.ending == .open }) { self.abort() }
             throw error
         }
+        try await self.core.closeInOrder()
+        return result
     }
 
     // MARK: ending
 
     /// Says that nothing more will be written; the peer reads the end of the stream, this side can go on reading.
     ///
-    /// Waits for writes that began before. Finishing again does nothing.
+    /// Waits for writes that began before. Finishing again does nothing, and neither does it after a write that was given
+    /// up in the middle: that has ended the writing half already.
     ///
-    /// - Parameter timeout: How long to wait; nil takes ``SocketOptions/writeTimeout``.
+    /// - Parameters:
+    ///   - timeout: How long to wait without progress; nil takes ``SocketOptions/writeTimeout``.
+    ///   - total: How long the call may take in all; nil is without limit.
     /// - Throws: ``NetworkError`` when the connection is gone, or the wait ended.
-    public func finish(timeout: Duration? = nil) async throws(NetworkError) {
-        try await self.core.finish(timeout: timeout)
+    public func finish(timeout: Duration? = nil, within total: Duration? = nil) async throws(NetworkError) {
+        try await self.core.finish(self.core.limit(timeout, total))
     }
 
-    /// Closes both directions; the kernel still delivers what was written.
+    /// Closes both directions in order, without waiting; what was written is still delivered.
     ///
-    /// Calls that wait end with an error of kind `.closed`. Unread octets turn the close into a reset, as TCP demands:
-    /// read to the end first where the peer must get everything.
+    /// Calls that wait end with an error of kind `.closed`. The loop sends what is left, ends the writing half, and
+    /// discards what the peer still sends, because unread octets would turn the end into a reset that destroys what is on
+    /// its way. The descriptor is closed when the peer has ended too, or after ``SocketOptions/lingerTime``. A process that
+    /// exits meanwhile, and a loop that is shut down, cut this short: use ``closeAndFlush()`` before.
     public func close() { self.core.close() }
 
+    /// Closes both directions in order, and waits until the peer's system has everything that was written.
+    ///
+    /// As ``close()`` otherwise. Whether the peer's program has read it, only its answer can tell.
+    ///
+    /// - Throws: ``NetworkError``: `.reset` when the peer cut the end off, `.timedOut` when it did not take everything within
+    ///   ``SocketOptions/lingerTime``, `.cancelled` with the task. The connection is closed in every case.
+    public func closeAndFlush() async throws(NetworkError) { try await self.core.closeInOrder() }
+
     /// Ends the connection at once and drops what was not sent; the peer sees a reset.
+    ///
+    /// A Unix socket knows no reset: the peer reads what was written, and then an end, or a reset if this side had not read
+    /// everything.
     public func abort() { self.core.end(.reset) }
 }

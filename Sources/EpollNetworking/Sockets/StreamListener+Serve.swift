@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Serving: one child task per connection, in a discarding task group per listening socket. A handler that throws ends
-// its own connection and nothing else.
+// Serving: one task per connection (HandlerTasks), one accepting task per listening socket. A handler that throws ends its
+// own connection and nothing else.
 
 extension StreamListener {
     /// Where the handlers of a listener run.
@@ -14,14 +14,16 @@ extension StreamListener {
         case eventLoop
     }
 
-    /// Accepts connections and runs `handler` for each in a child task, until the listener is closed.
+    /// Accepts connections and runs `handler` for each in a task, until the listener is closed.
     ///
-    /// A connection is closed when its handler returns, and reset when it throws. Cancelling the task that calls this
-    /// cancels the handlers.
+    /// A connection is closed in order when its handler returns, as ``StreamConnection/closeAndFlush()``: an answer arrives
+    /// also when the handler has not read everything. It is reset when the handler throws. Cancelling the task that calls
+    /// this cancels the handlers, and task-local values are those of that task.
     ///
     /// - Parameters:
     ///   - executor: Where handlers run.
-    ///   - onError: Is told what a handler threw; other connections are not affected.
+    ///   - onError: Is told what a handler threw, and that an answer was not taken; other connections are not affected. Is
+    ///     also told when no connection can be accepted because descriptors have run out.
     ///   - handler: Serves one connection.
     /// - Throws: ``NetworkError`` when accepting itself fails, or the task was cancelled; when it returns or throws, no
     ///   handler runs any more.
@@ -47,42 +49,36 @@ extension StreamListener {
         try result.get()
     }
 
-    /// Accepts this many connections before other tasks of the same thread get their turn.
-    private static let acceptsPerTurn = 64
-
     private func serve(
         _ acceptor: Acceptor,
         _ executor: HandlerExecutor,
         _ onError: (@Sendable (any Error) -> Void)?,
         _ handler: @escaping @Sendable (StreamConnection) async throws -> Void
     ) async -> Result<Void, NetworkError> {
-        // A throwing group, although nothing is thrown: the other kind wraps each child into one that may throw, and
-        // the frames of that take memory as long as the connection lives.
-        let result = try? await withThrowingDiscardingTaskGroup { group -> Result<Void, NetworkError> in
+        // Tasks of one's own do not inherit what their creator prefers.
+        let inherited = withUnsafeCurrentTask { $0?.unownedTaskExecutor?.asTaskExecutor() }
+        let tasks = HandlerTasks()
+        let result = await withTaskCancellationHandler { () -> Result<Void, NetworkError> in
             do throws(NetworkError) {
-                var budget = Self.acceptsPerTurn
-                while let connection = try await self.accept(from: acceptor) {
+                while let connection = try await self.accept(from: acceptor, onShortage: onError) {
                     guard try await self.gate.enter() else { break }
-                    let loop = executor == .eventLoop ? connection.eventLoop : nil
-                    group.addTask(executorPreference: loop) {
+                    tasks.add(on: executor == .eventLoop ? connection.eventLoop : inherited) {
                         await self.run(handler, connection, onError)
-                    }
-                    budget -= 1
-                    if budget == 0 {
-                        budget = Self.acceptsPerTurn
-                        await Task.yield()
                     }
                 }
                 let end = self.graceEnd.withLock { $0 }
                 try await self.gate.waitForEnd(until: end, on: acceptor.core.loop)
             } catch {
-                group.cancelAll()
-                // What the grace period cut off was asked for.
+                tasks.cancelAll()
+                // The grace period was asked for.
                 return error.kind == .timedOut ? .success(()) : .failure(error)
             }
             return .success(())
+        } onCancel: {
+            tasks.cancelAll()
         }
-        return result ?? .success(())
+        await tasks.waitForAll()
+        return result
     }
 
     private func run(

@@ -22,6 +22,8 @@ public final class StreamListener: Sendable {
     let group: EventLoopGroup
     let gate: ConnectionGate
     let graceEnd = Locked(MonotonicTime.distantFuture)
+    /// Connections that `accept()` took from one socket while another had given it one already.
+    private let surplus = Locked<[StreamSocketOnLoop]>([])
     private let file: UnixSocketFile?
 
     // MARK: listening
@@ -92,6 +94,7 @@ public final class StreamListener: Sendable {
     ) throws(NetworkError) {
         let group = options.group ?? .shared
         do throws(SystemError) {
+            if let failure = group.first.core.startFailure { throw failure }
             let first = try Self.bind(address, options)
             let local = first.localAddress ?? address
             var acceptors = [try Acceptor(first, on: group.next(), call)]
@@ -116,6 +119,11 @@ public final class StreamListener: Sendable {
     private static func bind(_ address: SocketAddress, _ options: ListenerOptions) throws(SystemError)
         -> ListeningSocket
     {
+        var path: String?
+        if case .unix(let name) = address { path = name }
+        // Until it listens, a socket of another server looks like one that was left behind.
+        let lock = path.map { UnixSocketFile.Lock(beside: $0) }
+        defer { lock?.release() }
         func attempt() throws(SystemError) -> ListeningSocket {
             try ListeningSocket(
                 address,
@@ -124,7 +132,7 @@ public final class StreamListener: Sendable {
             ) { (socket) throws(SystemError) in
                 // Inherited by the sockets that are accepted: nothing is left to set on each of them.
                 try options.connection.apply(to: socket, family: address)
-                if case .unix(let path) = address, let permissions = options.permissions {
+                if let path, let permissions = options.permissions {
                     try SystemCall.checking("chmod") { chmod(path, permissions) < 0 ? -Glibc.errno : 0 }
                 }
             }
@@ -132,8 +140,7 @@ public final class StreamListener: Sendable {
         do throws(SystemError) {
             return try attempt()
         } catch {
-            guard error.errno == .addressInUse, case .unix(let path) = address,
-                UnixSocketFile.removeStale(path: path)
+            guard error.errno == .addressInUse, let path, lock?.isHeld == true, UnixSocketFile.removeStale(path: path)
             else { throw error }
             return try attempt()
         }
@@ -143,24 +150,62 @@ public final class StreamListener: Sendable {
 
     /// Waits for a connection.
     ///
-    /// Use either this or ``serve(on:onError:_:)``; one task at a time. With several loops
-    /// (``ListenerOptions/reusePort``) it takes from the first socket only.
+    /// Use either this or ``serve(on:onError:_:)``; one task at a time.
     ///
     /// - Parameter timeout: How long to wait; nil waits until somebody connects.
     /// - Returns: The connection, or nil when the listener was closed.
     /// - Throws: ``NetworkError``. After `.timedOut` and `.cancelled` accepting can go on.
     public func accept(timeout: Duration? = nil) async throws(NetworkError) -> StreamConnection? {
-        try await self.accept(from: self.acceptors[0], until: timeout.map { .now + $0 } ?? .distantFuture)
+        let deadline = timeout.map { .now + $0 } ?? .distantFuture
+        if self.acceptors.count == 1 { return try await self.accept(from: self.acceptors[0], until: deadline) }
+        if let next = self.surplus.withLock({ $0.popLast() }) { return self.connection(next) }
+        let first = await withTaskGroup(of: Result<StreamSocketOnLoop?, NetworkError>.self) { group in
+            for acceptor in self.acceptors {
+                group.addTask {
+                    do throws(NetworkError) {
+                        let socket = try await acceptor.accept(until: deadline)
+                        return .success(socket.map { StreamSocketOnLoop(socket: $0, loop: acceptor.core.loop) })
+                    } catch { return .failure(error) }
+                }
+            }
+            var first: Result<StreamSocketOnLoop?, NetworkError>?
+            for await result in group {
+                group.cancelAll()
+                guard case .success(let socket?) = result else {
+                    if first == nil { first = result }
+                    continue
+                }
+                if case .success(.some) = first {
+                    // For the next call; when the listener is closed it goes with it.
+                    self.surplus.withLock { $0.append(socket) }
+                } else {
+                    first = result
+                }
+            }
+            return first
+        }
+        return try first?.get().map { self.connection($0) }
+    }
+
+    private func connection(_ accepted: StreamSocketOnLoop) -> StreamConnection {
+        StreamConnection(accepted.socket, on: accepted.loop, name: "", options: self.options.connection)
     }
 
     func accept(
         from acceptor: Acceptor,
-        until deadline: MonotonicTime = .distantFuture
+        until deadline: MonotonicTime = .distantFuture,
+        onShortage: ((NetworkError) -> Void)? = nil
     ) async throws(NetworkError) -> StreamConnection? {
-        guard let socket = try await acceptor.accept(until: deadline) else { return nil }
+        guard let socket = try await acceptor.accept(until: deadline, onShortage: onShortage) else { return nil }
         let loop = self.acceptors.count > 1 ? acceptor.core.loop : self.group.next()
         return StreamConnection(socket, on: loop, name: "", options: self.options.connection)
     }
+
+    /// Whether no connection can be accepted for now, because the process has no descriptors left.
+    public var isExhausted: Bool { self.acceptors.contains { $0.isExhausted } }
+
+    /// Peers that were closed at once because descriptors had run out for more than a second.
+    public var turnedAwayCount: Int { self.acceptors.reduce(0) { $0 + $1.turnedAway } }
 
     /// Accepts no more; what waits in the backlog is refused.
     ///
@@ -169,6 +214,7 @@ public final class StreamListener: Sendable {
     public func close() {
         for acceptor in self.acceptors { acceptor.close() }
         self.gate.close()
+        self.surplus.withLock { $0 = [] }
         self.file?.remove()
     }
 
@@ -181,6 +227,12 @@ public final class StreamListener: Sendable {
     }
 }
 
+/// An accepted socket and the loop that is to watch it.
+private struct StreamSocketOnLoop: Sendable {
+    let socket: StreamSocket
+    let loop: EventLoop
+}
+
 extension NetworkError {
     fileprivate init(listening address: SocketAddress, _ error: SystemError) {
         let text =
@@ -190,6 +242,9 @@ extension NetworkError {
             case .addressNotAvailable: "\(address) is not an address of this host."
             case .noSuchFileOrDirectory: "\(address) is in a directory that does not exist."
             case .fileNameTooLong: "\(address) is too long for a Unix socket: 107 octets at most."
+            case .invalidArgument where address == .unix(path: ""): "A Unix socket needs a path."
+            case .tooManyOpenFiles, .tooManyOpenFilesInSystem:
+                "No descriptor is left to listen on \(address): raise the limit (ulimit -n)."
             default: "\(address) cannot be listened on."
             }
         self.init(kind: .other, underlying: error, text: text)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 public import CEpoll
 package import Glibc
-import Synchronization
+public import Synchronization
 
 // StreamSocket: one owned, non-blocking stream descriptor and the calls on it. It knows no loop and keeps no buffer.
 // Reading and writing may happen on two threads at once. Whoever calls close() must know that no other thread is
@@ -19,11 +19,17 @@ import Synchronization
 }
 
 @usableFromInline package final class StreamSocket: @unchecked Sendable {
-    @usableFromInline package let descriptor: CInt
-    private let isClosed = Atomic<Bool>(false)
+    /// The number; -1 once it was closed, so that a late call meets no other file of that number.
+    @inlinable package var descriptor: CInt { self.number.load(ordering: .relaxed) }
+    @usableFromInline let number: Atomic<CInt>
+    /// Unix sockets can carry descriptors, at which a read stops.
+    package let isUnix: Bool
 
     /// Takes ownership of a non-blocking descriptor.
-    package init(owning descriptor: CInt) { self.descriptor = descriptor }
+    package init(owning descriptor: CInt, isUnix: Bool? = nil) {
+        self.number = Atomic(descriptor)
+        self.isUnix = isUnix ?? (cepoll_family(descriptor) == AF_UNIX)
+    }
 
     deinit { self.close() }
 
@@ -33,6 +39,16 @@ import Synchronization
         let count = SystemCall.retrying { cepoll_recv(self.descriptor, base, buffer.count) }
         if count > 0 { return .count(count) }
         return count == 0 ? .endOfStream : Self.failure(count, "recv")
+    }
+
+    /// As `read(into:)`; tells whether the read may have stopped before the last octet that is there.
+    package func read(into buffer: UnsafeMutableRawBufferPointer, isCut: inout Bool) -> IOResult {
+        guard self.isUnix, let base = buffer.baseAddress, buffer.count > 0 else { return self.read(into: buffer) }
+        var flag: CInt = 0
+        let count = SystemCall.retrying { cepoll_recv_message(self.descriptor, base, buffer.count, &flag) }
+        isCut = flag != 0
+        if count > 0 { return .count(count) }
+        return count == 0 ? .endOfStream : Self.failure(count, "recvmsg")
     }
 
     /// Hands octets to the kernel, as many as it takes.
@@ -58,22 +74,23 @@ import Synchronization
 
     /// Closes at once and drops what was not sent; the peer sees a reset.
     package func reset() {
-        guard !self.isClosed.exchange(true, ordering: .acquiringAndReleasing) else { return }
-        _ = cepoll_set_linger_zero(self.descriptor)
-        _ = cepoll_close(self.descriptor)
+        let descriptor = self.number.exchange(-1, ordering: .acquiringAndReleasing)
+        guard descriptor >= 0 else { return }
+        _ = cepoll_set_linger_zero(descriptor)
+        _ = cepoll_close(descriptor)
     }
 
     /// Closes the descriptor; further calls do nothing.
     package func close() {
-        guard !self.isClosed.exchange(true, ordering: .acquiringAndReleasing) else { return }
-        _ = cepoll_close(self.descriptor)
+        let descriptor = self.number.exchange(-1, ordering: .acquiringAndReleasing)
+        if descriptor >= 0 { _ = cepoll_close(descriptor) }
     }
 
     /// Two sockets connected with each other, without an address.
     package static func pair() throws(SystemError) -> (StreamSocket, StreamSocket) {
         var descriptors: [CInt] = [-1, -1]
         try SystemCall.checking("socketpair") { cepoll_socketpair(&descriptors) }
-        return (StreamSocket(owning: descriptors[0]), StreamSocket(owning: descriptors[1]))
+        return (StreamSocket(owning: descriptors[0], isUnix: true), StreamSocket(owning: descriptors[1], isUnix: true))
     }
 
     /// Octets handed to the kernel that the peer has not read (Unix sockets) or not acknowledged (TCP).

@@ -6,6 +6,38 @@ import SystemPackage
 // removes it. Removes a name only when it is a socket nobody listens on, or the one made here.
 
 struct UnixSocketFile: Sendable {
+    /// Keeps other servers that start at the same time away from the names in a directory.
+    ///
+    /// Held from the look whether a name is used to the moment its new socket listens. On the directory itself, so that no
+    /// file is left behind.
+    struct Lock {
+        private let descriptor: CInt
+        let isHeld: Bool
+
+        /// Waits for up to a second; a server holds it for less than a millisecond.
+        init(beside path: String) {
+            let end = path.lastIndex(of: "/")
+            let directory = end.map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
+            self.descriptor = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+            guard self.descriptor >= 0 else {
+                self.isHeld = false
+                return
+            }
+            var attempts = 200
+            while flock(self.descriptor, LOCK_EX | LOCK_NB) != 0 {
+                attempts -= 1
+                guard attempts > 0, Glibc.errno == EWOULDBLOCK || Glibc.errno == EINTR else {
+                    self.isHeld = false
+                    return
+                }
+                usleep(5000)
+            }
+            self.isHeld = true
+        }
+
+        func release() { if self.descriptor >= 0 { _ = close(self.descriptor) } }
+    }
+
     private let path: String
     private let device: dev_t
     private let inode: ino_t

@@ -5,6 +5,10 @@
     // what a system call moves goes through the engine.
 
     extension ConnectionCore {
+        var tls: TLSLink? { self.tlsLink.link }
+
+        // MARK: reading
+
         /// One attempt to read plaintext; nil when it must wait.
         func receive(into room: UnsafeMutableRawBufferPointer, through link: TLSLink) throws(NetworkError) -> Int? {
             do throws(NetworkError) {
@@ -17,134 +21,181 @@
                     }
                 }
             } catch {
-                if error.kind != .busy { self.flow.withLock { $0.fail(error) } }
+                if error.kind != .busy {
+                    self.flushAnswers()
+                    self.flow.withLock { $0.fail(error) }
+                }
                 throw error
             }
         }
 
         /// Reads octets of the peer into the engine; false when there are none.
         private func receiveInput(_ link: TLSLink) throws(NetworkError) -> Bool {
-            guard try self.startRead() else { return false }
-            let result = link.engine.withLock { engine -> Result<Int?, NetworkError> in
-                var result = Result<Int?, NetworkError>.success(nil)
+            guard let side = try self.takeReadSide() else { return false }
+            var read = (result: IOResult.count(0), effect: ConnectionFlow.ReadResult.more)
+            link.engine.withLock { engine in
                 engine.withInputRoom { room in
-                    result = Result { () throws(NetworkError) in try self.performRead(into: room) }
-                    if case .success(let count?) = result { return count }
+                    if room.isEmpty { return 0 }
+                    read = side.read(into: room)
+                    if case .count(let count) = read.result { return count }
                     return 0
                 }
-                if case .success(0) = result { engine.inputEnded() }
-                return result
+                if case .endOfStream = read.result { engine.inputEnded() }
             }
-            return try result.get() != nil
+            return try self.readEnded(side, read.result, read.effect) != nil
         }
 
         /// One attempt to read a chunk of plaintext.
         func takeChunk(through link: TLSLink) throws(NetworkError) -> Arrival {
             let storage = self.reusable(self.flow.withLock { $0.spare.take() })
-            let count: Int?
-            do throws(NetworkError) {
-                count = try self.receive(into: storage.room, through: link)
-            } catch {
-                self.sendAlert(link)
-                throw error
-            }
+            let count = try self.receive(into: storage.room, through: link)
             guard let count, count > 0 else {
                 self.loop.chunks.giveBack(storage)
                 return count == 0 ? .end : .nothing
             }
-            self.flow.withLock { $0.spare = storage }
+            self.flow.withLock { if $0.ending == .open { $0.spare = storage } }
             return .octets(ByteChunk(storage, count: count))
         }
 
-        /// Sends what the engine has for the peer; the caller has the writing side.
-        func flush(_ link: TLSLink, until deadline: MonotonicTime) async throws(NetworkError) {
-            while true {
-                switch link.sendOutput(self.socket) {
-                case .count: return
-                case .wouldBlock: try await self.waitToWrite(until: deadline)
-                case .endOfStream: throw .closed
-                case .failed(let error): throw NetworkError(connection: self.name, error)
+        // MARK: writing
+
+        /// Sends what the engine has for the peer.
+        func flush(
+            _ link: TLSLink,
+            _ side: borrowing WriteSide,
+            _ limit: WriteLimit,
+            hasBegun: Bool = false
+        ) async throws(NetworkError) {
+            do throws(NetworkError) {
+                try await self.send(side, limit, hasBegun: hasBegun) { () throws(NetworkError) in
+                    let (sent, result) = link.sendOutput { side.write($0) }
+                    if case .count = result { return (sent, true) }
+                    return (max(sent, try self.taken(result)), false)
                 }
+            } catch {
+                throw self.reason(link, for: error)
             }
         }
 
-        /// Answers that reading made necessary, such as new keys: what the kernel takes of them at once.
+        /// What the peer said before it hung up, such as that it refuses our certificate, says more than the system's error.
+        private func reason(_ link: TLSLink, for error: NetworkError) -> NetworkError {
+            guard error.kind == .reset, error.underlying != nil else { return error }
+            // A reader that waits finds it by itself.
+            guard (try? self.receiveInput(link)) == true else { return error }
+            do throws(NetworkError) {
+                try link.engine.withLock { (engine) throws(NetworkError) in try engine.takeAlert() }
+                return error
+            } catch let alert {
+                return alert
+            }
+        }
+
+        /// Sends answers that reading made necessary, such as new keys or an alert: what the kernel takes of them at once.
         ///
-        /// A reader must not wait for room to write: both ends could. The rest goes with the next write.
+        /// A reader must not wait for room to write: both ends could. The rest is sent by the next write.
         @inline(never)
         func flushAnswers() {
-            guard let link = self.tls, link.hasOutput, self.tryAcquireWriter() else { return }
-            _ = link.sendOutput(self.socket)
-            self.releaseWriter()
+            guard let link = self.tls, link.hasOutput else { return }
+            // Another has the side, and sends this with its own; or the connection is over.
+            guard let side = (try? self.takeWriteSide()) ?? nil else { return }
+            _ = link.sendOutput { side.write($0) }
+            side.end(.open)
         }
 
-        private func tryAcquireWriter() -> Bool {
-            (try? self.flow.withLock { (flow) throws(NetworkError) in try flow.beginWrite() }) == true
+        /// Encrypts octets; the engine keeps the result until it is sent.
+        private func encrypt(_ octets: UnsafeRawBufferPointer, _ link: TLSLink) throws(NetworkError) {
+            try link.engine.withLock { (engine) throws(NetworkError) in try engine.write(octets) }
         }
 
-        /// Tells the peer why, if the kernel takes it at once.
-        private func sendAlert(_ link: TLSLink) {
-            if link.hasOutput { _ = link.sendOutput(self.socket) }
-        }
-
-        /// Encrypts and sends octets; the caller has the writing side.
-        func send(_ octets: RawSpan, through link: TLSLink, until deadline: MonotonicTime) async throws(NetworkError) {
+        /// Encrypts and sends octets.
+        func send(
+            _ octets: RawSpan,
+            through link: TLSLink,
+            _ side: borrowing WriteSide,
+            _ limit: WriteLimit
+        ) async throws(NetworkError) {
             var offset = 0
             while offset < octets.byteCount {
                 let end = min(octets.byteCount, offset + TLSLink.sliceSize)
-                try link.engine.withLock { (engine) throws(NetworkError) in
-                    let result = octets.withUnsafeBytes { bytes in
-                        Result { () throws(NetworkError) in
-                            try engine.write(UnsafeRawBufferPointer(rebasing: bytes[offset..<end]))
-                        }
+                let result = octets.withUnsafeBytes { bytes in
+                    Result { () throws(NetworkError) in
+                        try self.encrypt(UnsafeRawBufferPointer(rebasing: bytes[offset..<end]), link)
                     }
-                    try result.get()
                 }
+                try result.get()
                 offset = end
-                do throws(NetworkError) {
-                    try await self.flush(link, until: deadline)
-                } catch {
-                    throw error.kind == .cancelled || error.kind == .timedOut ? error.afterPart : error
-                }
+                try await self.flush(link, side, limit, hasBegun: true)
             }
         }
+
+        /// Encrypts and sends chunks: small ones share a record.
+        func send(
+            _ chunks: [ByteChunk],
+            through link: TLSLink,
+            _ side: borrowing WriteSide,
+            _ limit: WriteLimit
+        ) async throws(NetworkError) {
+            var cursor = ChunkCursor(chunks)
+            while cursor.remaining > 0 {
+                try self.encryptSlice(of: &cursor, link)
+                try await self.flush(link, side, limit, hasBegun: true)
+            }
+        }
+
+        /// Encrypts the next slice; copies what is smaller than a record, so that records are full.
+        private func encryptSlice(of cursor: inout ChunkCursor, _ link: TLSLink) throws(NetworkError) {
+            let storage = self.loop.chunks.take()
+            defer { self.loop.chunks.giveBack(storage) }
+            var pending = 0
+            while pending < TLSLink.sliceSize, cursor.remaining > 0 {
+                let filled = cursor.copy(into: storage.room)
+                cursor.advance(filled)
+                pending += filled
+                try self.encrypt(UnsafeRawBufferPointer(rebasing: storage.room[..<filled]), link)
+            }
+        }
+
+        // MARK: the handshake
 
         /// Puts TLS onto the connection; nobody else reads or writes meanwhile.
         func startTLS(_ engine: sending TLSEngine, until deadline: MonotonicTime) async throws(NetworkError) {
             let link = TLSLink(engine)
-            try await self.acquireWriter(until: deadline)
+            let limit = WriteLimit(timeout: nil, end: deadline)
+            let side = try await self.acquireWriter(limit)
+            guard self.tls == nil else {
+                side.end(.open)
+                throw .tls("The connection has TLS already.", leavesConnectionUsable: true)
+            }
             do throws(NetworkError) {
                 while true {
                     let step = link.engine.withLock { engine in
                         Result { () throws(NetworkError) in try engine.handshake() }
                     }
                     // Also after a failure: it tells the peer why.
-                    try await self.flush(link, until: deadline)
+                    try await self.flush(link, side, limit)
                     if try step.get() { break }
                     if try self.receiveInput(link) { continue }
-                    try await self.waitToRead(until: deadline, "The TLS handshake")
+                    try await self.waitToRead(until: deadline, .handshake)
                 }
             } catch {
-                self.releaseWriter(isFinal: true)
-                let late = NetworkError(
-                    kind: .timedOut,
-                    text: "\(self.name.isEmpty ? "The peer" : self.name) did not finish the TLS handshake in time."
-                )
-                let failure = error.kind == .timedOut ? late : error
+                let failure = self.handshakeFailed(error)
                 self.flow.withLock { $0.fail(failure) }
+                side.finishWriting()
+                side.end(.cut)
                 throw failure
             }
             link.noteSession()
-            self.tls = link
-            self.releaseWriter()
+            _ = self.tlsLink.set(link)
+            side.end(.open)
         }
 
-        /// The word that nothing more follows, if the kernel takes it at once and nobody is writing.
-        func sayGoodbye() {
-            guard let link = self.tls, self.tryAcquireWriter() else { return }
-            link.engine.withLock { $0.finish() }
-            _ = link.sendOutput(self.socket)
-            self.releaseWriter()
+        private func handshakeFailed(_ error: NetworkError) -> NetworkError {
+            let peer = self.name.isEmpty ? "The peer" : self.name
+            if error.kind == .timedOut, error.underlying == nil {
+                return NetworkError(kind: .timedOut, text: "\(peer) did not finish the TLS handshake in time.")
+            }
+            // Whatever the wait was: the handshake has begun, and nothing else can be said on this connection.
+            return NetworkError(kind: error.kind, underlying: error.underlying, text: error.text)
         }
     }
 #endif

@@ -29,7 +29,12 @@
             do throws(NetworkError) {
                 try await connection.startTLS(tls, host: endpoint.host, timeout: deadline - .now)
             } catch {
-                connection.abort()
+                // In order, so that the peer gets the alert; not for a peer that is silent.
+                if error.kind == .timedOut || error.kind == .cancelled {
+                    connection.abort()
+                } else {
+                    connection.close()
+                }
                 throw error
             }
             return connection
@@ -53,19 +58,22 @@
 
         /// Does the TLS handshake on a connection that stands; from then on everything goes through TLS.
         ///
-        /// Nobody may read or write meanwhile. A connection has TLS once.
+        /// No other task may read or write meanwhile. A connection has TLS once.
         ///
         /// - Parameters:
         ///   - context: Its role tells which side this is.
         ///   - host: What a client expects the certificate to name; ``TLSConfiguration/serverName`` goes before it.
         ///   - timeout: How long the handshake may take.
-        /// - Throws: ``NetworkError``; the connection is of no further use then.
+        /// - Throws: ``NetworkError``. ``NetworkError/leavesConnectionUsable`` is true only when the handshake had not begun;
+        ///   otherwise close the connection, which lets the peer have the alert.
         public func startTLS(
             _ context: TLSContext,
             host: String = "",
             timeout: Duration = .seconds(10)
         ) async throws(NetworkError) {
-            guard self.core.tls == nil else { throw .tls("The connection has TLS already.") }
+            guard self.core.tls == nil else {
+                throw .tls("The connection has TLS already.", leavesConnectionUsable: true)
+            }
             let deadline = MonotonicTime.now + timeout
             switch context.role {
             case .client: try await self.core.startTLS(TLSEngine(client: context, host: host), until: deadline)
@@ -104,7 +112,13 @@
             _ handler: @escaping @Sendable (StreamConnection) async throws -> Void
         ) async throws(NetworkError) {
             try await self.serve(on: executor, onError: onError) { connection in
-                try await connection.startTLS(tls, timeout: handshakeTimeout)
+                do throws(NetworkError) {
+                    try await connection.startTLS(tls, timeout: handshakeTimeout)
+                } catch {
+                    // In order, so that the peer gets the alert.
+                    connection.close()
+                    throw error
+                }
                 try await handler(connection)
             }
         }

@@ -177,6 +177,8 @@
     }
 
     extension NetworkError {
-        static func tls(_ text: String) -> NetworkError { NetworkError(kind: .tls, text: text) }
+        static func tls(_ text: String, leavesConnectionUsable: Bool = false) -> NetworkError {
+            NetworkError(kind: .tls, text: text, leavesConnectionUsable: leavesConnectionUsable)
+        }
     }
 #endif

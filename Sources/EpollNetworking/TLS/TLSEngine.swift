@@ -29,11 +29,10 @@
         private var hasInputEnded = false
 
         package convenience init(client context: TLSContext, host: String) throws(NetworkError) {
-            try self.init(context, host: context.configuration.serverName ?? host)
+            let name = Self.certifiedName(context.configuration.serverName ?? host)
+            try self.init(context, host: name)
             ctls_clear_errors()
-            var octets = [UInt8](repeating: 0, count: 16)
-            let isAddress =
-                inet_pton(AF_INET, self.host, &octets) == 1 || inet_pton(AF_INET6, self.host, &octets) == 1
+            let isAddress = Self.isAddress(self.host)
             // RFC 6066: the name asked for is never an address.
             if !isAddress, !self.host.isEmpty, ctls_set_server_name(self.connection, self.host) != 1 {
                 throw .tls("'\(self.host)' cannot be a server's name.")
@@ -47,6 +46,20 @@
                 }
             }
             if let session = context.session(for: self.host) { _ = ctls_set_session(self.connection, session.pointer) }
+        }
+
+        /// The name as certificates have it: without the dot at the end of an absolute name (RFC 6066), and without the zone of
+        /// an IPv6 address, which only means something on this host.
+        static func certifiedName(_ host: String) -> String {
+            if let zone = host.firstIndex(of: "%"), Self.isAddress(String(host[..<zone])) {
+                return String(host[..<zone])
+            }
+            return host.count > 1 && host.hasSuffix(".") ? String(host.dropLast()) : host
+        }
+
+        private static func isAddress(_ host: String) -> Bool {
+            var octets = [UInt8](repeating: 0, count: 16)
+            return inet_pton(AF_INET, host, &octets) == 1 || inet_pton(AF_INET6, host, &octets) == 1
         }
 
         package convenience init(server context: TLSContext) throws(NetworkError) {
@@ -137,6 +150,17 @@
             guard let base = octets.baseAddress, octets.count > 0 else { return }
             guard ctls_write(self.connection, base, octets.count) == CInt(ctls_done) else {
                 throw self.failure(during: "writing")
+            }
+        }
+
+        /// Throws what an alert of the peer says, if one is among the octets that came; drops plaintext.
+        package func takeAlert() throws(NetworkError) {
+            guard try self.handshake() else { return }
+            while true {
+                let result = withUnsafeTemporaryAllocation(byteCount: 4096, alignment: 1) { room in
+                    Result { () throws(NetworkError) in try self.read(into: room) }
+                }
+                guard case .count = try result.get() else { return }
             }
         }
 

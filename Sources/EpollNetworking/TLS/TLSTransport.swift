@@ -121,14 +121,7 @@
             var isDrained = false
             guard self.failure == nil, case .count = self.readInput(&isDrained) else { return }
             do throws(NetworkError) {
-                if self.isEstablished {
-                    let result = withUnsafeTemporaryAllocation(byteCount: 4096, alignment: 1) { room in
-                        Result { () throws(NetworkError) in try self.engine.read(into: room) }
-                    }
-                    _ = try result.get()
-                } else {
-                    _ = try self.engine.handshake()
-                }
+                try self.engine.takeAlert()
             } catch {
                 self.failure = error
             }

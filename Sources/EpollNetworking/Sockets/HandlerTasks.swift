@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// HandlerTasks: the tasks of a server, one per connection. Not a task group: when a child of a group ends, the group walks
+// the list of those that were added before it, so that a short connection costs more the more idle ones there are. Here
+// adding and removing cost the same for any number. The server keeps the promises of a group: it cancels all of them with
+// its own task, and does not return while one runs.
+
+final class HandlerTasks: Sendable {
+    private struct State {
+        var tasks: [UInt64: Task<Void, Never>] = [:]
+        /// Tasks that ended before they were entered.
+        var early: Set<UInt64> = []
+        var nextID: UInt64 = 0
+        var running = 0
+        var isCancelled = false
+        var waiter: UnsafeContinuation<Void, Never>?
+    }
+
+    private let state = Locked(State())
+
+    /// Runs `body` in a task.
+    func add(on executor: (any TaskExecutor)?, _ body: @escaping @Sendable () async -> Void) {
+        let id = self.state.withLock { state in
+            state.nextID &+= 1
+            state.running += 1
+            return state.nextID
+        }
+        let task = Task(executorPreference: executor) {
+            await body()
+            self.ended(id)
+        }
+        let isCancelled = self.state.withLock { state in
+            if state.early.remove(id) == nil { state.tasks[id] = task }
+            return state.isCancelled
+        }
+        if isCancelled { task.cancel() }
+    }
+
+    private func ended(_ id: UInt64) {
+        let waiter = self.state.withLock { state -> UnsafeContinuation<Void, Never>? in
+            if state.tasks.removeValue(forKey: id) == nil { state.early.insert(id) }
+            state.running -= 1
+            return state.running == 0 ? state.waiter.take() : nil
+        }
+        waiter?.resume()
+    }
+
+    /// Cancels all tasks, those added later too.
+    func cancelAll() {
+        let tasks = self.state.withLock { state in
+            state.isCancelled = true
+            return state.tasks
+        }
+        for task in tasks.values { task.cancel() }
+    }
+
+    /// Waits until none runs, whether the caller is cancelled or not; one task at a time.
+    func waitForAll() async {
+        await withUnsafeContinuation { continuation in
+            let isDone = self.state.withLock { state in
+                if state.running > 0 { state.waiter = continuation }
+                return state.running == 0
+            }
+            if isDone { continuation.resume() }
+        }
+    }
+}
