@@ -6,23 +6,26 @@ import Testing
 
 // EndingTests: how a connection ends, as the article Endings promises it: what the peer sees, and what arrives.
 
-/// Runs `body`, and cancels its task after a time, so that a wait without an end is a failure instead of a hang.
+/// A test waited in vain.
+struct TookTooLong: Error {}
+
+/// Runs `body`, and throws when it takes too long: a wait without an end is a failure instead of a hang, also where it does
+/// not end with its task.
 func within<Value: Sendable>(
     _ limit: Duration,
     _ body: @escaping @Sendable () async throws -> Value
 ) async throws -> Value {
-    let task = Task { try await body() }
+    let first = Promise<Result<Value, any Error>>()
+    let task = Task {
+        do { first.fulfil(.success(try await body())) } catch { first.fulfil(.failure(error)) }
+    }
     let guardian = Task {
         try await Task.sleep(for: limit)
-        Issue.record("took longer than \(limit)")
         task.cancel()
+        first.fulfil(.failure(TookTooLong()))
     }
     defer { guardian.cancel() }
-    return try await withTaskCancellationHandler {
-        try await task.value
-    } onCancel: {
-        task.cancel()
-    }
+    return try await first.value.get()
 }
 
 extension NetworkTests {
@@ -261,6 +264,22 @@ extension NetworkTests {
             }
             #expect(error?.kind == .reset)
             withExtendedLifetime(server) {}
+        }
+
+        @Test("Without time to linger a close is one at once, and a scope does not wait", arguments: Kind.available)
+        func noLinger(kind: Kind) async throws {
+            var options = SocketOptions()
+            options.lingerTime = .zero
+            let before = openSockets()
+            let (client, server) = try await Self.pair(kind, client: options)
+            if kind.isTLS {
+                // The tickets, so that nothing is unread.
+                try await server.write([1])
+                #expect(try await client.read(exactly: 1) == [1])
+            }
+            try await within(.seconds(10)) { try await client.scoped { try await $0.write([1, 2, 3]) } }
+            await eventually { openSockets().subtracting(before).count == 1 }
+            #expect(await Self.drain(server) == Received(count: 3, end: nil))
         }
 
         @Test("What is iterated stays open, though nobody else holds it")

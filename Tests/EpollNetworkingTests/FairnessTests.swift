@@ -93,6 +93,8 @@ extension NetworkTests {
             // Enough of them to hold every thread of the pool.
             let count = onLoop ? 1 : max(2, sysconf(CInt(_SC_NPROCESSORS_ONLN)) + 1)
             var tasks: [Task<Void, Never>] = []
+            // Long enough to spoil the times, and no more: with every thread taken nothing would end this test.
+            let end = MonotonicTime.now + .seconds(20)
             for _ in 0..<count {
                 let (socket, _) = try StreamSocket.pair()
                 let core = ConnectionCore(socket, on: loop, name: "", options: SocketOptions())
@@ -102,7 +104,7 @@ extension NetworkTests {
                     Task(executorPreference: onLoop ? loop : nil) {
                         hoses.append(())
                         // Writes of nothing complete at once, for ever.
-                        while isOver.all.isEmpty { try? await hose.write([UInt8]()) }
+                        while isOver.all.isEmpty, MonotonicTime.now < end { try? await hose.write([UInt8]()) }
                     }
                 )
             }

@@ -44,8 +44,9 @@ static inline int cepoll_add(int epfd, int descriptor, uint64_t token) {
 
 /// epoll_ctl(2), EPOLL_CTL_MOD of a descriptor that was added: with `reading` 0, what can be read is not reported.
 static inline int cepoll_modify(int epfd, int descriptor, uint64_t token, int reading) {
-    struct epoll_event event = {.events = EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLET, .data = {.u64 = token}};
-    if (reading) event.events |= EPOLLIN;
+    // Without EPOLLPRI too: sockets report any octets with it, which would wake the loop for room to write.
+    struct epoll_event event = {.events = EPOLLOUT | EPOLLRDHUP | EPOLLET, .data = {.u64 = token}};
+    if (reading) event.events |= EPOLLIN | EPOLLPRI;
     return epoll_ctl(epfd, EPOLL_CTL_MOD, descriptor, &event) < 0 ? -errno : 0;
 }
 
@@ -190,6 +191,35 @@ void cepoll_renew(void);
 /// The loop that runs on the calling thread; a variable of the thread, no call.
 const void *_Nullable cepoll_current_loop(void);
 void cepoll_set_current_loop(const void *_Nullable loop);
+
+// What the thread sanitizer is told: nothing in other builds. Swift sees it with `-Xcc -fsanitize=thread`.
+#if __has_feature(thread_sanitizer)
+enum { cepoll_is_thread_sanitized = 1 };
+void __tsan_mutex_create(void *address, unsigned flags);
+void __tsan_mutex_destroy(void *address, unsigned flags);
+void __tsan_mutex_pre_lock(void *address, unsigned flags);
+void __tsan_mutex_post_lock(void *address, unsigned flags, int recursion);
+int __tsan_mutex_pre_unlock(void *address, unsigned flags);
+void __tsan_mutex_post_unlock(void *address, unsigned flags);
+#else
+enum { cepoll_is_thread_sanitized = 0 };
+#define __tsan_mutex_create(address, flags)
+#define __tsan_mutex_destroy(address, flags)
+#define __tsan_mutex_pre_lock(address, flags)
+#define __tsan_mutex_post_lock(address, flags, recursion)
+#define __tsan_mutex_pre_unlock(address, flags)
+#define __tsan_mutex_post_unlock(address, flags)
+#endif
+
+/// A lock begins and ends its life.
+static inline void cepoll_lock_created(void *lock) { (void)lock; __tsan_mutex_create(lock, 0); }
+static inline void cepoll_lock_destroyed(void *lock) { (void)lock; __tsan_mutex_destroy(lock, 0); }
+/// The thread is about to take the lock, and has taken it.
+static inline void cepoll_lock_taking(void *lock) { (void)lock; __tsan_mutex_pre_lock(lock, 0); }
+static inline void cepoll_lock_taken(void *lock) { (void)lock; __tsan_mutex_post_lock(lock, 0, 0); }
+/// The thread is about to release the lock, and has released it.
+static inline void cepoll_lock_releasing(void *lock) { (void)lock; __tsan_mutex_pre_unlock(lock, 0); }
+static inline void cepoll_lock_released(void *lock) { (void)lock; __tsan_mutex_post_unlock(lock, 0); }
 
 /// The processor's hint that this thread waits for another; no call.
 static inline void cepoll_pause(void) {

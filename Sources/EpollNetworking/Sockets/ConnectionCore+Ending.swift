@@ -37,7 +37,7 @@ extension ConnectionCore {
     /// The descriptor may stay a while longer, until the peer ends.
     func closeInOrder() async throws(NetworkError) {
         let wasCut = self.flow.withLock { $0.isBroken || $0.ending == .reset || $0.isWriteCut }
-        let isDelivered = wasCut || self.finishAtOnce()
+        let isDelivered = wasCut || self.finishAtOnce() || self.lingerTime == .zero
         let outcome = Outcome<Void>()
         var known = Result<Void, NetworkError>?.none
         if !isDelivered { known = self.flow.withLock { $0.awaitDelivery(outcome) } }
@@ -94,15 +94,26 @@ extension ConnectionCore {
     /// Sends, finishes and discards as far as that is possible now; nil when the descriptor is to be closed, else when to
     /// look again.
     private func lingerStep(_ side: borrowing ClosingSide, at now: MonotonicTime) -> MonotonicTime? {
-        let (mayLinger, hasFailed) = self.flow.withLock { ($0.mayLinger, $0.failure != nil) }
-        guard mayLinger, self.lingerTime > .zero, self.registration != nil else { return nil }
+        let (mayLinger, hasFailed, hasInputEnded) = self.flow.withLock {
+            ($0.mayLinger, $0.failure != nil, $0.hasInputEnded)
+        }
+        guard mayLinger, self.registration != nil else { return nil }
+        guard self.lingerTime > .zero else {
+            // The end of TLS as far as the kernel takes it.
+            _ = self.sendRest(side, finishes: false)
+            return nil
+        }
         var linger =
             self.linger
             ?? Linger(idleEnd: now + self.lingerTime, end: now + self.lingerTime * (hasFailed ? 1 : 6))
         defer { self.linger = linger }
 
         let hasSentAll: Bool
-        switch self.sendRest(side) {
+        switch self.sendRest(side, finishes: !hasInputEnded) {
+        case .count where hasInputEnded:
+            // close(2) ends the writing half, and nothing can arrive that would make it a reset.
+            self.delivered()
+            return nil
         case .count: hasSentAll = true
         case .wouldBlock: hasSentAll = false
         case .endOfStream: return nil
@@ -132,7 +143,7 @@ extension ConnectionCore {
     }
 
     /// Sends what TLS has left, and ends the writing half, once.
-    private func sendRest(_ side: borrowing ClosingSide) -> IOResult {
+    private func sendRest(_ side: borrowing ClosingSide, finishes: Bool) -> IOResult {
         let (isFinished, isCut) = self.flow.withLock { ($0.isWriteFinished, $0.isWriteCut) }
         if isFinished { return .count(0) }
         #if TLS
@@ -142,6 +153,7 @@ extension ConnectionCore {
                 guard case .count = result else { return result }
             }
         #endif
+        if !finishes { return .count(0) }
         if side.undelivered == 0 { self.delivered() }
         side.finishWriting()
         _ = self.flow.withLock { $0.endWrite(isCut ? .cut : .finished) }

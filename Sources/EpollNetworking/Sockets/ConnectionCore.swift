@@ -88,7 +88,7 @@ extension ConnectionCore {
 
         fileprivate init(of core: ConnectionCore) { self.core = .passUnretained(core) }
 
-        deinit { _ = self.core._withUnsafeGuaranteedRef { $0.endRead(.more) } }
+        deinit { _ = self.core.takeUnretainedValue().endRead(.more) }
 
         /// Gives the side back; answers what is known to have broken the connection.
         @discardableResult
@@ -99,29 +99,25 @@ extension ConnectionCore {
         ) -> NetworkError? {
             let core = self.core
             discard self
-            return core._withUnsafeGuaranteedRef { $0.endRead(result, failure: failure, keeping: storage) }
+            return core.takeUnretainedValue().endRead(result, failure: failure, keeping: storage)
         }
 
         func read(into room: UnsafeMutableRawBufferPointer) -> (IOResult, ConnectionFlow.ReadResult) {
-            self.core._withUnsafeGuaranteedRef { core in
-                if core.usesQuickAck { try? core.socket.setQuickAck(true) }
-                var isCut = false
-                let result = core.socket.read(into: room, isCut: &isCut)
-                switch result {
-                case .count(let count): return (result, count == room.count || isCut ? .more : .short)
-                case .endOfStream: return (result, .ended)
-                case .wouldBlock: return (result, .empty)
-                case .failed: return (result, .more)
-                }
+            let core = self.core.takeUnretainedValue()
+            if core.usesQuickAck { try? core.socket.setQuickAck(true) }
+            var isCut = false
+            let result = core.socket.read(into: room, isCut: &isCut)
+            switch result {
+            case .count(let count): return (result, count == room.count || isCut ? .more : .short)
+            case .endOfStream: return (result, .ended)
+            case .wouldBlock: return (result, .empty)
+            case .failed: return (result, .more)
             }
         }
 
         /// accept(2), or what a test has put in its place.
         func accept(_ call: Acceptor.Call) throws(SystemError) -> StreamSocket? {
-            let result = self.core._withUnsafeGuaranteedRef { core in
-                Result { () throws(SystemError) in try call(core.socket) }
-            }
-            return try result.get()
+            try call(self.core.takeUnretainedValue().socket)
         }
     }
 
@@ -131,29 +127,31 @@ extension ConnectionCore {
 
         fileprivate init(of core: ConnectionCore) { self.core = .passUnretained(core) }
 
-        deinit { self.core._withUnsafeGuaranteedRef { $0.endWrite(.open) } }
+        deinit { self.core.takeUnretainedValue().endWrite(.open) }
 
         /// Gives the side back.
         consuming func end(_ end: ConnectionFlow.WriteEnd, failure: NetworkError? = nil) {
             let core = self.core
             discard self
-            core._withUnsafeGuaranteedRef { $0.endWrite(end, failure: failure) }
+            core.takeUnretainedValue().endWrite(end, failure: failure)
         }
 
         func write(_ octets: UnsafeRawBufferPointer) -> IOResult {
-            self.core._withUnsafeGuaranteedRef { $0.socket.write(octets) }
+            self.core.takeUnretainedValue().socket.write(octets)
         }
 
         func write(from cursor: ChunkCursor) -> IOResult {
-            self.core._withUnsafeGuaranteedRef { core in cursor.withVectors { core.socket.write(vectors: $0) } }
+            let core = self.core.takeUnretainedValue()
+            return cursor.withVectors { core.socket.write(vectors: $0) }
         }
 
         /// shutdown(2) of the writing half.
-        func finishWriting() { self.core._withUnsafeGuaranteedRef { $0.socket.finishWriting() } }
+        func finishWriting() { self.core.takeUnretainedValue().socket.finishWriting() }
 
         /// Whether the peer's kernel has everything; on a Unix socket it has at once.
         var isDelivered: Bool {
-            self.core._withUnsafeGuaranteedRef { $0.socket.isUnix || $0.socket.unsentCount == 0 }
+            let socket = self.core.takeUnretainedValue().socket
+            return socket.isUnix || socket.unsentCount == 0
         }
     }
 
@@ -164,34 +162,34 @@ extension ConnectionCore {
         fileprivate init(of core: ConnectionCore) { self.core = .passUnretained(core) }
 
         func read(into room: UnsafeMutableRawBufferPointer) -> IOResult {
-            self.core._withUnsafeGuaranteedRef { $0.socket.read(into: room) }
+            self.core.takeUnretainedValue().socket.read(into: room)
         }
 
         func write(_ octets: UnsafeRawBufferPointer) -> IOResult {
-            self.core._withUnsafeGuaranteedRef { $0.socket.write(octets) }
+            self.core.takeUnretainedValue().socket.write(octets)
         }
 
-        func finishWriting() { self.core._withUnsafeGuaranteedRef { $0.socket.finishWriting() } }
+        func finishWriting() { self.core.takeUnretainedValue().socket.finishWriting() }
 
         /// Octets that the peer's kernel does not have yet; 0 on a Unix socket.
         var undelivered: Int {
-            self.core._withUnsafeGuaranteedRef { $0.socket.isUnix ? 0 : $0.socket.unsentCount }
+            let socket = self.core.takeUnretainedValue().socket
+            return socket.isUnix ? 0 : socket.unsentCount
         }
 
         /// Closes the descriptor; a second call does nothing.
         ///
         /// - Parameter error: For those who still wait for the delivery of everything.
         func close(undelivered error: NetworkError) {
-            self.core._withUnsafeGuaranteedRef { core in
-                let ending = core.flow.withLock { flow -> ConnectionFlow.Ending? in
-                    if flow.isDescriptorClosed { return nil }
-                    flow.isDescriptorClosed = true
-                    return flow.ending
-                }
-                if ending == .reset { core.socket.reset() } else { core.socket.close() }
-                let waiters = core.flow.withLock { $0.endDelivery(.failure(error)) }
-                for waiter in waiters { waiter.decide(.failure(error)) }
+            let core = self.core.takeUnretainedValue()
+            let ending = core.flow.withLock { flow -> ConnectionFlow.Ending? in
+                if flow.isDescriptorClosed { return nil }
+                flow.isDescriptorClosed = true
+                return flow.ending
             }
+            if ending == .reset { core.socket.reset() } else { core.socket.close() }
+            let waiters = core.flow.withLock { $0.endDelivery(.failure(error)) }
+            for waiter in waiters { waiter.decide(.failure(error)) }
         }
     }
 
