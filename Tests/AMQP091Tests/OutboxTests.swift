@@ -14,11 +14,13 @@ struct OutboxTests {
     /// Runs `body` with a client of a broker that comes back soon.
     static func withClient(
         timeout: Duration = .seconds(10),
+        maximumDelay: Duration = .milliseconds(20),
         _ body: (InProcessBroker, AMQPClient) async throws -> Void
     ) async throws {
         try await InProcessBroker.withBroker { broker in
             var configuration = AMQPClientTests.quick(broker)
             configuration.operationTimeout = timeout
+            configuration.recovery.maximumDelay = maximumDelay
             configuration.recovery.shutdownTimeout = .milliseconds(200)
             try await AMQPClient.withClient(configuration, topology: Self.topology) { try await body(broker, $0) }
         }
@@ -147,7 +149,7 @@ struct OutboxTests {
     @Test("The broker is away at the end of the scope: every wait says so, and the scope does not return normally")
     func away() async throws {
         let ended = await Self.failure {
-            try await Self.withClient(timeout: .seconds(3)) { broker, client in
+            try await Self.withClient(timeout: .seconds(3), maximumDelay: .seconds(1)) { broker, client in
                 let events = client.events
                 let watching = Task {
                     for await event in events {

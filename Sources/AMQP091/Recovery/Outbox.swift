@@ -285,6 +285,15 @@ final class Outbox: Sendable {
         }
     }
 
+    /// Why an entry was not sent, reported with this; nil for any other end, which stays to be told of.
+    func takeNotSent(_ entry: OutboxEntry) -> AMQPError? {
+        self.state.withLock { state in
+            guard case .ended(.notSent(let error)) = entry.place else { return nil }
+            Self.report(entry, &state)
+            return error
+        }
+    }
+
     func firstSequence(of entry: OutboxEntry) -> UInt64 { self.state.withLock { _ in entry.firstSequence } }
 
     /// What to wait for until all entries up to a number have ended.

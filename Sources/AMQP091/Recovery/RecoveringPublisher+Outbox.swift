@@ -91,7 +91,7 @@ extension RecoveringPublisher {
             // What was written once is the outbox's.
             if outbox.withdraw(entry) { throw error.withSafeRetry }
         }
-        if case .ended(.notSent(let error)) = outbox.place(of: entry, isAsked: true) { throw error.withSafeRetry }
+        if let error = outbox.takeNotSent(entry) { throw error.withSafeRetry }
     }
 
     /// As `put`, if there are a channel and room now.
@@ -116,7 +116,7 @@ extension RecoveringPublisher {
             if outbox.withdraw(entry) { return nil }
             return entry
         }
-        if case .ended(.notSent(let error)) = outbox.place(of: entry, isAsked: true) { throw error.withSafeRetry }
+        if let error = outbox.takeNotSent(entry) { throw error.withSafeRetry }
         return outbox.withdraw(entry) ? nil : entry
     }
 
