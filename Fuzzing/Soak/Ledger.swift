@@ -8,12 +8,13 @@ import Synchronization
 
 /// How a publish ended.
 enum End: String, Sendable, CaseIterable {
-    case confirmed, nacked, returned, unknown, notSent
+    case confirmed, nacked, returned, refused, unknown, notSent
 
     init(_ error: AMQPError) {
         switch error.code {
         case .nacked: self = .nacked
         case .returned: self = .returned
+        case .refused: self = .refused
         default: self = error.isSafeToRetry ? .notSent : .unknown
         }
     }
@@ -23,6 +24,7 @@ enum End: String, Sendable, CaseIterable {
         case .confirmed: self = .confirmed
         case .nacked: self = .nacked
         case .returned: self = .returned
+        case .refused: self = .refused
         case .unknown: self = .unknown
         case .notSent: self = .notSent
         }
