@@ -205,7 +205,7 @@ struct BadUseTests {
                 let properties = BasicProperties(userID: "somebody else")
                 try await publisher.publish(AMQPMessage("x", properties: properties), to: .queue("q"))
             }
-            #expect(error?.code == .unknownOutcome)
+            #expect(error?.code == .refused)
             #expect(error?.replyCode == .preconditionFailed)
             #expect(error?.scope == .channel)
             #expect(connection.isOpen)

@@ -14,6 +14,9 @@ enum TestBroker {
     /// The script that controls the broker; nil for a broker that is not ours.
     static let script = ProcessInfo.processInfo.environment["AMQP091_TEST_BROKER"]
 
+    /// Whether no other test uses the broker, so that options of the whole broker may be changed.
+    static let isAlone = ProcessInfo.processInfo.environment["AMQP091_TEST_ALONE"] != nil
+
     /// The program of Examples/daemon; nil where it was not built.
     static let daemon = ProcessInfo.processInfo.environment["AMQP091_TEST_DAEMON"]
 
