@@ -148,10 +148,11 @@ struct SharedChannelTests {
         }
     }
 
-    /// Cancels a consumer and returns what it got.
+    /// Cancels a consumer and returns what it got, which is read meanwhile: it may be more than its buffer takes.
     private static func end(_ deliveries: AMQPDeliveries, on channel: AMQPChannel) async throws {
-        try await channel.cancel(deliveries)
+        async let cancelled: Void = channel.cancel(deliveries)
         for try await delivery in deliveries { try delivery.nack() }
+        try await cancelled
     }
 
     private static func filled(
