@@ -6,7 +6,7 @@ public import AMQP091Wire
 
 /// A quorum queue: replicated in a cluster; counts deliveries, so that a message that always fails ends.
 ///
-/// Priorities need no option: since RabbitMQ 4.0 a message of ``BasicProperties/priority`` 5 or more has precedence over
+/// Priorities need no option: since RabbitMQ 4.0 a message of `BasicProperties.priority` 5 or more has precedence over
 /// the others, two to one; since 4.3 there are 32 strict priorities, 0 to 31 (4 without the property, 31 above it). Before
 /// 4.0 the property has no effect.
 public struct AMQPQuorumQueue: AMQPQueueKind {
