@@ -9,8 +9,15 @@ import AMQP091Wire
 package enum ReturnStorm {
     /// What became of the publishes of one round.
     package struct Result: Sendable {
-        package var confirmed = 0
-        package var returned = 0
+        package fileprivate(set) var confirmed = 0
+        package fileprivate(set) var returned = 0
+
+        package init() {}
+
+        package mutating func add(_ other: Result) {
+            self.confirmed += other.confirmed
+            self.returned += other.returned
+        }
     }
 
     /// Runs one round.

@@ -2,6 +2,7 @@
 import AMQP091
 import AMQP091Conformance
 import AMQP091Testing
+import Synchronization
 import Testing
 
 // The storms of AMQP091Conformance against the in-process broker; IntegrationTests runs the same ones against RabbitMQ.
@@ -30,11 +31,14 @@ struct StormTests {
     @Test("Of mandatory publishes with one key, what is confirmed is in the queue and what is returned is not")
     func returns() async throws {
         let round = min(1000, StormSize.returns)
+        let sum = Mutex(ReturnStorm.Result())
         try await InProcessBroker.withBroker { broker in
             let failures = await StormSize.run(max(1, StormSize.returns / round)) {
-                _ = try await ReturnStorm.run(broker.configuration, seed: $0, publishes: round)
+                let result = try await ReturnStorm.run(broker.configuration, seed: $0, publishes: round)
+                sum.withLock { $0.add(result) }
             }
             #expect(failures == [])
+            #expect(sum.withLock { $0.confirmed > 0 && $0.returned > 0 }, "the binding did not come and go")
         }
     }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091
 import AMQP091Conformance
+import Synchronization
 import Testing
 
 // The storms of AMQP091Conformance against RabbitMQ: seconds, or as long as AMQP091_STORMS, AMQP091_SETTLEMENTS and
@@ -38,9 +39,12 @@ struct StormTests {
     func returns() async throws {
         let configuration = try Self.configuration()
         let round = min(2000, StormSize.returns)
+        let sum = Mutex(ReturnStorm.Result())
         let failures = await StormSize.run(max(1, StormSize.returns / round)) {
-            _ = try await ReturnStorm.run(configuration, seed: $0, publishes: round)
+            let result = try await ReturnStorm.run(configuration, seed: $0, publishes: round)
+            sum.withLock { $0.add(result) }
         }
         #expect(failures == [])
+        #expect(sum.withLock { $0.confirmed > 0 && $0.returned > 0 }, "the binding did not come and go")
     }
 }
