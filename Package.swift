@@ -183,7 +183,7 @@ let package = Package(
         ),
         .target(
             name: "AMQP091Conformance",
-            dependencies: ["AMQP091Testing", "AMQP091", "AMQP091Wire"],
+            dependencies: ["AMQP091Testing", "AMQP091", "AMQP091Wire", "EpollNetworking"],
             path: "Tests/AMQP091Conformance",
             swiftSettings: settings
         ),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package import AMQP091
 import AMQP091Wire
-import Synchronization
+import EpollNetworking
 
 // CallStorm: four tasks call at random on one channel (declare, inspect, bind, unbind, qos, consume, cancel, get, publish
 // with and without mandatory, ack, nack, reject, with multiple or with recover), and a fifth runs transactions on another
@@ -20,8 +20,8 @@ package enum CallStorm {
         let name: String
         let account = SettlementAccount()
         let hasRecover: Bool
-        private let published = Mutex<[String: [String]]>([:])
-        private let number = Mutex(0)
+        private let published = Locked<[String: [String]]>([:])
+        private let number = Locked(0)
 
         init(name: String, hasRecover: Bool) {
             self.name = name

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091
 import AMQP091Wire
-import Synchronization
+import EpollNetworking
 
 // SettlementAccount: what an application has said of the deliveries of one channel, kept as its tasks say it. Every
 // settlement is made here, in one step with its entry, so that the account has the order of the calls.
@@ -34,7 +34,7 @@ final class SettlementAccount: Sendable {
         var settlements = 0
     }
 
-    private let state = Mutex(State())
+    private let state = Locked(State())
 
     init() {}
 

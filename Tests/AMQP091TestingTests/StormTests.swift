@@ -2,7 +2,7 @@
 import AMQP091
 import AMQP091Conformance
 import AMQP091Testing
-import Synchronization
+import EpollNetworking
 import Testing
 
 // The storms of AMQP091Conformance against the in-process broker; IntegrationTests runs the same ones against RabbitMQ.
@@ -31,7 +31,7 @@ struct StormTests {
     @Test("Of mandatory publishes with one key, what is confirmed is in the queue and what is returned is not")
     func returns() async throws {
         let round = min(1000, StormSize.returns)
-        let sum = Mutex(ReturnStorm.Result())
+        let sum = Locked(ReturnStorm.Result())
         try await InProcessBroker.withBroker { broker in
             let failures = await StormSize.run(max(1, StormSize.returns / round)) {
                 let result = try await ReturnStorm.run(broker.configuration, seed: $0, publishes: round)

@@ -120,7 +120,8 @@ struct ReadyEntries {
             self.count = 0
             self.octets = 0
         }
-        return Array(self.returned) + self.levels.reversed().flatMap { $0 }
+        // An array made of an empty Deque writes its count, 0, into the empty array that all threads share.
+        return self.returned.map { $0 } + self.levels.reversed().flatMap { $0 }
     }
 
     private mutating func counted(_ entry: QueueEntry, _ sign: Int) {
