@@ -17,7 +17,11 @@ struct Compare: AsyncParsableCommand {
 
     @Argument(help: "The result to compare with.") var base: String?
     @Argument(help: "The result that is compared.") var other: String?
-    @Option(name: .customLong("run"), help: "Measure this command (its options, or program and options); given twice.")
+    @Option(
+        name: .customLong("run"),
+        parsing: .unconditionalSingleValue,
+        help: "Measure this command (its options, or program and options); given twice."
+    )
     var commands: [String] = []
     @Option(help: "Runs of each command, in the order A B B A.") var pairs = 10
     @Option(help: "Changes up to this many percent are no difference.") var tolerance = 2.0

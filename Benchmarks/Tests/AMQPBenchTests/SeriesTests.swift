@@ -62,8 +62,8 @@ struct SeriesTests {
         let comparisons = Compare.comparisons(base, slower, tolerance: 2)
         #expect(comparisons.map(\.0) == ["50 % of capacity", "80 % of capacity"])
         #expect(comparisons.allSatisfy { $0.1.differences.isEmpty })
-        // One run of each shows a change, and proves none.
-        #expect(comparisons.allSatisfy { $0.1.rows.contains { $0.change > 50 } })
+        // One run of each proves nothing.
+        #expect(comparisons.allSatisfy { !$0.1.rows.isEmpty })
         #expect(comparisons.allSatisfy { $0.1.rows.allSatisfy { $0.verdict == .none } && !$0.1.isRegression })
         #expect(!Compare.comparisons(base, base, tolerance: 2).contains { $0.1.isRegression })
         #expect(Compare.comparisons(base, .run(.example()), tolerance: 2).isEmpty)
