@@ -116,7 +116,8 @@ struct SharedChannelTests {
                     if let deliveries { try await Self.end(deliveries, on: channel) }
                 } else {
                     let consuming = Task {
-                        try await channel.consume(queue) { for try await _ in $0 {} }
+                        // What it has read it settles: that is not returned with the end of the scope.
+                        try await channel.consume(queue) { for try await delivery in $0 { try delivery.nack() } }
                     }
                     for _ in 0..<(round % 7) { await Task.yield() }
                     consuming.cancel()
