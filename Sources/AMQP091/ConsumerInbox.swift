@@ -252,8 +252,10 @@ final class ConsumerInbox: CancellableWait, @unchecked Sendable {
                 if state.reader !== reader { state.reader = reader }
                 let resumes = state.resumesReading(bound: self.bound)
                 if let batch { return .batch(batch, resumesReading: resumes) }
-                if let ending = state.ending { return .ended(ending) }
-                return .empty
+                guard let ending = state.ending else { return .empty }
+                // The loop goes on with the next inbox, which asks whether it is the only one to know the reader.
+                state.reader = nil
+                return .ended(ending)
             }
             switch refill {
             case .batch(let batch, let resumesReading):

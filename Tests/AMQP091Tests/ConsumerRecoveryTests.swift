@@ -109,6 +109,39 @@ struct ConsumerRecoveryTests {
         }
     }
 
+    @Test("A loop that was left behind a loss goes on where it stopped, in the middle of what came in one read")
+    func loopAfterALoss() async throws {
+        try await InProcessBroker.withBroker { broker in
+            let port = try #require(broker.configuration.addresses.first?.port)
+            try await FaultProxy.withProxy(to: port) { proxy in
+                var configuration = AMQPClientTests.quick(broker)
+                configuration.addresses = [.host("127.0.0.1", port: proxy.port)]
+                try await AMQPClient.withClient(configuration, topology: Self.events) { client in
+                    try await client.consume("first", prefetch: 100) { deliveries in
+                        let publishing = try await broker.connect()
+                        try await publishing.withPublisher { publisher in
+                            for number in 0..<30 { try await publisher.send("\(number)", to: .queue("first")) }
+                        }
+                        try await publishing.close()
+                        var numbers: [Int] = []
+                        // What was not settled before the loss comes again, all of it.
+                        for limit in [5, 17, 29, 30] {
+                            for try await delivery in deliveries {
+                                let number = Int(delivery.body.string) ?? -1
+                                if numbers.isEmpty, limit == 5 { proxy.resetAll() }
+                                guard try delivery.ack() == .settled else { continue }
+                                numbers.append(number)
+                                if number >= limit - 1 { break }
+                            }
+                        }
+                        #expect(Set(numbers) == Set(0..<30))
+                        #expect(numbers.count <= 31)
+                    }
+                }
+            }
+        }
+    }
+
     @Test("A damaged octet ends the connection, and every consumer of the client continues on the next one")
     func violation() async throws {
         try await InProcessBroker.withBroker { broker in
