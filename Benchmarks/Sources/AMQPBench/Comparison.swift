@@ -49,17 +49,18 @@ struct Comparison: Sendable {
     ///   - other: What is compared.
     ///   - tolerance: Changes up to this many percent are no difference.
     ///   - isPaired: Whether run n of one was made beside run n of the other.
-    init(_ base: Report, _ other: Report, tolerance: Double, isPaired: Bool = false) {
+    ///   - comparisons: How many comparisons are made together: each has a chance to differ.
+    init(_ base: Report, _ other: Report, tolerance: Double, isPaired: Bool = false, of comparisons: Int = 1) {
         let figures = Figure.all.compactMap { figure -> (Figure, [Double], [Double])? in
             let (before, after) = (figure.samples(base), figure.samples(other))
             guard Statistics.mean(before) > 0, Statistics.mean(after) > 0 else { return nil }
             return (figure, before, after)
         }
+        // Several figures have several chances to differ.
+        let level = Self.level / Double(max(1, figures.count * comparisons))
         for (figure, before, after) in figures {
             let (mean, otherMean) = (Statistics.mean(before), Statistics.mean(after))
             let change = (otherMean / mean - 1) * 100
-            // Several figures have several chances to differ.
-            let level = Self.level / Double(figures.count)
             let isPaired = isPaired && before.count == after.count
             let test = isPaired ? Permutations.paired(before, after) : Permutations.separate(before, after)
             var verdict = Verdict.none
@@ -84,7 +85,7 @@ struct Comparison: Sendable {
         }
         if self.rows.contains(where: { $0.verdict == .none }) {
             self.runsNeeded = (2...100).first {
-                Permutations.smallest(runs: $0, isPaired: isPaired) <= Self.level / Double(figures.count)
+                Permutations.smallest(runs: $0, isPaired: isPaired) <= level
             }
         }
         self.differences = Self.differences(base, other)

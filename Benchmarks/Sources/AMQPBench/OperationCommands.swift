@@ -14,8 +14,8 @@ struct RPC: AsyncParsableCommand {
         commandName: "rpc",
         abstract: "Call and wait for the reply, again and again.",
         discussion: """
-            A closed loop: each client calls when its reply is there, so a stall of the broker is seen by one call of each. For
-            what a stall costs, see latency.
+            Without --rate a closed loop: each client calls when its reply is there, so a stall of the broker is seen by one call
+            of each. With --rate a call counts from when it was due, and a stall is in every call it kept waiting.
             """
     )
     @OptionGroup(title: "Run") var common: CommonOptions

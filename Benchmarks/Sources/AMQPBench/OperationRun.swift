@@ -2,8 +2,8 @@
 import AMQP091
 import EpollNetworking
 
-// OperationRun: one run of `rpc` or `churn`: workers that do one operation after the other, each timed from its start to
-// its end. What the operations are: Operations.
+// OperationRun: one run of `rpc` or `churn`: workers that do one operation after the other, each timed to its end from its
+// start or, with a rate, from when it was due. What the operations are: Operations.
 
 /// One thing that is done again and again.
 protocol Operation: Sendable {
@@ -35,6 +35,7 @@ struct OperationRun: Sendable {
         self.detail = detail
         var meters = RunMeters()
         meters.published = (0..<options.producers * (options.inFlight ?? 1)).map { _ in Counter() }
+        meters.lag = [LatencyMeter(meters.time)]
         self.meters = meters
     }
 
@@ -109,7 +110,7 @@ struct OperationRun: Sendable {
         await withTaskGroup(of: Ended.self) { group in
             for (index, (operation, counter)) in zip(operations, self.meters.published).enumerated() {
                 let schedule = self.options.rate.map {
-                    Schedule(rate: $0, share: index, of: operations.count, start: begin.time, isOpenLoop: false)
+                    Schedule(rate: $0, share: index, of: operations.count, start: begin.time, isOpenLoop: true)
                 }
                 group.addTask { await self.work(operation, budget, counter, schedule) }
             }
@@ -142,24 +143,40 @@ struct OperationRun: Sendable {
         let clock = EventLoopGroup.shared.next()
         do {
             while !self.stop.isSet, !Task.isCancelled {
+                var start = MonotonicClock.now
                 if let due = schedule?.due {
-                    let now = MonotonicClock.now
-                    if due > now {
+                    if due > start {
                         // In pieces, so that a slow schedule can be ended.
-                        try await clock.sleep(for: .nanoseconds(Int64(min(due - now, Self.longestSleep))))
+                        try await clock.sleep(for: .nanoseconds(Int64(min(due - start, Self.longestSleep))))
                         if MonotonicClock.now < due { continue }
                     }
-                    schedule?.advance(now: MonotonicClock.now)
+                    let now = MonotonicClock.now
+                    schedule?.advance(now: now)
+                    start = due
+                    self.meters.lag[0].record(now - due, due: due)
                 }
                 guard budget.take(upTo: 1) == 1 else { break }
-                let start = MonotonicClock.now
                 if try await !operation.perform(counter.current) { altered += 1 }
                 self.meters.confirmLatency.record(MonotonicClock.now - start, due: start)
                 counter.add()
             }
+            if let schedule { self.giveUp(schedule) }
             return .worker(altered: altered, nil)
         } catch {
             return .worker(altered: altered, error)
+        }
+    }
+
+    /// Records the age of what was due before the end and is not done any more.
+    private func giveUp(_ given: Schedule) {
+        guard self.options.count == nil else { return }
+        var schedule = given
+        let now = MonotonicClock.now
+        self.meters.unsent.record { recorded in
+            while schedule.due <= now, self.meters.time.isBeforeEnd(schedule.due) {
+                recorded.record(now - schedule.due, due: schedule.due)
+                schedule.advance(now: schedule.due)
+            }
         }
     }
 }

@@ -44,11 +44,12 @@ struct Measurement: Sendable {
         self.confirmCensored = unconfirmed
         guard unsent.totalCount > 0 else { return }
         self.lag.add(unsent)
-        if options.confirms != nil {
+        // The operations of rpc and churn are timed in the place of confirms.
+        if options.confirms != nil || options.operation != nil {
             self.confirm.add(unsent)
             self.confirmCensored += unsent.totalCount
         }
-        if options.consumers > 0 {
+        if options.consumers > 0, options.operation == nil {
             self.endToEnd.add(unsent)
             self.endToEndCensored = unsent.totalCount
         }

@@ -161,7 +161,8 @@ struct Producer: Sendable {
     func pace(from start: UInt64) -> Pace? {
         guard let rate = self.options.rate else { return nil }
         let profile = self.options.rateProfile ?? RateProfile(parts: [.init(rate: rate, seconds: 1)])
-        let isOpenLoop = self.options.isOpenLoop
+        // Of a count nothing is left out.
+        let isOpenLoop = self.options.isOpenLoop || self.options.count != nil
         return Pace(
             schedule: Schedule(profile: profile, share: self.number, of: self.of, start: start, isOpenLoop: isOpenLoop),
             header: self.header
@@ -212,19 +213,21 @@ struct Producer: Sendable {
     }
 
     private func advance(_ pace: inout Pace, now: UInt64, due: UInt64) {
-        pace.schedule.advance(now: now)
+        let omitted = pace.schedule.advance(now: now)
         pace.isTaken = false
         self.lag.record(now - min(now, due), due: due)
+        guard let omitted else { return }
+        self.meters.unsent.record { recorded in for due in omitted { recorded.record(now - due, due: due) } }
     }
 
-    /// False when the run is over: the flag is set, and in an open loop the message was due after the end.
+    /// False when the run is over: the flag is set, and the message was due after the end.
     func mayPublish(_ pace: Pace) -> Bool {
-        !self.stop.isSet || pace.schedule.isOpenLoop && self.meters.time.owes(pace.due, now: MonotonicClock.now)
+        !self.stop.isSet || self.meters.time.owes(pace.due, now: MonotonicClock.now)
     }
 
-    /// Records the age of what was due in an open loop and is not published any more.
+    /// Records the age of what was due before the end and is not published any more.
     func giveUp(_ pace: Pace) {
-        guard pace.schedule.isOpenLoop, self.options.count == nil else { return }
+        guard self.options.count == nil else { return }
         let now = MonotonicClock.now
         var schedule = pace.schedule
         self.meters.unsent.record { recorded in

@@ -24,6 +24,8 @@ struct ProducerGroup: Sendable {
     /// Producers that have caught up; without a schedule where there is no more to publish.
     private final class Returned: Sendable {
         private let list = Mutex<[(index: Int, pace: Producer.Pace?)]>([])
+        /// Why one could not: the others are cancelled then, and their error says nothing.
+        let failure = Mutex<(any Error)?>(nil)
 
         func add(_ index: Int, _ pace: Producer.Pace?) { self.list.withLock { $0.append((index, pace)) } }
 
@@ -42,7 +44,12 @@ struct ProducerGroup: Sendable {
     func publish(from start: UInt64) async throws {
         guard let first = self.producers.first else { return }
         try await withTaskExecutorPreference(first.clock) {
-            try await self.keepSchedule(from: start, first)
+            let returned = Returned()
+            do {
+                try await self.keepSchedule(from: start, first, returned)
+            } catch {
+                throw returned.failure.withLock { $0 } ?? error
+            }
             try await withThrowingDiscardingTaskGroup { group in
                 for producer in self.producers { group.addTask { try await producer.finish() } }
             }
@@ -54,8 +61,7 @@ struct ProducerGroup: Sendable {
         !first.stop.isSet || busy > 0 || next.map { first.mayPublish($0) } == true
     }
 
-    private func keepSchedule(from start: UInt64, _ first: Producer) async throws {
-        let returned = Returned()
+    private func keepSchedule(from start: UInt64, _ first: Producer, _ returned: Returned) async throws {
         var paces = self.producers.map { $0.pace(from: start) }
         var queue = DueQueue()
         for (index, pace) in paces.enumerated() { if let pace { queue.insert(index, at: pace.due) } }
@@ -103,9 +109,14 @@ struct ProducerGroup: Sendable {
                     busy += 1
                     group.addTask { [pace] in
                         var pace = pace
-                        let goesOn = try await producer.catchUp(&pace)
-                        if !goesOn { producer.giveUp(pace) }
-                        returned.add(index, goesOn ? pace : nil)
+                        do {
+                            let goesOn = try await producer.catchUp(&pace)
+                            if !goesOn { producer.giveUp(pace) }
+                            returned.add(index, goesOn ? pace : nil)
+                        } catch {
+                            returned.failure.withLock { $0 = $0 ?? error }
+                            throw error
+                        }
                     }
                 }
             }

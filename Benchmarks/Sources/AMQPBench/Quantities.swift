@@ -154,7 +154,7 @@ enum Text {
     }
 
     /// A rate, as in `61 840/s`.
-    static func rate(_ value: Double) -> String { self.count(UInt64(max(0, value.rounded()))) + "/s" }
+    static func rate(_ value: Double) -> String { self.count(UInt64(exactly: max(0, value.rounded())) ?? 0) + "/s" }
 
     /// With a fixed number of decimals.
     static func decimal(_ value: Double, places: Int) -> String { String(format: "%.\(places)f", value) }
@@ -163,7 +163,7 @@ enum Text {
     static func milliseconds(_ microseconds: Double) -> String { self.decimal(microseconds / 1000, places: 2) }
 
     /// A share, as in `33 %`.
-    static func percent(_ value: Double) -> String { "\(Int(value.rounded())) %" }
+    static func percent(_ value: Double) -> String { "\(Int(exactly: value.rounded()) ?? 0) %" }
 
     /// Fills with blanks on the left up to a width.
     static func right(_ text: String, _ width: Int) -> String {

@@ -123,7 +123,7 @@ struct Report: Codable, Sendable {
         var endToEndFromSend: LatencySummary?
         /// How late the publishes of a schedule were called.
         var lag: LatencySummary?
-        /// Of every operation of `rpc` (call to reply) and `churn` (open to closed).
+        /// Of every operation of `rpc` (call to reply) and `churn` (open to closed); with a rate, from when it was due.
         var operation: LatencySummary?
     }
 
@@ -223,12 +223,14 @@ extension Report {
         return encoder
     }
 
+    /// Messages or operations per second: published, or consumed where nothing is published.
+    var mainRate: Double {
+        self.options.producers > 0 ? self.totals.publishedPerSecond : self.totals.consumedPerSecond
+    }
+
     /// The run whose rate is in the middle, with the figures of all; nil for no runs.
     static func median(of reports: [Report]) -> Report? {
-        let rate = { (report: Report) in
-            report.options.producers > 0 ? report.totals.publishedPerSecond : report.totals.consumedPerSecond
-        }
-        let sorted = reports.sorted { rate($0) < rate($1) }
+        let sorted = reports.sorted { $0.mainRate < $1.mainRate }
         guard var median = reports.last else { return nil }
         // A run that failed or was broken off is the last; it must not hide behind the median.
         if median.ended == .completed { median = sorted[sorted.count / 2] }
@@ -241,6 +243,7 @@ extension Report {
 struct RunFigures: Codable, Hashable, Sendable {
     var publishedPerSecond: Double
     var consumedPerSecond: Double
+    /// Of the operations, in `rpc` and `churn`.
     var confirmP99: Double?
     var endToEndP99: Double?
     var cpuMicrosecondsPerMessage: Double
@@ -249,7 +252,7 @@ struct RunFigures: Codable, Hashable, Sendable {
     init(_ report: Report) {
         self.publishedPerSecond = report.totals.publishedPerSecond
         self.consumedPerSecond = report.totals.consumedPerSecond
-        self.confirmP99 = report.latency.confirm?.p99
+        self.confirmP99 = (report.latency.confirm ?? report.latency.operation)?.p99
         self.endToEndP99 = report.latency.endToEnd?.p99
         self.cpuMicrosecondsPerMessage = report.client.cpuMicrosecondsPerMessage
         self.lost = report.lost

@@ -28,6 +28,9 @@ enum StoredResult: Sendable {
         if let schema = kind?.schema, schema != 1 {
             throw ValidationError("\(path) is of schema \(schema); this amqp-bench reads schema 1.")
         }
+        if let name = Self.impossible(try? JSONSerialization.jsonObject(with: data)) {
+            throw ValidationError("\(path) was changed by hand: \(name) is a number that no run has.")
+        }
         do {
             switch kind?.kind {
             case "latency": return .latency(try decoder.decode(LatencyReport.self, from: data))
@@ -37,6 +40,23 @@ enum StoredResult: Sendable {
         } catch {
             throw ValidationError("\(path) is not a result of amqp-bench (schema 1).")
         }
+    }
+
+    /// No figure of a run is larger.
+    private static let largest = 1e15
+
+    /// The name of a number that no run has: not finite, negative, or too large to be drawn; nil for none.
+    private static func impossible(_ value: Any?, _ name: String = "the result") -> String? {
+        switch value {
+        case let object as [String: Any]:
+            for (key, value) in object { if let found = Self.impossible(value, key) { return found } }
+        case let list as [Any]:
+            for value in list { if let found = Self.impossible(value, name) { return found } }
+        case let number as NSNumber:
+            if !(0...Self.largest ~= number.doubleValue) { return name }
+        default: break
+        }
+        return nil
     }
 
     /// The page of it.

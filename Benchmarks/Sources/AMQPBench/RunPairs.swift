@@ -58,24 +58,42 @@ struct RunPairs: Sendable {
     /// Measures all pairs.
     ///
     /// - Parameter say: Told of each run that ended.
-    /// - Returns: Both results, each with the figures of its runs.
+    /// - Returns: Both results of each rate or step that both commands have, with its name and the figures of its runs.
     /// - Throws: ``BenchFailure`` when a run failed.
-    func measure(say: (String) -> Void) async throws -> (Report, Report) {
-        var reports: [[Report]] = [[], []]
+    func measure(say: (String) -> Void) async throws -> [(name: String, base: Report, other: Report)] {
+        var results: [[StoredResult]] = [[], []]
         for (number, side) in self.order.enumerated() {
-            let report = try await Self.run(self.commands[side])
-            reports[side].append(report)
-            let figures = RunFigures(report)
-            let rate = report.options.producers > 0 ? figures.publishedPerSecond : figures.consumedPerSecond
-            say("run \(number + 1) of \(self.pairs * 2): \(side == 0 ? "A" : "B")  \(Text.rate(rate))")
+            let result = try await Self.run(self.commands[side])
+            results[side].append(result)
+            let rates = result.steps.map { Text.rate($0.report.mainRate) }.joined(separator: ", ")
+            say("run \(number + 1) of \(self.pairs * 2): \(side == 0 ? "A" : "B")  \(rates)")
         }
-        guard let base = Report.median(of: reports[0]), let other = Report.median(of: reports[1]) else {
-            throw BenchFailure(description: "nothing was measured", status: ExitStatus.failed)
+        let merged = Self.merged(results[0], results[1])
+        guard !merged.isEmpty else {
+            throw BenchFailure(
+                description: "these commands have no run in common: rates or values differ",
+                status: ExitStatus.failed
+            )
         }
-        return (base, other)
+        return merged
     }
 
-    private static func run(_ words: [String]) async throws -> Report {
+    /// The runs of each rate or step that all results have.
+    static func merged(
+        _ base: [StoredResult],
+        _ other: [StoredResult]
+    ) -> [(name: String, base: Report, other: Report)] {
+        func runs(_ results: [StoredResult], _ name: String) -> Report? {
+            let reports = results.compactMap { result in result.steps.first { $0.name == name }?.report }
+            return reports.count == results.count ? Report.median(of: reports) : nil
+        }
+        return (base.first?.steps.map(\.name) ?? []).compactMap { name in
+            guard let one = runs(base, name), let two = runs(other, name) else { return nil }
+            return (name, one, two)
+        }
+    }
+
+    private static func run(_ words: [String]) async throws -> StoredResult {
         let file = FileManager.default.temporaryDirectory
             .appendingPathComponent("amqp-bench-\(getpid())-\(UInt32.random(in: 0...UInt32.max)).json").path
         defer { try? FileManager.default.removeItem(atPath: file) }
@@ -88,14 +106,14 @@ struct RunPairs: Sendable {
             output: .discarded,
             error: .currentStandardError
         )
-        guard FileManager.default.fileExists(atPath: file), case .run(let report) = try StoredResult.read(file),
-            report.ended == .completed
+        guard FileManager.default.fileExists(atPath: file), case let stored = try StoredResult.read(file),
+            !stored.steps.isEmpty, stored.steps.allSatisfy({ $0.report.ended == .completed })
         else {
             throw BenchFailure(
                 description: "a run of '\(words.joined(separator: " "))' failed (\(result.terminationStatus))",
                 status: ExitStatus.failed
             )
         }
-        return report
+        return stored
     }
 }

@@ -4,8 +4,8 @@
 //
 // Of all producers together, message n is due when the rate, or the profile of rates, says; they take turns. So it stays
 // whatever happened to those before it. In an open loop a producer that was held up publishes all that has become due and
-// counts latency from when it was due, so that a stall of the broker is seen in full. Elsewhere it forgets what is more
-// than 100 ms overdue, so that a stall is not followed by a burst.
+// counts latency from when it was due, so that a stall of the broker is seen in full. Elsewhere it leaves out what is more
+// than 100 ms overdue, so that a stall is not followed by a burst, and tells when that was due: it belongs to the latencies.
 
 /// The times at which one producer publishes.
 struct Schedule: Sendable {
@@ -16,7 +16,7 @@ struct Schedule: Sendable {
     let isOpenLoop: Bool
     private let share: UInt64
     private let shares: UInt64
-    private var origin: UInt64
+    private let origin: UInt64
     private var count: UInt64 = 0
 
     /// A share of a profile of rates.
@@ -50,9 +50,18 @@ struct Schedule: Sendable {
     var due: UInt64 { self.origin + self.profile.due(self.count * self.shares + self.share) }
 
     /// Goes on to the message after the next, which is published now.
-    mutating func advance(now: UInt64) {
+    ///
+    /// - Returns: When the messages were due that are left out; nil for none.
+    @discardableResult
+    mutating func advance(now: UInt64) -> [UInt64]? {
         let due = self.due
-        if !self.isOpenLoop, now > due, now - due > Self.credit { self.origin += now - due - Self.credit }
         self.count += 1
+        guard !self.isOpenLoop, now > due, now - due > Self.credit else { return nil }
+        var omitted: [UInt64] = []
+        while self.due < now - Self.credit {
+            omitted.append(self.due)
+            self.count += 1
+        }
+        return omitted
     }
 }

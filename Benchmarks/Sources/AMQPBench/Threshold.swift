@@ -44,7 +44,10 @@ struct Metric: Hashable, Sendable {
 
     private static let percentiles = ["p50", "p90", "p99", "p99.9", "p99.99", "max", "mean"]
     private static let rates = ["rate", "published", "confirmed", "consumed"]
-    private static let counts = ["lost", "duplicated", "reordered", "nacked", "returned", "redelivered"]
+    private static let counts = [
+        "lost", "duplicated", "reordered", "corrupted", "nacked", "returned", "redelivered", "unknown", "unaccounted",
+        "censored",
+    ]
 
     /// Nil when there is no such figure.
     init?(name: String) {
@@ -94,6 +97,12 @@ struct Metric: Hashable, Sendable {
         case "lost": return Double(report.lost)
         case "duplicated": return Double(report.verify.duplicated)
         case "reordered": return Double(report.verify.reordered)
+        case "corrupted": return Double(report.verify.corrupted)
+        case "unknown": return Double(report.wholeRun.unknown)
+        case "unaccounted": return Double(report.verify.unaccounted ?? 0)
+        case "censored":
+            let latencies = [report.latency.confirm, report.latency.endToEnd, report.latency.operation]
+            return Double(latencies.compactMap { $0?.censored }.max() ?? 0)
         case "nacked": return Double(totals.nacked)
         case "returned": return Double(totals.returned)
         case "redelivered": return Double(totals.redelivered)
@@ -106,7 +115,7 @@ struct Metric: Hashable, Sendable {
     private func latency(_ report: Report) -> Double? {
         var percentile = self.name
         var latency = report.options.isOpenLoop ? report.latency.endToEnd : report.latency.confirm
-        if latency == nil { latency = report.latency.endToEnd }
+        if latency == nil { latency = report.latency.endToEnd ?? report.latency.operation }
         let kinds = [
             ("confirm.", report.latency.confirm), ("e2e.", report.latency.endToEnd), ("lag.", report.latency.lag),
         ]

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import Histogram
 import Testing
 
 @testable import AMQPBench
@@ -118,6 +119,17 @@ struct ComparisonTests {
         let row = try #require(comparison.rows.first { $0.name == "client µs/msg" })
         #expect(row.verdict == .better)
         #expect(abs(row.change + 20) < 1e-9)
+    }
+
+    @Test("The latency of operations is compared as that of confirms is")
+    func operations() throws {
+        var report = Report.example()
+        (report.options.command, report.latency.confirm) = ("rpc", nil)
+        var times = LatencyMeter.emptyHistogram
+        times.record(5_000_000)
+        report.latency.operation = LatencySummary(times)
+        let row = try #require(Comparison(report, report, tolerance: 2).rows.first { $0.name == "p99" })
+        #expect(abs(row.base - 5000) < 10)
     }
 
     @Test("Losing messages is a regression, and other conditions are named, whichever option it is")

@@ -11,6 +11,10 @@ import Testing
 @Suite("Runs of operations", .timeLimit(.minutes(1)))
 struct OperationRunTests {
     static func report(_ arguments: [String], on broker: InProcessBroker) async throws -> Report {
+        try await self.report(arguments, uri: broker.uri)
+    }
+
+    static func report(_ arguments: [String], uri: String) async throws -> Report {
         let options: RunOptions
         if arguments[0] == "rpc" {
             options = try RPC.parse(Array(arguments.dropFirst())).options()
@@ -18,7 +22,7 @@ struct OperationRunTests {
             options = try Churn.parse(Array(arguments.dropFirst())).options()
         }
         let session = Session(
-            broker: BrokerUnderTest(uris: [broker.uri]),
+            broker: BrokerUnderTest(uris: [uri]),
             interruption: Interruption(),
             screen: Screen(usesStandardError: false, color: .never),
             id: "t"

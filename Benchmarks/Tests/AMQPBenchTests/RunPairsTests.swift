@@ -21,6 +21,27 @@ struct RunPairsTests {
         #expect(try RunPairs(["a", "b"], pairs: 4).order == [0, 1, 1, 0, 0, 1, 1, 0])
     }
 
+    @Test("Of results with several rates, those that all runs have are compared, each with the figures of its runs")
+    func merged() {
+        func result(_ rates: [Double]) -> StoredResult {
+            var report = LatencyReport(id: "a")
+            report.steps = rates.map { rate in
+                var run = Report.example()
+                run.options.rate = rate
+                run.totals.publishedPerSecond = rate
+                return .init(ofCapacity: nil, report: run)
+            }
+            return .latency(report)
+        }
+        let merged = RunPairs.merged(
+            [result([1000, 5000]), result([1000, 5000])],
+            [result([1000, 5000]), result([1000])]
+        )
+        #expect(merged.map(\.name) == ["1 000/s"])
+        #expect(merged.first?.base.runs?.count == 2 && merged.first?.other.runs?.count == 2)
+        #expect(RunPairs.merged([result([1])], [.run(.example())]).isEmpty)
+    }
+
     @Test(
         "What cannot be run in pairs is refused",
         arguments: [

@@ -35,7 +35,28 @@ struct ScheduleTests {
         schedule.advance(now: 100_000_000)
         #expect(schedule.due == 1_000_000)
         schedule.advance(now: 5_001_000_000)
-        #expect(schedule.due == 4_902_000_000)
+        #expect(schedule.due == 4_901_000_000)
+    }
+
+    @Test("What is left out after a stall is told with the times it was due: latencies have it", arguments: [1, 4])
+    func omitted(_ shares: Int) {
+        let second: UInt64 = 1_000_000_000
+        var latency = LatencyMeter.emptyHistogram
+        for share in 0..<shares {
+            // Ten seconds of 2 000/s, in which nothing gets through from the fourth to the sixth.
+            var schedule = Schedule(rate: 2000, share: share, of: shares, start: 0, isOpenLoop: false)
+            while schedule.due < 10 * second {
+                let due = schedule.due
+                let now = 4 * second..<6 * second ~= due ? 6 * second : due
+                latency.record(now - due)
+                for due in schedule.advance(now: now) ?? [] { latency.record(now - due) }
+            }
+        }
+        #expect(latency.totalCount == 20_000)
+        for (quantile, expected) in [(90, 1.0), (99, 1.9), (99.9, 1.99)] {
+            let value = Double(latency.valueAtPercentile(quantile)) / 1e9
+            #expect(abs(value - expected) < 0.01, "p\(quantile) is \(value) s")
+        }
     }
 
     @Test("A stall in an open loop is in the maximum and the percentiles as arithmetic says", arguments: [1, 1000])

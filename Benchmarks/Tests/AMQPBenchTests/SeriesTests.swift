@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import ArgumentParser
 import Foundation
 import Histogram
 import Testing
@@ -15,12 +16,11 @@ struct SeriesTests {
             run.options.rate = 60_000 * part
             run.options.isRateSearched = true
             var times = LatencyMeter.emptyHistogram
-            for number in 1...1000 as ClosedRange<UInt64> { times.record(number * 1000) }
+            for number in 1...1000 as ClosedRange<UInt64> { times.record(UInt64(Double(number * 1000) * factor)) }
             run.latency.endToEnd = LatencySummary(times)
             run.intervals = (0..<5).map { number in
                 var interval = run.intervals[1]
                 interval.time = Double(number + 1)
-                interval.endToEndP99 = 1000 * factor + Double(number)
                 return interval
             }
             report.steps.append(.init(ofCapacity: part, report: run))
@@ -56,14 +56,31 @@ struct SeriesTests {
         #expect(throws: (any Error).self) { try StoredResult.read("/no/such/file") }
     }
 
+    @Test(
+        "A result whose numbers no run has is refused with a sentence",
+        arguments: ["-1", "1e300", "18446744073709551615", "-1e308"],
+        ["publishedPerSecond", "cpuPercent", "p99"]
+    )
+    func edited(_ number: String, _ name: String) throws {
+        let text = String(decoding: try Report.example().json(), as: UTF8.self)
+        let place = try #require(text.range(of: "\"\(name)\" : "))
+        let end = try #require(text[place.upperBound...].firstIndex { ",\n".contains($0) })
+        let path = try self.file(Data(text.replacingCharacters(in: place.upperBound..<end, with: number).utf8))
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        #expect(throws: ValidationError.self) { try StoredResult.read(path) }
+    }
+
     @Test("Two results of latency are compared rate by rate, parts of the capacity by part")
     func compared() throws {
         let (base, slower) = (StoredResult.latency(self.latency()), StoredResult.latency(self.latency(p99: 2)))
         let comparisons = Compare.comparisons(base, slower, tolerance: 2)
         #expect(comparisons.map(\.0) == ["50 % of capacity", "80 % of capacity"])
         #expect(comparisons.allSatisfy { $0.1.differences.isEmpty })
-        // One run of each proves nothing.
-        #expect(comparisons.allSatisfy { !$0.1.rows.isEmpty })
+        // One run of each shows a change, and proves none.
+        for (_, comparison) in comparisons {
+            let row = try #require(comparison.rows.first { $0.name == "p99 end to end" })
+            #expect(abs(row.change - 100) < 1)
+        }
         #expect(comparisons.allSatisfy { $0.1.rows.allSatisfy { $0.verdict == .none } && !$0.1.isRegression })
         #expect(!Compare.comparisons(base, base, tolerance: 2).contains { $0.1.isRegression })
         #expect(Compare.comparisons(base, .run(.example()), tolerance: 2).isEmpty)

@@ -11,7 +11,8 @@ struct ThresholdTests {
         ("p99>18ms", true), ("p99>19ms", false), ("p99 > 18900us", false), ("p50<10ms", true), ("p99>0.01s", true),
         ("rate<50k", false), ("rate<61k", true), ("published<60000", false), ("consumed<60k/s", true),
         ("lost>0", false), ("cpu>5us", true), ("memory>31m", false), ("memory>29m", true), ("confirm.p99>18ms", true),
-        ("e2e.p99>1s", true), ("duplicated<1", true),
+        ("e2e.p99>1s", true), ("duplicated<1", true), ("corrupted>0", false), ("unknown<1", true),
+        ("unaccounted<1", true), ("censored>0", false),
     ]
 
     @Test("A condition holds or does not", arguments: rows)
@@ -28,6 +29,14 @@ struct ThresholdTests {
     )
     func refuses(_ text: String) {
         #expect(Threshold(argument: text) == nil)
+    }
+
+    @Test("The latency of operations holds a condition too")
+    func operations() throws {
+        var report = Report.example()
+        (report.latency.operation, report.latency.confirm) = (report.latency.confirm, nil)
+        #expect(try #require(Threshold(argument: "p99>18ms")).violation(by: report) != nil)
+        #expect(try #require(Threshold(argument: "p99>19ms")).violation(by: report) == nil)
     }
 
     @Test("What was not measured fails, in words")
