@@ -14,6 +14,8 @@ struct Arrived: Sendable {
     var forgotten: UInt64 = 0
     /// Those of them that arrived all the same.
     var forgottenArrived: UInt64 = 0
+    /// Whether consumers left what they had been sent.
+    var isLeft = false
 
     /// Messages that consumers must get: those the broker took, or all without confirms.
     static func expected(_ counts: Report.Counts, _ options: RunOptions) -> UInt64 {
@@ -113,12 +115,22 @@ struct Arrived: Sendable {
                 doubt: isConsumed ? nil : "the broker does not count the messages of a stream exactly"
             )
         }
-        let (inQueue, consumers) = try await queue.state(on: connection)
+        var (inQueue, consumers) = try await queue.state(on: connection)
+        if self.isLeft {
+            // What closed channels return may take a moment.
+            let deadline = ContinuousClock.now + .seconds(1)
+            while inQueue < missing, ContinuousClock.now < deadline {
+                try await Task.sleep(for: .milliseconds(50))
+                (inQueue, consumers) = try await queue.state(on: connection)
+            }
+        }
         var doubt: String?
         if let arguments = self.options.queueArguments, !arguments.isEmpty {
             doubt = "the arguments of the queue (\(arguments.keys.sorted().joined(separator: ", "))) may drop messages"
         } else if interruption.signal != nil {
             doubt = "the run was interrupted"
+        } else if self.isLeft, self.options.autoAck {
+            doubt = "consumers with --auto-ack were stopped before they took what they had been sent"
         } else if !queue.isGenerated, consumers > 0 {
             doubt = "the queue has other consumers"
         }

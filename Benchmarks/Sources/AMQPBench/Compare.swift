@@ -12,7 +12,7 @@ struct Compare: AsyncParsableCommand {
             amqp-bench compare main.json branch.json
             amqp-bench compare --run '--size 1k' --run '--size 1k --persistent' --pairs 10
             amqp-bench compare --run '../main/amqp-bench --time 5s' --run './amqp-bench --time 5s'
-            amqp-bench compare --run 'latency --rate 5k --prefetch 1' --run 'latency --rate 5k --prefetch 100'
+            amqp-bench compare --run 'latency --rate 5k --size 64' --run 'latency --rate 5k --size 1k'
             """
     )
 

@@ -101,6 +101,10 @@ struct Consumer: Sendable {
     let foreign: Counter
     /// Set by the first delivery after the connection was lost.
     let recovered: StopFlag
+    /// Makes the consumer leave what it was sent and has not taken.
+    let hurry: StopFlag
+    /// Set when it did.
+    let hasLeft: StopFlag
     let latency: LatencyMeter
     let sentLatency: LatencyMeter
 
@@ -143,6 +147,10 @@ struct Consumer: Sendable {
         var unacked = 0
         var last: AMQPDelivery?
         for try await delivery in deliveries {
+            if self.hurry.isSet {
+                self.hasLeft.set()
+                break
+            }
             if isLimited, self.budget.take(upTo: 1) == 0 { break }
             let isRedelivered = delivery.redelivered
             if isRedelivered { self.redelivered.add() }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091
+import EpollNetworking
 import Synchronization
 
 // Link: a connection of a run, and Lane: a channel on it. Where the broker is killed on order, both are made again after
@@ -137,7 +138,8 @@ final class Lane: Sendable {
         if let window, let meter {
             let new = ConfirmTimes(window: window, meter: meter)
             times = new
-            follower = Task { await new.follow(channel) }
+            // On a thread of the network: where tasks keep the others busy, confirms would look late.
+            follower = Task(executorPreference: EventLoopGroup.shared.next()) { await new.follow(channel) }
         }
         self.state.withLock {
             $0.connection = connection

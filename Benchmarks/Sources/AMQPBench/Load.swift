@@ -16,6 +16,10 @@ struct Load: Sendable {
     private(set) var backlog: Backlog?
     /// Ends the producers.
     let stop = StopFlag()
+    /// Makes the consumers leave what they were sent and have not taken: nobody waits for it.
+    let hurry = StopFlag()
+    /// Set when some did.
+    let hasLeft = StopFlag()
     private let options: RunOptions
     /// Which instance of the tool this is.
     private let instance: Int
@@ -97,6 +101,8 @@ struct Load: Sendable {
             redelivered: Counter(),
             foreign: Counter(),
             recovered: StopFlag(),
+            hurry: self.hurry,
+            hasLeft: self.hasLeft,
             latency: self.share(of: \.endToEndLatency, number: self.consumers.count),
             sentLatency: self.share(of: \.sentLatency, number: self.consumers.count)
         )
@@ -166,6 +172,15 @@ struct Load: Sendable {
     /// Asks the broker to send no more; the consumers end behind what it has sent.
     func cancelConsumers() {
         for consumer in self.consumers { Task { await consumer.subscription.cancel() } }
+    }
+
+    /// Closes the channels of the consumers, so that what they left is in the queues again.
+    func closeConsumers(timeout: Duration) async {
+        await withTaskGroup { group in
+            for consumer in self.consumers {
+                group.addTask { try? await consumer.subscription.channel.close(timeout: timeout) }
+            }
+        }
     }
 
     /// All counters as they are now.

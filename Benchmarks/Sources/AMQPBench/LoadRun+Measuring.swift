@@ -98,6 +98,7 @@ extension LoadRun {
                     outcome.failure = outcome.failure ?? error
                 case .drained:
                     finished.set()
+                    if self.isLeft(load) { load.hurry.set() }
                     load.cancelConsumers()
                 case .consumer(let index, .success(let found)):
                     outcome.findings[index] = found
@@ -108,7 +109,11 @@ extension LoadRun {
                     outcome.failure = outcome.failure ?? error
                 case .pacer(let measurement):
                     outcome.measurement = measurement
-                    if load.producers.isEmpty { load.cancelConsumers() }
+                    if load.producers.isEmpty {
+                        // What slow consumers were sent would keep them for long.
+                        if self.options.consumerWork != nil { load.hurry.set() }
+                        load.cancelConsumers()
+                    }
                 }
                 if outcome.failure != nil {
                     load.end()
@@ -148,6 +153,13 @@ extension LoadRun {
                 return .drained
             }
         }
+    }
+
+    /// Whether something has not arrived for which nobody waits any more.
+    private func isLeft(_ load: Load) -> Bool {
+        if self.interruption.signal != nil { return true }
+        guard self.options.producers > 0, self.options.instances == nil else { return false }
+        return load.meters.consumed.sum < Arrived.expected(load.snapshot(broker: nil).counts, self.options)
     }
 
     /// Waits until all that the broker took has arrived.

@@ -144,7 +144,9 @@ struct LoadRun: Sendable {
             // Lost with the broker, where that was killed.
             let connection =
                 self.options.resumes ? try await control.renewedIfClosed() : control.connection
-            let arrivals = Arrived(load, counts, self.options, report.verify)
+            if load.hasLeft.isSet { await load.closeConsumers(timeout: .seconds(5)) }
+            var arrivals = Arrived(load, counts, self.options, report.verify)
+            arrivals.isLeft = load.hasLeft.isSet
             let verdict = try await arrivals.verdict(queue, interruption: self.interruption, on: connection)
             report.lost = verdict.lost
             report.verify.take(verdict)

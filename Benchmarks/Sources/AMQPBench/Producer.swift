@@ -13,6 +13,10 @@ struct Producer: Sendable {
     private static let timedEvery: UInt64 = 16
     /// Messages of such a load for which the clock is read once.
     private static let clockEvery: UInt64 = 8
+    /// A publish that took longer waited for the window: the messages after it get a time of their own each.
+    private static let longestCall: UInt64 = 1_000_000
+    /// How many of them.
+    private static let exactFor = 8192
     /// The shortest sleep, nanoseconds: a schedule closer than this is kept by publishing several at a time.
     static let shortestSleep: UInt64 = 100_000
 
@@ -106,6 +110,7 @@ struct Producer: Sendable {
         var body = self.bodies.octets
         var header = self.header
         var left = 0
+        var exact = 0
         var now = MonotonicClock.now
         while !self.stop.isSet {
             if left == 0 {
@@ -116,7 +121,11 @@ struct Producer: Sendable {
                     now = MonotonicClock.now
                 }
             }
-            if header.sequence % Self.clockEvery == 0 { now = MonotonicClock.now }
+            if exact > 0 || header.sequence % Self.clockEvery == 0 {
+                let time = MonotonicClock.now
+                exact = time - now > Self.longestCall ? Self.exactFor : max(0, exact - 1)
+                now = time
+            }
             header.due = header.sequence % Self.timedEvery == 0 ? now : 0
             let size = self.bodies.write(header, to: &body)
             station.times?.note(now) { channel.confirmCounts.ended }

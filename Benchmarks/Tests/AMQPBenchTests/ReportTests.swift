@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import Foundation
+import Glibc
 import Histogram
 import Testing
 
@@ -87,6 +88,69 @@ struct ReportTests {
         #expect(warnings.count == Warnings.limit)
         #expect(warnings.first == "debug build: the numbers mean nothing")
         #expect(warnings.contains { $0.hasPrefix("the client is the limit") })
+    }
+
+    @Test("An interval's rates are per second as it was, not as it was to be")
+    func interval() {
+        var start = Snapshot(meters: RunMeters(), publishing: [], broker: nil)
+        start.time = 5_000_000_000
+        start.counts = Report.Counts(published: 100, confirmed: 100, consumed: 100)
+        var end = start
+        // A tick of 1 s that came half a second late.
+        end.time += 1_500_000_000
+        end.counts = Report.Counts(published: 400, confirmed: 250, consumed: 115)
+        let row = Report.Interval(
+            from: start,
+            to: end,
+            begin: start,
+            isWarmup: false,
+            confirm: nil,
+            endToEnd: nil
+        )
+        #expect(row.published == 200 && row.confirmed == 100 && row.consumed == 10)
+        #expect(row.time == 1.5)
+        let totals = Report.Totals(from: start, to: end, size: 10, intervals: [row])
+        #expect(totals.seconds == 1.5 && totals.publishedPerSecond == 200 && totals.consumedPerSecond == 10)
+    }
+
+    @Test("Processor time is that of the user and that of the system")
+    func systemTime() {
+        func clock() -> UInt64 {
+            var time = timespec()
+            clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time)
+            return UInt64(time.tv_sec) * 1_000_000 + UInt64(time.tv_nsec) / 1000
+        }
+        let (before, clockBefore) = (ProcessUsage.now, clock())
+        // Nearly all of it in the kernel.
+        let zeros = open("/dev/zero", O_RDONLY)
+        defer { close(zeros) }
+        var buffer = [UInt8](repeating: 0, count: 1 << 20)
+        while clock() - clockBefore < 300_000 { _ = read(zeros, &buffer, buffer.count) }
+        let (used, truth) = (ProcessUsage.now.cpuMicroseconds - before.cpuMicroseconds, clock() - clockBefore)
+        #expect(abs(Double(used) - Double(truth)) < Double(truth) * 0.1 + 20_000, "\(used) of \(truth) µs")
+    }
+
+    @Test("Of several runs the one in the middle is reported, with the figures of all; one that failed does not hide")
+    func median() throws {
+        func report(_ rate: Double, _ ended: Report.Ending = .completed) -> Report {
+            var report = Report.example()
+            report.totals.publishedPerSecond = rate
+            report.ended = ended
+            return report
+        }
+        let five = try #require(Report.median(of: [50, 10, 40, 20, 30].map { report($0) }))
+        #expect(five.totals.publishedPerSecond == 30)
+        #expect(five.runs?.map(\.publishedPerSecond) == [50, 10, 40, 20, 30])
+        #expect(Report.median(of: [report(7)])?.runs == nil)
+        #expect(Report.median(of: [report(1), report(2), report(3, .failed)])?.ended == .failed)
+        #expect(Report.median(of: []) == nil)
+        // Where nothing is published, the rate is that of the consumers.
+        let consumed = [3.0, 1, 2].map { rate -> Report in
+            var report = Report.example()
+            (report.options.producers, report.totals.consumedPerSecond) = (0, rate)
+            return report
+        }
+        #expect(Report.median(of: consumed)?.totals.consumedPerSecond == 2)
     }
 
     @Test("Rates are differences of two moments")

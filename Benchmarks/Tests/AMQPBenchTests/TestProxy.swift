@@ -3,13 +3,16 @@ import Foundation
 import Glibc
 import Synchronization
 
+@testable import AMQPBench
+
 // TestProxy: stands between the tool and a broker and does to the stream what the report must then say: holds everything
-// back for a time, delays it, and drops, duplicates, swaps or corrupts deliveries. It understands frames, no more.
+// back for a time, delays it, and drops, duplicates, swaps or corrupts deliveries and drops publishes. It times every
+// publish, confirm and delivery itself: see ProxyLog. It understands the frames of one channel per connection, no more.
 // Blocking threads: two for each direction of a connection, so that a delay does not slow the stream down.
 
 /// A proxy on loopback.
 final class TestProxy: Sendable {
-    /// What is done to a delivery.
+    /// What is done to a message.
     enum Action: Sendable { case drop, duplicate, swapWithNext, corrupt }
 
     private struct State {
@@ -17,9 +20,13 @@ final class TestProxy: Sendable {
         var isClosed = false
         var delay: UInt64 = 0
         /// By number of the delivery, from 0, over all connections.
-        var actions: [Int: Action] = [:]
+        var deliveryActions: [Int: Action] = [:]
+        /// By number of the publish, likewise.
+        var publishActions: [Int: Action] = [:]
         var deliveries = 0
+        var publishes = 0
         var descriptors: [Int32] = []
+        var log = ProxyLog()
     }
 
     private let state = Mutex(State())
@@ -28,7 +35,12 @@ final class TestProxy: Sendable {
     let port: UInt16
 
     /// A proxy to a port of loopback.
-    init(to target: UInt16, delay: Duration = .zero, actions: [Int: Action] = [:]) throws {
+    init(
+        to target: UInt16,
+        delay: Duration = .zero,
+        actions: [Int: Action] = [:],
+        publishActions: [Int: Action] = [:]
+    ) throws {
         self.target = target
         self.listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
         var address = Self.address(0)
@@ -43,7 +55,8 @@ final class TestProxy: Sendable {
         self.port = UInt16(bigEndian: address.sin_port)
         self.state.withLock {
             $0.delay = UInt64(delay / .nanoseconds(1))
-            $0.actions = actions
+            $0.deliveryActions = actions
+            $0.publishActions = publishActions
             $0.descriptors = [listener]
         }
         Thread.detachNewThread { self.accept() }
@@ -54,8 +67,11 @@ final class TestProxy: Sendable {
     /// Holds back everything in both directions, or lets it go on.
     func stall(_ isStalled: Bool) { self.state.withLock { $0.isStalled = isStalled } }
 
-    /// Deliveries that have passed or were dropped.
-    var deliveries: Int { self.state.withLock { $0.deliveries } }
+    /// Delays everything by so much from now on, each way.
+    func delay(_ delay: Duration) { self.state.withLock { $0.delay = UInt64(delay / .nanoseconds(1)) } }
+
+    /// What has gone through so far.
+    var log: ProxyLog { self.state.withLock { $0.log } }
 
     func close() {
         let descriptors = self.state.withLock { state in
@@ -75,6 +91,7 @@ final class TestProxy: Sendable {
     }
 
     private func accept() {
+        var number = 0
         while true {
             let client = Glibc.accept(self.listener, nil, nil)
             guard client >= 0 else { return }
@@ -91,34 +108,49 @@ final class TestProxy: Sendable {
             }
             guard isConnected else { continue }
             self.state.withLock { $0.descriptors += [client, broker] }
-            self.pump(from: client, to: broker, isFromBroker: false)
-            self.pump(from: broker, to: client, isFromBroker: true)
+            self.pump(from: client, to: broker, number, isFromBroker: false)
+            self.pump(from: broker, to: client, number, isFromBroker: true)
+            number += 1
         }
     }
 
-    private func pump(from source: Int32, to sink: Int32, isFromBroker: Bool) {
+    private func pump(from source: Int32, to sink: Int32, _ connection: Int, isFromBroker: Bool) {
         let pipe = Pipe()
-        let needsFrames = isFromBroker && self.state.withLock { !$0.actions.isEmpty }
         Thread.detachNewThread {
             var buffer = [UInt8](repeating: 0, count: 1 << 16)
-            var editor = DeliveryEditor()
+            var editor = FrameEditor(isFromBroker: isFromBroker)
             while true {
                 let count = read(source, &buffer, buffer.count)
                 guard count > 0 else { break }
-                let octets = Array(buffer[0..<count])
-                let (delay, out) = self.state.withLock { state in
-                    (state.delay, needsFrames ? editor.edit(octets, &state.deliveries, state.actions) : octets)
+                let now = MonotonicClock.now
+                let item = self.state.withLock { state in
+                    let edited = buffer.withUnsafeBytes { octets in
+                        let octets = UnsafeRawBufferPointer(rebasing: octets[0..<count])
+                        return isFromBroker
+                            ? editor.edit(octets, &state.deliveries, state.deliveryActions)
+                            : editor.edit(octets, &state.publishes, state.publishActions)
+                    }
+                    // A publish counts from when it comes, what the broker says from when it goes on.
+                    if !isFromBroker { state.log.notePublishes(edited.events, connection, at: now) }
+                    return Pipe.Item(octets: edited.octets, events: edited.events, due: now + state.delay)
                 }
-                pipe.put(out, at: Self.now + delay)
+                pipe.put(item)
             }
-            pipe.put(nil, at: 0)
+            pipe.put(nil)
         }
         Thread.detachNewThread {
-            while let (octets, due) = pipe.take() {
-                while Self.now < due || self.state.withLock({ $0.isStalled && !$0.isClosed }) { usleep(200) }
+            while let item = pipe.take() {
+                while MonotonicClock.now < item.due || self.state.withLock({ $0.isStalled && !$0.isClosed }) {
+                    usleep(200)
+                }
+                if isFromBroker {
+                    self.state.withLock { $0.log.noteAnswers(item.events, connection, at: MonotonicClock.now) }
+                }
                 var done = 0
-                while done < octets.count {
-                    let count = octets.withUnsafeBytes { send(sink, $0.baseAddress! + done, $0.count - done, 0x4000) }
+                while done < item.octets.count {
+                    let count = item.octets.withUnsafeBytes {
+                        send(sink, $0.baseAddress! + done, $0.count - done, 0x4000)
+                    }
                     guard count > 0 else { break }
                     done += count
                 }
@@ -127,91 +159,210 @@ final class TestProxy: Sendable {
         }
     }
 
-    private static var now: UInt64 { DispatchTime.now().uptimeNanoseconds }
-
     /// Octets on their way.
     private final class Pipe: @unchecked Sendable {
-        private let condition = NSCondition()
-        private var items: [([UInt8]?, UInt64)] = []
+        struct Item {
+            var octets: [UInt8]
+            var events: [FrameEditor.Event]
+            var due: UInt64
+        }
 
-        func put(_ octets: [UInt8]?, at due: UInt64) {
-            self.condition.withLock { self.items.append((octets, due)) }
+        private let condition = NSCondition()
+        private var items: [Item?] = []
+        private var start = 0
+
+        func put(_ item: Item?) {
+            self.condition.withLock { self.items.append(item) }
             self.condition.signal()
         }
 
-        func take() -> ([UInt8], UInt64)? {
+        func take() -> Item? {
             self.condition.lock()
             defer { self.condition.unlock() }
-            while self.items.isEmpty { self.condition.wait() }
-            let (octets, due) = self.items.removeFirst()
-            return octets.map { ($0, due) }
+            while self.start == self.items.count { self.condition.wait() }
+            let item = self.items[self.start]
+            self.items[self.start] = nil
+            self.start += 1
+            if self.start == self.items.count { (self.items, self.start) = ([], 0) }
+            return item
         }
     }
 }
 
-/// Cuts a stream of a broker into frames and does to its deliveries what it is told.
-struct DeliveryEditor {
+/// Cuts one direction of a connection into frames, tells what they are, and does to messages what it is told.
+struct FrameEditor {
+    enum Event: Hashable, Sendable {
+        /// A publish or a delivery with the header of its body.
+        case message(sequence: UInt64, due: UInt64)
+        /// The broker's word on publishes.
+        case confirm(tag: UInt64, isMultiple: Bool)
+    }
+
+    /// The method whose messages are counted: basic.deliver or basic.publish.
+    private let method: UInt16
+    private let isFromBroker: Bool
     private var left: [UInt8] = []
-    /// The frames of a delivery that is not complete.
-    private var delivery: [UInt8] = []
+    /// The frames of a message that is not complete.
+    private var message: [UInt8] = []
+    private var header: Event?
     private var bodyLeft: UInt64 = 0
-    private var isInDelivery = false
+    private var isInMessage = false
     /// One that changes places with the next.
-    private var held: [UInt8] = []
+    private var held: (octets: [UInt8], event: Event?)?
+
+    init(isFromBroker: Bool) {
+        self.isFromBroker = isFromBroker
+        self.method = isFromBroker ? 60 : 40
+    }
 
     /// What to pass on of some octets.
-    mutating func edit(_ octets: [UInt8], _ count: inout Int, _ actions: [Int: TestProxy.Action]) -> [UInt8] {
-        self.left += octets
+    mutating func edit(
+        _ octets: UnsafeRawBufferPointer,
+        _ count: inout Int,
+        _ actions: [Int: TestProxy.Action]
+    ) -> (octets: [UInt8], events: [Event]) {
+        self.left.append(contentsOf: octets)
         var out: [UInt8] = []
-        var place = 0
-        while self.left.count - place >= 8 {
-            let size = self.left[(place + 3)..<(place + 7)].reduce(0) { $0 << 8 | Int($1) }
-            guard self.left.count - place >= size + 8 else { break }
-            self.take(Array(self.left[place..<(place + size + 8)]), &out, &count, actions)
-            place += size + 8
+        var events: [Event] = []
+        out.reserveCapacity(self.left.count)
+        let all = self.left
+        let place = all.withUnsafeBytes { all -> Int in
+            var place = 0
+            while all.count - place >= 8 {
+                // The protocol header of the client has no frame.
+                if all[place] == UInt8(ascii: "A") {
+                    out.append(contentsOf: all[place..<place + 8])
+                    place += 8
+                    continue
+                }
+                let size = Int(UInt32(bigEndian: all.loadUnaligned(fromByteOffset: place + 3, as: UInt32.self)))
+                guard all.count - place >= size + 8 else { break }
+                let frame = UnsafeRawBufferPointer(rebasing: all[place..<place + size + 8])
+                self.take(frame, &out, &events, &count, actions)
+                place += size + 8
+            }
+            return place
         }
         self.left.removeFirst(place)
-        return out
+        return (out, events)
     }
 
     private mutating func take(
-        _ frame: [UInt8],
+        _ frame: UnsafeRawBufferPointer,
         _ out: inout [UInt8],
+        _ events: inout [Event],
         _ count: inout Int,
         _ actions: [Int: TestProxy.Action]
     ) {
-        // basic.deliver (60, 60)
-        if frame[0] == 1, frame.count >= 12, frame[7...10].elementsEqual([0, 60, 0, 60]) {
-            (self.isInDelivery, self.delivery) = (true, frame)
+        func number<Value: FixedWidthInteger>(_ place: Int, _: Value.Type) -> Value {
+            Value(bigEndian: frame.loadUnaligned(fromByteOffset: place, as: Value.self))
+        }
+        if frame[0] == 1, frame.count >= 12, number(7, UInt16.self) == 60 {
+            let method = number(9, UInt16.self)
+            if method == self.method {
+                self.isInMessage = true
+                self.message.removeAll(keepingCapacity: true)
+                self.message.append(contentsOf: frame)
+                self.header = nil
+                return
+            }
+            if self.isFromBroker, method == 80 || method == 120 {
+                events.append(.confirm(tag: number(11, UInt64.self), isMultiple: frame[19] & 1 == 1))
+            }
+        }
+        guard self.isInMessage, frame[0] == 2 || frame[0] == 3 else {
+            out.append(contentsOf: frame)
             return
         }
-        guard self.isInDelivery, frame[0] == 2 || frame[0] == 3 else {
-            out += frame
-            return
-        }
-        self.delivery += frame
+        self.message.append(contentsOf: frame)
         if frame[0] == 2 {
-            self.bodyLeft = frame[11..<19].reduce(0) { $0 << 8 | UInt64($1) }
+            self.bodyLeft = number(11, UInt64.self)
         } else {
+            if self.header == nil, frame.count >= 8 + 32 {
+                self.header = .message(sequence: number(7, UInt64.self), due: number(23, UInt64.self))
+            }
             self.bodyLeft -= UInt64(frame.count - 8)
         }
         guard self.bodyLeft == 0 else { return }
-        self.isInDelivery = false
-        let whole = self.delivery
+        self.isInMessage = false
+        let event = self.header
         defer { count += 1 }
         switch actions[count] {
         case .drop: return
-        case .duplicate: out += whole + whole
+        case .duplicate:
+            out += self.message + self.message
+            if let event { events.append(event) }
         case .swapWithNext:
-            self.held = whole
+            self.held = (self.message, event)
             return
         case .corrupt:
-            var changed = whole
-            changed[changed.count - 2] ^= 0xFF
-            out += changed
-        case nil: out += whole
+            self.message[self.message.count - 2] ^= 0xFF
+            out += self.message
+            if let event { events.append(event) }
+        case nil:
+            out += self.message
+            if let event { events.append(event) }
         }
-        out += self.held
-        self.held = []
+        if let held {
+            out += held.octets
+            if let event = held.event { events.append(event) }
+            self.held = nil
+        }
+    }
+}
+
+/// When everything went through a proxy, nanoseconds of the monotonic clock: the truth a report is held to.
+struct ProxyLog: Sendable {
+    struct Publish: Sendable {
+        var sequence: UInt64
+        /// When the tool says that it was due.
+        var due: UInt64
+        var seen: UInt64
+        var confirmed: UInt64?
+        var delivered: UInt64?
+    }
+
+    private struct Connection: Sendable {
+        var publishes: [Publish] = []
+        /// Publishes below are confirmed.
+        var floor = 0
+
+        mutating func confirm(_ tag: Int, _ isMultiple: Bool, _ now: UInt64) {
+            guard tag >= 1, tag <= self.publishes.count else { return }
+            for index in (isMultiple ? self.floor : tag - 1)..<tag where self.publishes[index].confirmed == nil {
+                self.publishes[index].confirmed = now
+            }
+            if isMultiple { self.floor = max(self.floor, tag) }
+        }
+    }
+
+    private var connections: [Int: Connection] = [:]
+    /// By sequence number.
+    private var delivered: [UInt64: UInt64] = [:]
+
+    mutating func notePublishes(_ events: [FrameEditor.Event], _ connection: Int, at now: UInt64) {
+        for case .message(let sequence, let due) in events {
+            self.connections[connection, default: Connection()].publishes
+                .append(Publish(sequence: sequence, due: due, seen: now))
+        }
+    }
+
+    /// Notes confirms and deliveries.
+    mutating func noteAnswers(_ events: [FrameEditor.Event], _ connection: Int, at now: UInt64) {
+        for event in events {
+            switch event {
+            case .confirm(let tag, let isMultiple):
+                self.connections[connection]?.confirm(Int(truncatingIfNeeded: tag), isMultiple, now)
+            case .message(let sequence, _):
+                if self.delivered[sequence] == nil { self.delivered[sequence] = now }
+            }
+        }
+    }
+
+    /// Every publish of the one producer, with its confirm and its first delivery.
+    var publishes: [Publish] {
+        var all = self.connections.values.max { $0.publishes.count < $1.publishes.count }?.publishes ?? []
+        for index in all.indices { all[index].delivered = self.delivered[all[index].sequence] }
+        return all
     }
 }
