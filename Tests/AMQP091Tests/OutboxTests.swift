@@ -9,7 +9,10 @@ import Testing
 
 @Suite("Outbox", .timeLimit(.minutes(1)))
 struct OutboxTests {
-    static let topology = AMQPTopology { $0.queue("q") }
+    static let topology = AMQPTopology {
+        $0.queue("q")
+        $0.exchange("inside", type: .fanout, isInternal: true)
+    }
 
     /// Runs `body` with a client of a broker that comes back soon.
     static func withClient(
@@ -68,17 +71,35 @@ struct OutboxTests {
 
     /// Messages a broker closes the channel for.
     enum Culprit: String, CaseIterable, Sendable {
-        case exchange, userID, size
+        case exchange, internalExchange, userID, size
+        /// The text names nothing of the message.
+        case header, directReply
 
         var message: AMQPMessage {
             switch self {
-            case .exchange: "bad"
+            case .exchange, .internalExchange: "bad"
             case .userID: AMQPMessage("bad", properties: BasicProperties(userID: "somebody"))
             case .size: AMQPMessage(AMQPBody([UInt8](repeating: 1, count: 2000)))
+            case .header: AMQPMessage("bad", properties: BasicProperties(headers: ["CC": "no array"]))
+            case .directReply: AMQPMessage("bad", properties: BasicProperties(replyTo: "amq.rabbitmq.reply-to"))
             }
         }
 
-        var destination: AMQPDestination { self == .exchange ? .exchange("missing") : .queue("q") }
+        var destination: AMQPDestination {
+            switch self {
+            case .exchange: .exchange("missing")
+            case .internalExchange: .exchange("inside")
+            case .userID, .size, .header, .directReply: .queue("q")
+            }
+        }
+
+        var replyCode: ReplyCode {
+            switch self {
+            case .exchange: .notFound
+            case .internalExchange: .accessRefused
+            case .userID, .size, .header, .directReply: .preconditionFailed
+            }
+        }
     }
 
     @Test(
@@ -109,7 +130,7 @@ struct OutboxTests {
                             Issue.record("\(index): \(outcome)")
                             continue
                         }
-                        #expect(error.replyCode == (culprit == .exchange ? .notFound : .preconditionFailed))
+                        #expect(error.replyCode == culprit.replyCode)
                     } else {
                         #expect(outcome == .confirmed, "\(index)")
                     }
@@ -122,27 +143,48 @@ struct OutboxTests {
         }
     }
 
-    @Test("A culprit that the text does not name is the publish left without a confirm, or is tried alone")
-    func unnamed() async throws {
+    @Test(
+        "A culprit that the text does not name is tried alone, like each that may be it: it is refused, they are confirmed",
+        arguments: [Culprit.header, .directReply],
+        [1, 3]
+    )
+    func unnamed(_ culprit: Culprit, _ count: Int) async throws {
         try await Self.withClient { broker, client in
+            let refusals = Task { [events = client.events] in
+                var refusals = 0
+                for await event in events { if case .publishRefused = event.kind { refusals += 1 } }
+                return refusals
+            }
             try await client.withPublisher(outbox: .octets(1 << 20)) { publisher in
                 try await publisher.publish("0", to: .queue("q"))
+                // None is confirmed before the broker closes the channel, nor the first that is tried alone.
                 await broker.confirm(.hold)
                 var receipts: [AMQPPublishReceipt] = []
-                for index in 1...3 {
+                for index in 1...count {
                     receipts.append(try await publisher.enqueue(AMQPMessage("\(index)"), to: .queue("q")))
                 }
-                try await broker.waitUntil(depthOf: "q", is: 4)
-                await broker.onNext(Basic.Publish.id, .refuse(.preconditionFailed, "something"))
-                let bad = try await publisher.enqueue("bad", to: .queue("q"))
+                try await broker.waitUntil(depthOf: "q", is: 1 + count)
+                let bad = try await publisher.enqueue(culprit.message, to: .queue("q"))
+                // The first of them comes a second time, and no other before its confirm does.
+                try await broker.waitUntil(depthOf: "q", is: 2 + count)
+                for _ in 0..<3 { try await client.withChannel { _ = try await $0.inspectQueue("q") } }
+                #expect(await broker.depth(of: "q") == 2 + count)
                 await broker.confirm(.release)
+                let after = try await publisher.enqueue("after", to: .queue("q"))
                 for receipt in receipts { #expect(await receipt.outcome() == .confirmed) }
-                // Confirmed if it was tried alone: the broker was told to refuse one publish only.
-                switch await bad.outcome() {
-                case .refused, .confirmed: break
-                case let outcome: Issue.record("\(outcome)")
+                #expect(await after.outcome() == .confirmed)
+                guard case .refused(let error) = await bad.outcome() else {
+                    Issue.record("the culprit ended as \(await bad.outcome())")
+                    return
                 }
+                #expect(error.replyCode == .preconditionFailed)
+                #expect(error.callSite?.fileID.hasSuffix("OutboxTests.swift") == true)
+                #expect(!error.isSafeToRetry)
             }
+            let expected = (0...count).map { "\($0)" } + ["after"]
+            #expect(try await Self.bodies(client, expected.count) == expected)
+            await client.shutdown()
+            #expect(await refusals.value == 1)
         }
     }
 
