@@ -31,7 +31,9 @@ public struct AMQPClientEvent: Hashable, Sendable, CustomStringConvertible {
         case connectFailed(AMQPError)
         /// The next attempt comes after a delay; attempts count from 1.
         case retrying(attempt: Int, delay: Duration)
-        /// After a reconnect, parts of the topology could not be declared again.
+        /// Something of the topology was missing while the connection was up, and all of it was declared again.
+        case topologyDeclaredAgain
+        /// Parts of the topology could not be declared again, after a reconnect or because something of it was missing.
         case topologyIncomplete(AMQPTopologyReport)
         /// The broker blocks publishers, for this reason.
         case blocked(String)
@@ -61,6 +63,7 @@ public struct AMQPClientEvent: Hashable, Sendable, CustomStringConvertible {
             case .disconnected(let error): "lost: \(error)"
             case .connectFailed(let error): "could not be made: \(error)"
             case .retrying(let attempt, let delay): "attempt \(attempt) in \(delay)"
+            case .topologyDeclaredAgain: "topology declared again, because something of it was missing"
             case .topologyIncomplete(let report):
                 "topology incomplete: " + report.problems.map(\.description).joined(separator: "; ")
             case .blocked(let reason): "blocked by the broker: \(reason)"
@@ -79,7 +82,7 @@ extension AMQPClientEvent.Kind {
     /// An outage and its end are visible at `notice`, what is lost at `warning`.
     var logLevel: Logger.Level {
         switch self {
-        case .disconnected, .recovered, .blocked, .unblocked, .connectFailed: .notice
+        case .disconnected, .recovered, .blocked, .unblocked, .connectFailed, .topologyDeclaredAgain: .notice
         case .topologyIncomplete, .publishRefused, .publishesGivenUp: .warning
         case .ended(let error): error == nil ? .info : .error
         case .connected, .consumerRecovered: .info

@@ -16,7 +16,7 @@ import EpollNetworking
 public struct AMQPRPCClient: Sendable {
     enum Source: Sendable {
         case session(RPCSession)
-        case recovering(Renewable<RPCSession>, ConnectionLink)
+        case recovering(Renewable<RPCSession>, ConnectionLink, MissingExchanges)
     }
 
     let source: Source
@@ -45,8 +45,9 @@ public struct AMQPRPCClient: Sendable {
         switch self.source {
         case .session(let session):
             return try await session.call(request, to: destination, site: site, deadline: session.deadline(timeout))
-        case .recovering(let sessions, let link):
+        case .recovering(let sessions, let link, let missing):
             let deadline = link.deadline(timeout)
+            var attempts = 0
             while true {
                 let session = try await sessions.current(until: deadline)
                 do throws(AMQPError) {
@@ -54,7 +55,9 @@ public struct AMQPRPCClient: Sendable {
                 } catch {
                     guard !session.isUsable else { throw error }
                     sessions.drop(session)
-                    guard error.isNotSentBecauseGone else { throw error }
+                    guard error.isNotSentBecauseGone || missing.mayPublishAgain(after: error, &attempts) else {
+                        throw error
+                    }
                 }
             }
         }
@@ -67,14 +70,14 @@ public struct AMQPRPCClient: Sendable {
     public func close(timeout: Duration? = nil) async throws(AMQPError) {
         switch self.source {
         case .session(let session): try await session.close(timeout: timeout)
-        case .recovering(let sessions, _): try await sessions.close()?.close(timeout: timeout)
+        case .recovering(let sessions, _, _): try await sessions.close()?.close(timeout: timeout)
         }
     }
 
     fileprivate func closeShielded() async {
         switch self.source {
         case .session(let session): await session.closeShielded()
-        case .recovering(let sessions, _): await sessions.close()?.closeShielded()
+        case .recovering(let sessions, _, _): await sessions.close()?.closeShielded()
         }
     }
 
@@ -132,6 +135,9 @@ final class RPCSession: Sendable {
 
     var isUsable: Bool { self.channel.core.isUsable }
 
+    /// Why its channel has ended; nil while it has not.
+    var ending: AMQPError? { self.channel.core.ending }
+
     func deadline(_ timeout: Duration?) -> UInt64 { self.channel.core.driver.deadline(timeout) }
 
     func call(
@@ -166,14 +172,17 @@ extension AMQPClient {
     /// - Throws: What `body` throws, or ``AMQPError``.
     @discardableResult
     public func withRPCClient<Result>(_ body: (AMQPRPCClient) async throws -> Result) async throws -> Result {
+        let missing = MissingExchanges(self.publishing)
         let sessions = Renewable<RPCSession>(
             self.publishing,
             make: { connection, deadline throws(AMQPError) in
-                try await RPCSession.open(on: connection, timeout: max(.zero, deadline - .now))
+                try await missing.declare(on: connection, until: deadline)
+                return try await RPCSession.open(on: connection, timeout: max(.zero, deadline - .now))
             },
-            isAlive: { $0.isUsable }
+            isAlive: { $0.isUsable },
+            retire: { missing.note($0.ending) }
         )
-        return try await AMQPRPCClient(source: .recovering(sessions, self.publishing)).use(body)
+        return try await AMQPRPCClient(source: .recovering(sessions, self.publishing, missing)).use(body)
     }
 }
 

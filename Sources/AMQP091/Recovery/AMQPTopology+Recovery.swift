@@ -42,16 +42,18 @@ extension ConnectionLink {
     ///
     /// - Parameters:
     ///   - connection: The link's present connection.
-    ///   - timeout: Time for it all; the configuration's `operationTimeout` by default.
+    ///   - timeout: Time for each of the broker's replies; the configuration's `operationTimeout` by default.
+    ///   - isPatient: Whether to wait for entities that are locked or unavailable for now.
     /// - Returns: One entry per entity that this connection declares.
     /// - Throws: ``AMQPError`` of scope `.connection`, `.noFreeChannel`, `.timedOut` or `.cancelled`.
     func declareTopologyAgain(
         on connection: AMQPConnection,
-        timeout: Duration? = nil
+        timeout: Duration? = nil,
+        isPatient: Bool = true
     ) async throws(AMQPError) -> AMQPTopologyReport {
         try await self.repair.run(until: self.deadline(timeout)) { () throws(AMQPError) in
-            let report = try await self.declareTopology(on: connection)
-            if !report.isClean { self.emit(.topologyIncomplete(report)) }
+            let report = try await self.declareTopology(on: connection, timeout: timeout, isPatient: isPatient)
+            self.emit(report.isClean ? .topologyDeclaredAgain : .topologyIncomplete(report))
             return report
         }
     }

@@ -37,7 +37,7 @@ final class ConnectionLink: Sendable {
     let configuration: AMQPClientConfiguration
     let logger: Logger
     let events: Broadcast<AMQPClientEvent>
-    private let topology: AMQPTopology
+    let topology: AMQPTopology
     private let dial: ConnectionRace.Dial
     private let login: LoginMemory
     private let state = Watched(State())
@@ -358,14 +358,19 @@ final class ConnectionLink: Sendable {
         }
     }
 
-    /// Declares what this connection may declare; entities that are locked or unavailable for now are tried again.
-    func declareTopology(on connection: AMQPConnection) async throws(AMQPError) -> AMQPTopologyReport {
+    /// Declares what this connection may declare; entities that are locked or unavailable for now are tried again, if
+    /// there is time for that.
+    func declareTopology(
+        on connection: AMQPConnection,
+        timeout: Duration? = nil,
+        isPatient: Bool = true
+    ) async throws(AMQPError) -> AMQPTopologyReport {
         let all = self.role == .consuming ? self.topology : self.topology.withoutExclusive
         guard !all.isEmpty else { return AMQPTopologyReport() }
         // What belonged to the lost connection stays locked until the broker has noticed, at the latest by heartbeats.
-        let patience = max(.seconds(10), self.configuration.heartbeat * 3)
+        let patience = isPatient ? max(.seconds(10), self.configuration.heartbeat * 3) : .zero
         let deadline = MonotonicTime.now.advanced(by: patience)
-        var report = try await connection.declare(all)
+        var report = try await connection.declare(all, timeout: timeout)
         var random = SystemRandomNumberGenerator()
         let backoff = RecoveryBackoff(initial: 50_000_000, maximum: 1_000_000_000)
         var attempt = 0
@@ -377,7 +382,7 @@ final class ConnectionLink: Sendable {
             } catch {
                 throw ConnectionDriver.cancelled(safe: true)
             }
-            report.replace(with: try await connection.declare(again))
+            report.replace(with: try await connection.declare(again, timeout: timeout))
         }
         return report
     }

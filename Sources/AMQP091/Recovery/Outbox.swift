@@ -34,6 +34,8 @@ final class OutboxEntry: @unchecked Sendable {
     fileprivate var isAlone = false
     fileprivate var wasWritten = false
     fileprivate var firstSequence: UInt64 = 0
+    /// Times it was refused because its exchange, one of the topology, was missing.
+    fileprivate var repairs = 0
 
     init(_ message: AMQPMessage, to destination: AMQPDestination, mandatory: Bool, site: CallSite, isMetered: Bool) {
         self.message = message
@@ -231,8 +233,9 @@ final class Outbox: Sendable {
 
     /// Looks for channels that are gone: what has its outcome ends, the rest waits to be published again.
     ///
-    /// - Returns: Whether anything waits, and what the broker refused.
-    func channelsEnded() -> (hasWaiting: Bool, refusals: [AMQPError]) {
+    /// - Parameter isMissing: Whether a refusal is for an exchange that is declared again; such a message waits too.
+    /// - Returns: What the broker refused.
+    func channelsEnded(_ isMissing: (AMQPError) -> Bool) -> [AMQPError] {
         self.state.change { state in
             var refusals: [AMQPError] = []
             var hasMoved = false
@@ -257,6 +260,9 @@ final class Outbox: Sendable {
                     }
                     let isSuspect = core.driver.state.withLock { _ in core.verdict?.isSuspect(sequence) ?? false }
                     entry.isSuspect = isSuspect || isPoisoned
+                case .refused(let refusal)? where entry.repairs < MissingExchanges.attempts && isMissing(refusal):
+                    entry.repairs += 1
+                    entry.isSuspect = false
                 case let outcome?:
                     if case .refused(let refusal) = outcome { refusals.append(refusal) }
                     Self.end(entry, outcome, &state)
@@ -270,7 +276,7 @@ final class Outbox: Sendable {
                 state.waiting = Deque(state.entries.lazy.filter { if case .waiting = $0.place { true } else { false } })
             }
             Self.trim(&state)
-            return (!state.waiting.isEmpty, refusals)
+            return refusals
         }
     }
 

@@ -16,7 +16,9 @@ extension RecoveringPublisher {
         if let watch { for index in messages.indices { watch.inject(into: &messages[index].properties) } }
         var outcomes = [AMQPPublishOutcome?](repeating: nil, count: messages.count)
         var rest = Array(messages.indices)
-        // What the broker closed a channel ahead of was not processed: it is published again.
+        var attempts = 0
+        // What the broker closed a channel ahead of was not processed: it is published again. So is what it was closed for
+        // because an exchange of the topology was missing: they all have one exchange.
         while !rest.isEmpty {
             var sent: [(index: Int, receipt: AMQPPublishReceipt)] = []
             var end: AMQPError?
@@ -45,10 +47,11 @@ extension RecoveringPublisher {
             for (index, receipt) in sent {
                 let outcome = await receipt.outcome(timeout: max(.zero, deadline - .now))
                 outcomes[index] = outcome
-                if case .notSent(let error) = outcome, error.isNotSentBecauseGone, self.outbox == nil,
-                    self.isOpen, !Task.isCancelled, MonotonicTime.now < deadline
-                {
-                    rest.append(index)
+                guard self.outbox == nil, self.isOpen, !Task.isCancelled, MonotonicTime.now < deadline else { continue }
+                switch outcome {
+                case .notSent(let error) where error.isNotSentBecauseGone: rest.append(index)
+                case .refused(let error) where self.missing.mayPublishAgain(after: error, &attempts): rest.append(index)
+                default: break
                 }
             }
         }

@@ -11,7 +11,8 @@ extension Outbox {
 
     /// Sees to entries whose channels are gone, and tells of those the broker refused.
     func sweep(_ link: ConnectionLink) {
-        for refusal in self.channelsEnded().refusals { link.publishRefused(refusal) }
+        let refusals = self.channelsEnded { link.declares(missingIn: $0) }
+        for refusal in refusals { link.publishRefused(refusal) }
     }
 
     /// On a new channel, before it is used: publishes each entry alone for which the last one may have been closed.
@@ -69,7 +70,7 @@ extension RecoveringPublisher {
         isWatched: Bool = true
     ) async throws(AMQPError) -> OutboxEntry {
         var message = message.identified
-        let watch = isWatched ? self.channels.present?.watchEnqueue(of: message, to: destination) : nil
+        let watch = isWatched ? await self.observed(until: deadline)?.watchEnqueue(of: message, to: destination) : nil
         watch?.inject(into: &message.properties)
         let entry = OutboxEntry(message, to: destination, mandatory: mandatory, site: site, isMetered: isMetered)
         do throws(AMQPError) {
@@ -80,6 +81,12 @@ extension RecoveringPublisher {
             throw error
         }
         return entry
+    }
+
+    /// The channel whose connection watches a publish: the first publish waits for it, as it would to be written.
+    private func observed(until deadline: MonotonicTime) async -> ChannelSession? {
+        if let present = self.channels.present { return present }
+        return try? await self.core(until: deadline)
     }
 
     private func put(_ entry: OutboxEntry, in outbox: Outbox, until deadline: MonotonicTime) async throws(AMQPError) {
@@ -129,7 +136,7 @@ extension RecoveringPublisher {
         until deadline: MonotonicTime
     ) async throws(AMQPError) {
         var message = message.identified
-        let watch = self.channels.present?.watchConfirm(of: message, to: destination)
+        let watch = await self.observed(until: deadline)?.watchConfirm(of: message, to: destination)
         watch?.inject(into: &message.properties)
         let outcome: AMQPPublishOutcome
         do throws(AMQPError) {
@@ -336,6 +343,7 @@ extension RecoveringPublisher {
         outbox.sweep(self.link)
         let count = outbox.giveUp(reason)
         if count > 0 { self.link.publishesGivenUp(count, reason) }
+        self.metrics?.end()
     }
 }
 

@@ -24,8 +24,11 @@ final class RecoveringPublisher: Sendable {
     let closesWithClient: Bool
     let onClose: @Sendable (RecoveringPublisher) -> Void
     let channels: Renewable<ChannelSession>
+    let missing: MissingExchanges
     /// A task publishes what waits in the outbox.
     let isDriven = Watched(false)
+    /// Nil where nobody takes metrics, and without an outbox.
+    let metrics: OutboxMetrics?
     private let past: Watched<Past>
 
     init(
@@ -40,7 +43,10 @@ final class RecoveringPublisher: Sendable {
         self.onClose = onClose
         let past = Watched(Past())
         let wasClosed = ChannelEndings()
+        let missing = MissingExchanges(link)
         self.link = link
+        self.missing = missing
+        self.metrics = outbox.flatMap { OutboxMetrics($0) }
         self.outbox = outbox
         self.maxInFlight = maxInFlight
         self.past = past
@@ -48,6 +54,7 @@ final class RecoveringPublisher: Sendable {
             link,
             make: { connection, deadline throws(AMQPError) in
                 func open() async throws(AMQPError) -> ChannelSession {
+                    try await missing.declare(on: connection, until: deadline)
                     let core = try await connection.openConfirmingChannel(
                         maxInFlight: maxInFlight,
                         maxInFlightOctets: maxInFlightOctets,
@@ -66,6 +73,7 @@ final class RecoveringPublisher: Sendable {
                         throw error
                     }
                     if isCleared { break }
+                    missing.note(core.ending)
                     past.withLock { $0.add(core, keepsUnknown: false) }
                     core = try await open()
                 }
@@ -73,7 +81,10 @@ final class RecoveringPublisher: Sendable {
                 return core
             },
             isAlive: { $0.isUsable },
-            retire: { core in past.withLock { $0.add(core, keepsUnknown: outbox == nil) } }
+            retire: { core in
+                missing.note(core.ending)
+                past.withLock { $0.add(core, keepsUnknown: outbox == nil) }
+            }
         )
         // The broker has closed the channel: what waits for the next one does not wait for a call.
         wasClosed.onEnd { [weak self] in self?.channelClosed() }
@@ -231,11 +242,13 @@ final class RecoveringPublisher: Sendable {
         }
     }
 
-    /// Runs `body` on the present channel, and on the next when it was gone before anything was written or processed.
+    /// Runs `body` on the present channel, and on the next when it was gone before anything was written or processed, or
+    /// was closed because an exchange of the topology was missing.
     func retrying<Result>(
         until deadline: MonotonicTime,
         _ body: (ChannelSession) async throws(AMQPError) -> Result
     ) async throws(AMQPError) -> Result {
+        var attempts = 0
         while true {
             let core = try await self.channels.current(until: deadline)
             do throws(AMQPError) {
@@ -243,7 +256,9 @@ final class RecoveringPublisher: Sendable {
             } catch {
                 guard !core.isUsable else { throw error }
                 self.drop(core)
-                guard error.isNotSentBecauseGone else { throw error }
+                guard error.isNotSentBecauseGone || self.missing.mayPublishAgain(after: error, &attempts) else {
+                    throw error
+                }
             }
         }
     }
@@ -287,7 +302,7 @@ final class RecoveringPublisher: Sendable {
             await self.closeShielded()
             throw error
         }
-        defer { self.onClose(self) }
+        defer { self.ended() }
         try await self.channels.close()?.close(timeout: max(.zero, deadline - .now))
     }
 
@@ -295,6 +310,11 @@ final class RecoveringPublisher: Sendable {
         self.outbox?.close(Self.closed)
         await self.channels.close()?.closeShielded()
         self.giveUp(Self.closed)
+        self.ended()
+    }
+
+    private func ended() {
+        self.metrics?.end()
         self.onClose(self)
     }
 

@@ -119,4 +119,7 @@ extension ChannelSession {
     var isUsable: Bool {
         self.driver.state.withLock { !self.hasFailed && !self.isClosing && !$0.hasFailed && !$0.isClosing }
     }
+
+    /// Why the channel has ended; nil while it has not.
+    var ending: AMQPError? { self.driver.state.withLock { self.failure ?? $0.failure } }
 }
