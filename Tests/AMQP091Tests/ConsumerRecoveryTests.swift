@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091
 import AMQP091Testing
+import AMQP091Wire
 import Synchronization
 import Testing
 
@@ -68,6 +69,48 @@ struct ConsumerRecoveryTests {
                     // It goes with its last consumer.
                     #expect(await broker.queue("feed") == nil)
                 }
+            }
+        }
+    }
+
+    static let passing: [InProcessBroker.MethodOrder] = [
+        .refuse(.accessRefused, "queue 'first' in vhost '/' in exclusive use"), .refuse(.resourceLocked, "locked"),
+        .drop(.before), .drop(.during), .drop(.after), .refuse(.connectionForced, "shutdown"),
+    ]
+
+    @Test(
+        "A consumer that is refused for a while when it starts, or loses its link, starts in its time",
+        arguments: passing
+    )
+    func refusedAtTheStart(_ order: InProcessBroker.MethodOrder) async throws {
+        try await InProcessBroker.withBroker { broker in
+            try await AMQPClient.withClient(AMQPClientTests.quick(broker), topology: Self.events) { client in
+                for _ in 0..<3 { await broker.onNext(Basic.Consume.id, order) }
+                try await client.consume("first") { deliveries in
+                    try await client.withPublisher { try await $0.publish("1", to: .queue("first")) }
+                    for try await delivery in deliveries {
+                        try delivery.ack()
+                        break
+                    }
+                }
+            }
+        }
+    }
+
+    @Test("A consumer that is refused for longer than its timeout gets the broker's words")
+    func refusedForLong() async throws {
+        try await InProcessBroker.withBroker { broker in
+            try await AMQPClient.withClient(AMQPClientTests.quick(broker), topology: Self.events) { client in
+                let text = "queue 'first' in vhost '/' in exclusive use"
+                for _ in 0..<100 { await broker.onNext(Basic.Consume.id, .refuse(.accessRefused, text)) }
+                let start = ContinuousClock.now
+                let error = await #expect(throws: AMQPError.self) {
+                    try await client.consume("first", timeout: .milliseconds(300)) { _ in }
+                }
+                #expect(error?.replyCode == .accessRefused)
+                #expect(error?.replyText.contains("in exclusive use") == true)
+                #expect(ContinuousClock.now - start < .seconds(10))
+                await broker.cancelMethodOrders()
             }
         }
     }

@@ -150,7 +150,16 @@ struct PublisherTopologyTests {
             try await Self.delete(client)
             try await withThrowingTaskGroup(of: Void.self) { group in
                 for publisher in publishers {
-                    group.addTask { try await publisher.publish("1", to: Self.destination, mandatory: true) }
+                    group.addTask {
+                        while true {
+                            do {
+                                return try await publisher.publish("1", to: Self.destination, mandatory: true)
+                            } catch let error as AMQPError where error.code == .returned {
+                                // The exchange was there again, and its binding was not yet.
+                                await Task.yield()
+                            }
+                        }
+                    }
                 }
                 try await group.waitForAll()
             }

@@ -125,14 +125,37 @@ final class RecoveringConsumer: Sendable {
     // MARK: the sequence
 
     /// Starts the first consumer; one that was stopped meanwhile gets nothing.
+    ///
+    /// What ends a consumer for a while is no reason to fail at the start either: a lost connection, a queue that is
+    /// locked, an exclusive consumer that is still there.
+    ///
+    /// - Throws: Why there is none at the deadline.
     func start(until deadline: MonotonicTime) async throws(AMQPError) -> ConsumerInbox {
-        let inbox = try await self.open(until: deadline)
+        let inbox = try await self.open(asOftenAsNeededUntil: deadline)
         let isStopped = self.state.change { state in
+            state.attempts = 0
             state.inbox = inbox
             return state.isStopped
         }
         if isStopped { await self.stop() }
         return inbox
+    }
+
+    private func open(asOftenAsNeededUntil deadline: MonotonicTime) async throws(AMQPError) -> ConsumerInbox {
+        var failure: AMQPError?
+        while true {
+            do throws(AMQPError) {
+                return try await self.open(until: deadline)
+            } catch {
+                // The last refusal says more than that the time is over.
+                if error.code == .timedOut, let failure { throw failure }
+                guard !self.isStopped, self.link.ending == nil, self.mayResume(after: error),
+                    MonotonicTime.now < deadline
+                else { throw error }
+                failure = error
+                try await self.delay(after: error, until: deadline)
+            }
+        }
     }
 
     /// The reader is done with a batch, as far as it was given out.
@@ -213,7 +236,10 @@ final class RecoveringConsumer: Sendable {
     }
 
     /// Endings that come one after the other are answered slower and slower.
-    private func delay(after reason: AMQPError) async throws(AMQPError) {
+    private func delay(
+        after reason: AMQPError,
+        until deadline: MonotonicTime = .distantFuture
+    ) async throws(AMQPError) {
         let attempt = self.state.withLock { state in
             state.attempts += 1
             return state.attempts - 1
@@ -222,8 +248,9 @@ final class RecoveringConsumer: Sendable {
         guard attempt > 0, !reason.isLoss else { return }
         var random = SystemRandomNumberGenerator()
         let delay = RecoveryBackoff(initial: 20_000_000, maximum: 2_000_000_000).delay(attempt: attempt, using: &random)
+        let left = max(.zero, deadline - MonotonicTime.now)
         do {
-            try await EventLoopGroup.shared.next().sleep(for: .nanoseconds(Int64(clamping: delay)))
+            try await EventLoopGroup.shared.next().sleep(for: min(.nanoseconds(Int64(clamping: delay)), left))
         } catch {
             throw ConnectionDriver.cancelled(safe: true)
         }
