@@ -25,6 +25,8 @@ package final class FaultProxy: Sendable {
         case stall
         /// Passes octets on so much later, both ways.
         case delay(Duration)
+        /// Puts octets that are no frame before what goes to a client next; once.
+        case garbage
     }
 
     private struct State {
@@ -112,10 +114,14 @@ package final class FaultProxy: Sendable {
                 let (fault, before) = self.state.withLock { state in
                     let before = state.toClient
                     if toClient { state.toClient += octets.count }
-                    return (state.fault, before)
+                    let fault = state.fault
+                    guard fault == .garbage else { return (fault, before) }
+                    if toClient { state.fault = .none }
+                    return (toClient ? fault : .none, before)
                 }
                 switch fault {
                 case .none, .stall: try await to.write(octets)
+                case .garbage: try await to.write([UInt8](repeating: 0xAA, count: 8) + octets)
                 case .slice: for octet in octets { try await to.write([octet]) }
                 case .throttle(let count):
                     for start in stride(from: 0, to: octets.count, by: count) {
