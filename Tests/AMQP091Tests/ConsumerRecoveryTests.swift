@@ -101,15 +101,16 @@ struct ConsumerRecoveryTests {
     func refusedForLong() async throws {
         try await InProcessBroker.withBroker { broker in
             try await AMQPClient.withClient(AMQPClientTests.quick(broker), topology: Self.events) { client in
+                try await client.consume("first") { _ in }
                 let text = "queue 'first' in vhost '/' in exclusive use"
                 for _ in 0..<100 { await broker.onNext(Basic.Consume.id, .refuse(.accessRefused, text)) }
                 let start = ContinuousClock.now
                 let error = await #expect(throws: AMQPError.self) {
-                    try await client.consume("first", timeout: .milliseconds(300)) { _ in }
+                    try await client.consume("first", timeout: .seconds(2)) { _ in }
                 }
                 #expect(error?.replyCode == .accessRefused)
                 #expect(error?.replyText.contains("in exclusive use") == true)
-                #expect(ContinuousClock.now - start < .seconds(10))
+                #expect(ContinuousClock.now - start < .seconds(30))
                 await broker.cancelMethodOrders()
             }
         }

@@ -15,6 +15,9 @@ public enum AMQPOutbox: Hashable, Sendable {
     /// ``AMQPPublisher/waitForConfirms(timeout:)`` and the end of the scope, which do not return normally before every
     /// message has ended.
     ///
+    /// The outcome is that of the copy that was published last: one that is refused, returned or nacked may have arrived by
+    /// an earlier copy, whose confirm was lost with its connection.
+    ///
     /// A message without a message id gets one. Messages published without waiting for their outcome are held up to
     /// this many octets, 1 or more; then publishing waits. Kept in memory: they do not outlive the process.
     case octets(Int)

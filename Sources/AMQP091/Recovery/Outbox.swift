@@ -33,6 +33,8 @@ final class OutboxEntry: @unchecked Sendable {
     /// It is the only one on its channel.
     fileprivate var isAlone = false
     fileprivate var wasWritten = false
+    /// The outcome of a copy on a channel that is gone is unknown: the broker may have it.
+    fileprivate var mayHaveArrived = false
     fileprivate var firstSequence: UInt64 = 0
     /// Times it was refused because its exchange, one of the topology, was missing.
     fileprivate var repairs = 0
@@ -76,6 +78,8 @@ final class Outbox: Sendable {
         package var nacked = 0
         package var refused = 0
         package var givenUp = 0
+        /// Of those not confirmed, the ones of which an earlier copy may have arrived.
+        package var uncertain = 0
         /// Neither ended nor withdrawn.
         package var held = 0
         /// Failures somebody was told of, and failures nobody was.
@@ -258,6 +262,7 @@ final class Outbox: Sendable {
                         Self.settle(entry, &state)
                         continue
                     }
+                    entry.mayHaveArrived = true
                     let isSuspect = core.driver.state.withLock { _ in core.verdict?.isSuspect(sequence) ?? false }
                     entry.isSuspect = isSuspect || isPoisoned
                 case .refused(let refusal)? where entry.repairs < MissingExchanges.attempts && isMissing(refusal):
@@ -402,6 +407,7 @@ final class Outbox: Sendable {
         case .unknown, .notSent: state.books.givenUp += 1
         }
         guard !outcome.isConfirmed else { return }
+        if entry.mayHaveArrived { state.books.uncertain += 1 }
         state.books.unreported += 1
         if state.failures.count < Self.failureLimit { state.failures.append(entry) }
     }
