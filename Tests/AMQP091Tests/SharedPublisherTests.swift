@@ -121,6 +121,21 @@ struct SharedPublisherTests {
         }
     }
 
+    @Test("Each of many refused sends is told of at the next wait, whenever the close of its channel comes")
+    func manySends() async throws {
+        try await OutboxTests.withClient { _, client in
+            let publisher = try client.openPublisher()
+            for number in 0..<300 {
+                try await publisher.send("bad", to: .exchange("missing"))
+                // At a different moment each time.
+                for _ in 0..<(number % 16) { await Task.yield() }
+                let error = await OutboxTests.failure { try await publisher.waitForConfirms() }
+                #expect(error?.code == .refused, "send \(number)")
+            }
+            try await publisher.close()
+        }
+    }
+
     @Test("A request to a missing exchange fails alone; the calls beside it are made again or told that they may")
     func rpc() async throws {
         try await OutboxTests.withClient { _, client in

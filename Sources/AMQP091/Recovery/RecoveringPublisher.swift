@@ -110,6 +110,8 @@ final class RecoveringPublisher: Sendable {
     }
 
     private func channelClosed() {
+        // Has those who wait for its end look again.
+        self.past.change { $0.takeEnded() }
         Task {
             await self.channels.renew()
             self.driveOutbox()
@@ -283,8 +285,12 @@ final class RecoveringPublisher: Sendable {
                 self.channels.drop(core)
             }
         }
-        let (failure, count) = self.past.withLock { past in
+        // The broker's close of a channel may be under way: what it refused is known at the end of that.
+        _ = try await self.past.wait(until: deadline) { past -> Bool? in
             past.takeEnded()
+            return past.ending.isEmpty ? true : nil
+        }
+        let (failure, count) = self.past.withLock { past in
             defer {
                 past.failure = nil
                 past.failedCount = 0
