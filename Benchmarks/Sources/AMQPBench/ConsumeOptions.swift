@@ -25,6 +25,11 @@ struct ConsumeOptions: ParsableArguments {
     @Option(name: .letter("L"), help: "Work on each message for this long: 1ms.")
     var consumerWork: Seconds?
 
+    @Option(
+        help: "KEY=VALUE, an argument of each consumer, such as x-priority=10 or x-stream-offset=first; repeatable."
+    )
+    var consumerArg: [Label] = []
+
     @Option(help: "End when the queue is empty, or idle: nothing has come for a second.")
     var exitWhen: ExitWhen?
 

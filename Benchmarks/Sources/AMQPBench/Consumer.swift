@@ -46,10 +46,14 @@ final class Subscription: Sendable {
         }
         // A stream that was filled before is read from its beginning; by default only what comes next is sent.
         let isFilled = options.queueType == .stream && options.producers == 0
+        var arguments = FieldTable(typing: options.consumerArguments ?? [:])
+        if isFilled, options.consumerArguments?["x-stream-offset"] == nil {
+            arguments.append(.string("first"), named: "x-stream-offset")
+        }
         let deliveries = try await channel.deliveries(
             from: queue,
             acknowledgement: options.autoAck ? .automatic : .manual,
-            arguments: isFilled ? ["x-stream-offset": "first"] : [:]
+            arguments: arguments
         )
         return (channel, deliveries)
     }

@@ -83,7 +83,11 @@ struct Explanation: Sendable {
         }
         if let exchange = self.options.exchange {
             rows.append(
-                ("--exchange \(exchange)", "made (direct) and deleted, unless it is there; the queue is bound to it")
+                (
+                    "--exchange \(exchange)",
+                    "made (\(self.options.exchangeType ?? "direct")) and deleted, unless it is there; "
+                        + "the queue is bound to it"
+                )
             )
         }
         if self.options.predeclared == true { rows.append(("--predeclared", "nothing is declared, bound or deleted")) }

@@ -122,10 +122,7 @@ struct Load: Sendable {
             },
             destination: exchange.isEmpty ? .queue(routingKey) : .exchange(exchange, routingKey: routingKey),
             options: self.options,
-            properties: BasicProperties(
-                headers: self.options.headers.map { FieldTable(typing: $0) },
-                deliveryMode: self.options.persistent ? 2 : nil
-            ),
+            properties: self.options.properties,
             bodies: self.bodies,
             run: self.ledger.run,
             number: self.instance * self.options.publishers + number,

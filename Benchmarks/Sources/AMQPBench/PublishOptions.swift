@@ -3,6 +3,11 @@ import ArgumentParser
 
 // PublishOptions: what the commands that publish can be told.
 
+/// The kinds of exchanges every broker has.
+enum ExchangeType: String, ExpressibleByArgument, CaseIterable, Sendable {
+    case direct, fanout, topic, headers
+}
+
 /// What the commands that publish share.
 struct PublishOptions: ParsableArguments {
     @Option(name: .letter("x"), help: "Producers, each with a connection of its own.")
@@ -41,8 +46,17 @@ struct PublishOptions: ParsableArguments {
     @Option(name: .customLong("header"), help: "KEY=VALUE, a header of each message; repeatable.")
     var headers: [Label] = []
 
-    @Option(help: "Publish to this exchange; it is made (direct), and the queue is bound to it, where it is missing.")
+    @Option(
+        name: .customLong("property"),
+        help: "NAME=VALUE, a property of each message: content-type, priority, expiration, type, …; repeatable."
+    )
+    var properties: [MessageProperty] = []
+
+    @Option(help: "Publish to this exchange; it is made, and the queue is bound to it, where it is missing.")
     var exchange: String?
+
+    @Option(help: "What kind of exchange to make: direct, fanout, topic or headers. (default: direct)")
+    var exchangeType: ExchangeType?
 
     @Option(help: "The routing key of each message. (default: the name of its queue)")
     var routingKey: String?

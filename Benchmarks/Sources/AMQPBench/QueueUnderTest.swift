@@ -41,7 +41,10 @@ struct QueueUnderTest: Sendable {
         guard let exchange = options.exchange, !exchange.isEmpty else { return false }
         let isThere = try await connection.exchangeExists(exchange)
         try await connection.withChannel { channel in
-            if !isThere { try await channel.declareExchange(exchange, type: .direct, durable: true) }
+            if !isThere {
+                let type = AMQPExchangeType(stringLiteral: options.exchangeType ?? "direct")
+                try await channel.declareExchange(exchange, type: type, durable: true)
+            }
             try await channel.bindQueue(queue, to: exchange, routingKey: options.routingKey ?? queue)
         }
         return !isThere

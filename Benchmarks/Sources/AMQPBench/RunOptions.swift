@@ -16,6 +16,8 @@ struct RunOptions: Codable, Hashable, Sendable {
     var predeclared: Bool?
     /// Nil for the default exchange.
     var exchange: String?
+    /// The type of an exchange that is made; nil for direct.
+    var exchangeType: String?
     /// Nil for the name of the queue.
     var routingKey: String?
     /// Nil for one each.
@@ -55,9 +57,13 @@ struct RunOptions: Codable, Hashable, Sendable {
     var mandatory = false
     /// Headers of each message.
     var headers: [String: String]?
+    /// Properties of each message, by the names of ``MessageProperty``.
+    var messageProperties: [String: String]?
     var prefetch: Int?
     var ackEvery: Int?
     var autoAck = false
+    /// Arguments of `basic.consume`.
+    var consumerArguments: [String: String]?
     /// Seconds a consumer works on each message.
     var consumerWork: Double?
     var exitWhen: ExitWhen?
@@ -112,6 +118,7 @@ extension RunOptions {
             self.ackEvery = consume.autoAck ? nil : consume.ackEvery
             self.autoAck = consume.autoAck
             self.consumerWork = consume.consumerWork?.seconds
+            self.consumerArguments = Label.dictionary(consume.consumerArg)
             self.exitWhen = consume.exitWhen
         }
         self.bound(common, consume)
@@ -157,7 +164,11 @@ extension RunOptions {
         self.persistent = publish.persistent
         self.mandatory = publish.mandatory
         self.headers = Label.dictionary(publish.headers)
+        self.messageProperties =
+            publish.properties.isEmpty
+            ? nil : Dictionary(publish.properties.map { ($0.name, $0.value) }) { $1 }
         self.exchange = publish.exchange
+        self.exchangeType = publish.exchangeType?.rawValue
         self.routingKey = publish.routingKey
     }
 
@@ -172,6 +183,9 @@ extension RunOptions {
         if self.verify, (self.size ?? MessageHeader.sizeWithChecksum) < MessageHeader.sizeWithChecksum {
             return
                 "--verify needs bodies of at least \(MessageHeader.sizeWithChecksum) octets, where the checksum has room."
+        }
+        if self.exchangeType != nil, self.exchange == nil || self.predeclared == true {
+            return "--exchange-type is for an --exchange that is made."
         }
         if self.exchange != nil, self.queues > 1 { return "--exchange goes with one queue." }
         if self.predeclared == true {

@@ -111,6 +111,11 @@ struct InstrumentTests {
     /// Stalls the stream once messages flow.
     static func stall(after start: Double, for seconds: Double) -> @Sendable (TestProxy) async throws -> Void {
         { proxy in
+            // Connecting may take long. Of `churn` no message comes.
+            let deadline = ContinuousClock.now + .seconds(2)
+            while proxy.publishes == 0, ContinuousClock.now < deadline {
+                try await Task.sleep(for: .milliseconds(2))
+            }
             try await Task.sleep(for: .seconds(start))
             proxy.stall(true)
             try await Task.sleep(for: .seconds(seconds))
@@ -142,10 +147,10 @@ struct InstrumentTests {
             Issue.record(Comment(rawValue: "\(what): \(difference)"))
         }
         let latency = try #require(found.report.latency.confirm)
-        #expect(latency.count == 1600 && latency.p99 > 0.9e6 && latency.p90 > 0.5e6, what)
+        #expect(latency.count == 1600 && latency.p99 > 0.5e6, what)
         // A full window holds the schedule up, and the lag says so.
         let lag = try #require(found.report.latency.lag)
-        #expect(window > 400 || 0.8e6 < lag.max, "\(what): lag \(lag.max)")
+        #expect(window > 400 || 0.5e6 < lag.max, "\(what): lag \(lag.max)")
     }
 
     @Test("--fail-if 'p99>1s' fails on a stall of 2 s in every command that has a latency")
@@ -161,12 +166,12 @@ struct InstrumentTests {
             }
             for command in [["rpc"], ["churn", "--what", "queue"], ["churn", "--what", "channel"]] {
                 group.addTask {
-                    let arguments = command + ["--rate", "100", "-z", "4s", "--warmup", "0s"]
+                    let arguments = command + ["--rate", "100", "-z", "6s", "--warmup", "0s"]
                     let report = try await Self.operations(arguments, meanwhile: Self.stall(after: 1, for: 2))
                     #expect(threshold.violation(by: report) != nil, Comment(rawValue: "\(command)"))
-                    // 2 s of 4 at 100/s: evenly from 2 s to nothing.
+                    // 2 s of 6 at 100/s: evenly from 2 s to nothing.
                     let latency = try #require(report.latency.operation)
-                    #expect(390...402 ~= latency.count && 1.5e6...2.1e6 ~= latency.p90, "\(command): \(latency)")
+                    #expect(590...602 ~= latency.count && 1.2e6...2.1e6 ~= latency.p90, "\(command): \(latency)")
                 }
             }
         }
@@ -197,7 +202,7 @@ struct InstrumentTests {
 
     @Test("What the warm-up published and consumed is in the whole run, not in the measured time")
     func warmupCounts() async throws {
-        let report = try await Self.run(Self.options("both", rate: 400, time: 0.6, warmup: 0.6))
+        let report = try await Self.run(Self.options("both", rate: 400, time: 0.4, warmup: 1.2))
         let (measured, whole) = (report.totals, report.wholeRun)
         #expect(whole.published > 400 && measured.published < whole.published * 3 / 4)
         #expect(whole.consumed > 400 && measured.consumed < whole.consumed * 3 / 4)
@@ -401,5 +406,30 @@ struct InstrumentTests {
         let report = try await Self.run(options, publishActions: [3: .drop, 50: .drop, 51: .drop])
         #expect(report.lost == 3)
         #expect(report.verify.duplicated == 0 && report.verify.reordered == 0)
+    }
+
+    @Test(
+        "Ten pairs find a slowdown of a tenth, and nothing between equal commands",
+        .enabled(if: ProcessInfo.processInfo.environment["AMQP_BENCH_PROXY_TABLE"] != nil)
+    )
+    func pairs() async throws {
+        func comparison(_ base: Duration, _ other: Duration) async throws -> Comparison {
+            var reports: [[Report]] = [[], []]
+            for side in try RunPairs(["a", "b"], pairs: 10).order {
+                let options = Self.options("both", rate: 300, time: 1)
+                reports[side].append(try await Self.run(options, delay: side == 0 ? base : other))
+            }
+            let (base, other) = (
+                try #require(Report.median(of: reports[0])), try #require(Report.median(of: reports[1]))
+            )
+            return Comparison(base, other, tolerance: 2, isPaired: true)
+        }
+        let slower = try await comparison(.milliseconds(50), .milliseconds(55))
+        print(ComparisonText(style: .plain, base: "50 ms", other: "55 ms").lines(slower).joined(separator: "\n"))
+        #expect(slower.rows.contains { $0.name == "p99 confirm" && $0.verdict == .worse })
+        #expect(slower.isRegression)
+        let equal = try await comparison(.milliseconds(50), .milliseconds(50))
+        print(ComparisonText(style: .plain, base: "50 ms", other: "50 ms").lines(equal).joined(separator: "\n"))
+        #expect(!equal.rows.contains { [.better, .worse].contains($0.verdict) })
     }
 }

@@ -70,6 +70,9 @@ final class TestProxy: Sendable {
     /// Delays everything by so much from now on, each way.
     func delay(_ delay: Duration) { self.state.withLock { $0.delay = UInt64(delay / .nanoseconds(1)) } }
 
+    /// Publishes that have come so far.
+    var publishes: Int { self.state.withLock { $0.publishes } }
+
     /// What has gone through so far.
     var log: ProxyLog { self.state.withLock { $0.log } }
 

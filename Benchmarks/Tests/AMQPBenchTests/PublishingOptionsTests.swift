@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+import AMQP091
+import AMQP091Testing
+import ArgumentParser
+import Testing
+
+@testable import AMQPBench
+
+// PublishingOptionsTests: what the options of a run make of its messages, exchanges and consumers, seen by another client.
+
+@Suite("Options on the wire", .timeLimit(.minutes(1)))
+struct PublishingOptionsTests {
+    private static func run(_ options: RunOptions, on broker: InProcessBroker) async throws -> Report {
+        try await LoadRun(
+            options: options,
+            broker: BrokerUnderTest(uris: [broker.uri]),
+            id: "test",
+            interruption: Interruption(),
+            screen: Screen(usesStandardError: true, color: .never),
+            detail: .nothing
+        ).run()
+    }
+
+    @Test("Messages carry the properties that were given, through an exchange of the type that was given")
+    func properties() async throws {
+        try await InProcessBroker.withBroker { broker in
+            try await AMQPConnection.withConnection(broker.configuration) { connection in
+                try await connection.withChannel { channel in
+                    try await channel.declareQueue("q")
+                    let arguments = [
+                        "--queue", "q", "-C", "3", "--exchange", "e", "--exchange-type", "topic", "--routing-key",
+                        "a.b",
+                        "--property", "contentType=text/plain", "--property", "priority=7", "--property", "app-id=x",
+                        "--header", "k=1",
+                    ]
+                    let report = try await Self.run(try Publish.parse(arguments).options(), on: broker)
+                    #expect(report.wholeRun.confirmed == 3)
+                    let message = try #require(try await channel.get("q", acknowledgement: .automatic))
+                    let properties = try message.properties()
+                    #expect(message.routingKey == "a.b")
+                    #expect(properties.contentType == "text/plain" && properties.appID == "x")
+                    #expect(properties.priority == 7)
+                    #expect(properties.headers?["k"] != nil)
+                }
+            }
+        }
+    }
+
+    @Test("Consumers have the arguments that were given: one of a higher priority gets all")
+    func consumerArguments() async throws {
+        try await InProcessBroker.withBroker { broker in
+            try await AMQPConnection.withConnection(broker.configuration) { connection in
+                try await connection.withChannel { channel in
+                    try await channel.declareQueue("q")
+                    // Without a priority of the other they would take turns.
+                    let deliveries = try await channel.deliveries(from: "q")
+                    let arguments = ["--queue", "q", "-C", "20", "--consumer-arg", "x-priority=10"]
+                    let report = try await Self.run(try Both.parse(arguments).options(), on: broker)
+                    #expect(report.wholeRun.consumed == 20)
+                    try await channel.cancel(deliveries)
+                }
+            }
+        }
+    }
+}
