@@ -136,6 +136,33 @@ struct SharedPublisherTests {
         }
     }
 
+    @Test("What waits for a channel that is not opened in time was certainly not sent", arguments: [false, true])
+    func noChannel(hasOutbox: Bool) async throws {
+        try await OutboxTests.withClient { broker, client in
+            let warm = try client.openPublisher()
+            try await warm.publish("0", to: .queue("q"))
+            try await warm.close()
+            func expect(_ body: (AMQPPublisher) async throws -> Void) async throws {
+                let publisher = try client.openPublisher(outbox: hasOutbox ? .octets(1 << 20) : .none)
+                await broker.onNext(Channel.Open.id, .loseAnswer)
+                let error = await OutboxTests.failure { try await body(publisher) }
+                #expect(error?.code == .timedOut)
+                #expect(error?.isSafeToRetry == true, "\(error as Any)")
+                try await publisher.close()
+            }
+            let timeout = Duration.milliseconds(100)
+            try await expect { try await $0.send("1", to: .queue("q"), timeout: timeout) }
+            try await expect { try await $0.publish("1", to: .queue("q"), timeout: timeout) }
+            try await expect { _ = try await $0.enqueue("1", to: .queue("q"), timeout: timeout) }
+            await broker.onNext(Channel.Open.id, .loseAnswer)
+            let error = await OutboxTests.failure {
+                try await client.withRPCClient { _ = try await $0.call("1", to: .queue("q"), timeout: timeout) }
+            }
+            #expect(error?.isSafeToRetry == true, "\(error as Any)")
+            #expect(await broker.depth(of: "q") == 1)
+        }
+    }
+
     @Test("A request to a missing exchange fails alone; the calls beside it are made again or told that they may")
     func rpc() async throws {
         try await OutboxTests.withClient { _, client in

@@ -73,7 +73,8 @@ final class Renewable<Resource: AnyObject & Sendable>: Renewing {
                 } catch {
                     self.state.change { $0.isBeingMade = false }
                     // The connection was lost meanwhile: there will be another.
-                    guard error.isLoss, self.link.ending == nil else { throw error }
+                    // Whatever was to be sent on it was not.
+                    guard error.isLoss, self.link.ending == nil else { throw error.withSafeRetry }
                 }
             }
         }
