@@ -171,7 +171,7 @@ extension ConnectionDriver {
     }
 
     private func use(_ negotiated: TuneNegotiation.Negotiated) {
-        self.decoder.maximumFrameSize = Int(negotiated.frameMaximum)
+        self.inbound.maximumFrameSize = Int(negotiated.frameMaximum)
         self.logger.debug(
             "tuned",
             metadata: [

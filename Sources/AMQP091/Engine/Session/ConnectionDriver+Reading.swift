@@ -4,8 +4,8 @@ import AMQP091Wire
 import EpollNetworking
 import SystemPackage
 
-// From the socket to frames: reads into the rest of a chunk, finds whole deliveries and other frames where they lie, and
-// hands over at the end of a read what it brought. Edge-triggered: it reads until a short read, within a budget per turn,
+// From the socket to frames: reads, has the reader find whole deliveries and other frames where they lie (InboundReader),
+// and hands over at the end of a read what it brought. Edge-triggered: it reads until a short read, within a budget per turn,
 // and stops while consumers are behind. Loop thread only.
 
 extension ConnectionDriver {
@@ -26,7 +26,7 @@ extension ConnectionDriver {
         guard !self.isTerminated else { return }
         for _ in 0..<Self.readsPerTurn {
             if self.shouldPause() { return self.finishRead(hasEmptied: false) }
-            let room = self.roomToRead()
+            let room = self.inbound.roomToRead()
             switch self.receive(into: room) {
             case .wouldBlock:
                 self.finishRead(hasEmptied: true)
@@ -36,11 +36,11 @@ extension ConnectionDriver {
                 self.finishRead(hasEmptied: false)
                 // Why writing failed says more than that there is no more to read.
                 if let failure = self.writeFailure { return self.terminate(self.linkLost(failure)) }
-                let inFrame = self.parsed < self.filled
                 return self.terminate(
                     AMQPError(
                         .connectionClosed,
-                        inFrame ? "the peer ended the link in the middle of a frame" : "the peer ended the link",
+                        self.inbound.isInFrame
+                            ? "the peer ended the link in the middle of a frame" : "the peer ended the link",
                         scope: .connection
                     )
                 )
@@ -48,15 +48,15 @@ extension ConnectionDriver {
                 self.finishRead(hasEmptied: false)
                 return self.terminate(self.linkLost(self.writeFailure ?? error))
             case .count(let count):
-                self.filled += count
+                self.inbound.commit(count)
                 self.octetsRead += count
                 self.observation.metrics?.received(octets: count)
                 self.heartbeat?.read(now: self.loop.turnTime.nanoseconds)
-                let alreadyParsed = self.parsed
+                let alreadyParsed = self.inbound.parsed
                 self.parse()
                 if let frameTrace {
-                    let base = self.chunk.base + alreadyParsed
-                    let count = self.parsed - alreadyParsed
+                    let base = self.inbound.chunk.base + alreadyParsed
+                    let count = self.inbound.parsed - alreadyParsed
                     frameTrace.show(.received, UnsafeRawBufferPointer(start: base, count: count))
                 }
                 guard !self.isTerminated else { return }
@@ -83,111 +83,45 @@ extension ConnectionDriver {
         return self.socket.read(into: room)
     }
 
-    /// Where the next read goes: the rest of the chunk, or of a fresh one.
-    ///
-    /// Large deliveries tend to be of one size: the room ends where the last whole one of that size does, because what is
-    /// read of one more would have to be moved.
-    private func roomToRead() -> UnsafeMutableRawBufferPointer {
-        let isLarge = self.deliverySize >= Self.leastRoom
-        let (left, unparsed) = (self.chunk.capacity - self.filled, self.chunk.capacity - self.parsed)
-        if left < Self.leastRoom || isLarge && unparsed < self.deliverySize { self.changeChunk() }
-        var end = self.chunk.capacity
-        if isLarge {
-            let whole = self.parsed + (end - self.parsed) / self.deliverySize * self.deliverySize
-            if whole > self.filled { end = whole }
-        }
-        return UnsafeMutableRawBufferPointer(start: self.chunk.base + self.filled, count: end - self.filled)
-    }
-
-    /// Moves the incomplete frame at the end to the front of a fresh chunk, which takes all of it.
-    private func changeChunk() {
-        let tail = self.filled - self.parsed
-        let old = self.chunk
-        let capacity = max(Self.chunkSize, self.incompleteFrameSize + Self.leastRoom)
-        let unused = capacity == Self.chunkSize ? self.takeUnusedChunk() : nil
-        let chunk = unused ?? InboundChunk(capacity: capacity)
-        chunk.base.copyMemory(from: old.base + self.parsed, byteCount: tail)
-        if old.capacity == Self.chunkSize {
-            if self.retiredChunks.count >= 8 { self.retiredChunks.removeFirst() }
-            self.retiredChunks.append(old)
-        }
-        self.chunk = chunk
-        self.filled = tail
-        self.parsed = 0
-    }
-
-    /// Octets of the frame of which only a part was read, as its header says; 0 while that is not there.
-    ///
-    /// Not above frame-max: the decoder has seen that header.
-    private var incompleteFrameSize: Int {
-        guard self.filled - self.parsed >= Frame.headerSize else { return 0 }
-        let octets = RawSpan(_unsafeBytes: UnsafeRawBufferPointer(start: self.chunk.base, count: self.filled))
-        return min(FrameHeader(in: octets, at: self.parsed).size + Frame.overhead, self.decoder.maximumFrameSize)
-    }
-
-    /// One of the chunks of before that nobody reads any more.
-    private func takeUnusedChunk() -> InboundChunk? {
-        // As in `ConsumerInbox.reuse`: the thread sanitizer does not see the reads that are over.
-        #if AMQP091_PTHREAD_LOCKS
-            return nil
-        #else
-            let unused = self.retiredChunks.indices.last { isKnownUniquelyReferenced(&self.retiredChunks[$0]) }
-            return unused.map { self.retiredChunks.remove(at: $0) }
-        #endif
-    }
-
     private func parse() {
-        let chunk = self.chunk
-        let octets = RawSpan(_unsafeBytes: UnsafeRawBufferPointer(start: chunk.base, count: self.filled))
-        let maximumFrameSize = self.decoder.maximumFrameSize
-        let maximumBodySize = self.configuration.maximumBodySize
-        var offset = self.parsed
-        defer { self.parsed = offset }
+        let chunk = self.inbound.chunk
+        let octets = RawSpan(_unsafeBytes: UnsafeRawBufferPointer(start: chunk.base, count: self.inbound.filled))
         // Deliveries come in runs for one consumer: while channel and consumer tag stay the same, so does the batch.
         var batch: DeliveryBatch?
         var batchChannel: UInt16 = 0
         var batchTag: UInt32 = 0
-        while offset < self.filled {
-            let found = DeliverDecoder.find(
-                in: octets,
-                from: offset,
-                maximumFrameSize: maximumFrameSize,
-                maximumContiguous: Self.chunkSize - Self.leastRoom,
-                maximumBodySize: maximumBodySize
-            )
-            switch found {
-            case .delivery(let record, let channel, let end):
-                self.deliverySize = end - offset
-                self.deliveriesRead += 1
-                offset = end
-                if let batch, channel == batchChannel, !batch.isFull,
-                    chunk.hasSameShortString(at: batchTag, as: record.arguments)
-                {
-                    batch.append(record)
+        do {
+            while true {
+                let frame: DecodedFrame
+                switch try self.inbound.next(in: octets) {
+                case .delivery(let record, let channel):
+                    self.deliveriesRead += 1
+                    if let batch, channel == batchChannel, !batch.isFull,
+                        chunk.hasSameShortString(at: batchTag, as: record.arguments)
+                    {
+                        batch.append(record)
+                        continue
+                    }
+                    batch = self.batch(for: record, in: chunk, channel: channel)
+                    if self.isTerminated { return }
+                    batchChannel = channel
+                    batchTag = record.arguments
+                    batch?.append(record)
                     continue
-                }
-                batch = self.batch(for: record, in: chunk, channel: channel)
-                if self.isTerminated { return }
-                batchChannel = channel
-                batchTag = record.arguments
-                batch?.append(record)
-            case .incomplete: return
-            case .other:
-                if let confirm = ConfirmDecoder.find(in: octets, from: offset), self.keep(confirm) {
-                    offset += ConfirmDecoder.size
-                    continue
+                case .confirm(let confirm):
+                    if self.keep(confirm) { continue }
+                    guard let found = try self.inbound.frameOfConfirm(in: octets) else { return }
+                    frame = found
+                case .frame(let found): frame = found
+                case .more: return
                 }
                 // It may end the consumer.
                 batch = nil
-                do {
-                    guard let frame = try self.decoder.next(in: octets, from: offset) else { return }
-                    offset = frame.end
-                    try self.received(frame, in: octets, chunk: chunk)
-                    if self.isTerminated { return }
-                } catch {
-                    return self.violated(error)
-                }
+                try self.received(frame, in: octets, chunk: chunk)
+                if self.isTerminated { return }
             }
+        } catch {
+            self.violated(error)
         }
     }
 

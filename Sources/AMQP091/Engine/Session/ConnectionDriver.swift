@@ -50,14 +50,7 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
     private var registration: RegistrationID?
     /// The socket took no more, or was not tried yet: its next word that it is writable counts.
     @exclusivity(unchecked) var awaitsRoom = true
-    @exclusivity(unchecked) var chunk = InboundChunk(capacity: ConnectionDriver.chunkSize)
-    /// Octets of `chunk` that were read, and of those, octets that were parsed.
-    @exclusivity(unchecked) var filled = 0
-    @exclusivity(unchecked) var parsed = 0
-    /// Octets of the last whole delivery, with its frames.
-    @exclusivity(unchecked) var deliverySize = 0
-    @exclusivity(unchecked) var retiredChunks: [InboundChunk] = []
-    @exclusivity(unchecked) var decoder = FrameDecoder(maximumFrameSize: 64 << 10)
+    @exclusivity(unchecked) var inbound: InboundReader
     @exclusivity(unchecked) var machine: ConnectionStateMachine
     @exclusivity(unchecked) var isPaused = false
     /// The peer's end of the stream was reported: it comes once, so reading goes on until it is met.
@@ -95,10 +88,6 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
         let confirm: ConfirmRecord
     }
 
-    /// What one read takes at most: four deliveries of 64 KiB with their frames.
-    static let chunkSize = 264 << 10
-    /// The least room worth a read.
-    static let leastRoom = 16 << 10
     /// Reads of one connection per turn of the loop, so that none starves the others.
     static let readsPerTurn = 8
 
@@ -128,6 +117,7 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
         self.operationTimeout = MonotonicTime(nanoseconds: 0).advanced(by: configuration.operationTimeout).nanoseconds
         self.state = Locked(ConnectionState(writeBufferSize: configuration.writeBufferSize))
         self.machine = try ConnectionStateMachine(configuration)
+        self.inbound = InboundReader(maximumFrameSize: 64 << 10, maximumBodySize: configuration.maximumBodySize)
         let pause = MonotonicTime(nanoseconds: 0).advanced(by: configuration.deliveryCoalescing).nanoseconds
         if pause > 0 { self.coalescing = DeliveryCoalescing(pause: pause, now: MonotonicTime.now.nanoseconds) }
     }
@@ -413,34 +403,6 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
     }
 
     // MARK: timers
-
-    /// A timer of the connection, which it keeps while it is set.
-    ///
-    /// Not weak: every use of an object that was ever referenced weakly is dearer.
-    private final class Timer: LoopWork, @unchecked Sendable {
-        private var set: (driver: ConnectionDriver, id: TimerID)?
-        private let body: @Sendable (ConnectionDriver) -> Void
-
-        init(_ body: @escaping @Sendable (ConnectionDriver) -> Void) { self.body = body }
-
-        var isSet: Bool { self.set != nil }
-
-        /// Sets the timer, anew if it was.
-        func set(_ deadline: MonotonicTime, of driver: ConnectionDriver) {
-            self.cancel()
-            self.set = (driver, driver.loop.schedule(self, at: deadline))
-        }
-
-        func cancel() {
-            if let set = self.set.take() { set.driver.loop.cancel(set.id) }
-        }
-
-        func runOnLoop() {
-            if let set = self.set.take() { self.body(set.driver) }
-        }
-
-        func loopStopped() { self.set = nil }
-    }
 
     private let heartbeatTimer = Timer { $0.heartbeatTick() }
     private let deadlineTimer = Timer { $0.armDeadlineTimer() }
