@@ -136,6 +136,33 @@ struct SharedPublisherTests {
         }
     }
 
+    @Test("A wait for confirms ends with a connection that is closed because its octets were damaged")
+    func damaged() async throws {
+        try await InProcessBroker.withBroker { broker in
+            let port = try #require(broker.port)
+            try await FaultProxy.withProxy(to: port) { proxy in
+                var configuration = AMQPClientTests.quick(broker)
+                configuration.addresses = [.host("127.0.0.1", port: proxy.port)]
+                configuration.operationTimeout = .seconds(30)
+                try await AMQPClient.withClient(configuration, topology: OutboxTests.topology) { client in
+                    for number in 0..<40 {
+                        let publisher = try client.openPublisher()
+                        try await publisher.publish("first", to: .queue("q"))
+                        try await publisher.send("1", to: .queue("q"))
+                        proxy.set(.garbage)
+                        try? await publisher.send("2", to: .queue("q"))
+                        for _ in 0..<(number % 8) { await Task.yield() }
+                        let start = ContinuousClock.now
+                        for _ in 0..<3 { _ = await OutboxTests.failure { try await publisher.waitForConfirms() } }
+                        try? await publisher.close()
+                        #expect(ContinuousClock.now - start < .seconds(20), "\(number)")
+                        proxy.set(.none)
+                    }
+                }
+            }
+        }
+    }
+
     @Test("What waits for a channel that is not opened in time was certainly not sent", arguments: [false, true])
     func noChannel(hasOutbox: Bool) async throws {
         try await OutboxTests.withClient { broker, client in

@@ -84,8 +84,11 @@ extension RecoveringPublisher {
     }
 
     /// The channel whose connection watches a publish: the first publish waits for it, as it would to be written.
+    ///
+    /// During an outage nobody watches: what waits for room in the outbox has to learn of a shutdown.
     private func observed(until deadline: MonotonicTime) async -> ChannelSession? {
         if let present = self.channels.present { return present }
+        guard !self.channels.wasMade else { return nil }
         return try? await self.core(until: deadline)
     }
 

@@ -47,6 +47,9 @@ final class Renewable<Resource: AnyObject & Sendable>: Renewing {
     /// The one that is there now, dead or alive.
     var present: Resource? { self.state.withLock { $0.current } }
 
+    /// Whether there was one before.
+    var wasMade: Bool { self.state.withLock { $0.wasMade } }
+
     /// The one to use; waits for a connection where there is none.
     func current(until deadline: MonotonicTime) async throws(AMQPError) -> Resource {
         while true {

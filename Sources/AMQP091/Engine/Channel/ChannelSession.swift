@@ -44,7 +44,7 @@ final class ChannelSession: @unchecked Sendable {
     @exclusivity(unchecked) var publishRuns = PublishRuns()
     /// What the broker's close of the channel says of its unconfirmed publishes; nil for every other end.
     var verdict: PublishVerdict?
-    /// Called once when the channel has ended, except with its connection; on the loop, so it must be short.
+    /// Called once when the channel has ended; on the loop, so it must be short.
     var onEnd: (@Sendable () -> Void)?
     /// Why the channel is closed; nil while it is usable.
     @exclusivity(unchecked) var failure: AMQPError? { didSet { self.hasFailed = self.failure != nil } }

@@ -374,6 +374,7 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
         for waiter in self.closeWaiters { waiter.resume(returning: closeError.map { .failure($0) } ?? .success(())) }
         self.closeWaiters = []
         self.ending.change { $0 = cause }
+        for onEnd in self.state.withLock({ _ in cores.compactMap { $0.onEnd.take() } }) { onEnd() }
         if let registration = self.registration { self.loop.deregister(registration) }
         self.registration = nil
         self.closeSocketIfPossible()
