@@ -86,7 +86,7 @@ struct ConsumerRecoveryTests {
         try await InProcessBroker.withBroker { broker in
             try await AMQPClient.withClient(AMQPClientTests.quick(broker), topology: Self.events) { client in
                 for _ in 0..<3 { await broker.onNext(Basic.Consume.id, order) }
-                try await client.consume("first") { deliveries in
+                try await client.consume("first", timeout: .seconds(50)) { deliveries in
                     try await client.withPublisher { try await $0.publish("1", to: .queue("first")) }
                     for try await delivery in deliveries {
                         try delivery.ack()

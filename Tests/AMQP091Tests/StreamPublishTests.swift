@@ -183,7 +183,7 @@ struct StreamPublishTests {
                 #expect(reason.code == .timedOut)
             }
             // One after the other they would take 20 s.
-            #expect(ContinuousClock.now - start < .seconds(5))
+            #expect(ContinuousClock.now - start < .seconds(15))
             #expect(kind == .connection || summary?.unknown == 100)
             await broker.confirm(.release)
             try await publisher.waitForConfirms()
