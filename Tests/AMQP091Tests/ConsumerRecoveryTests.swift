@@ -101,7 +101,7 @@ struct ConsumerRecoveryTests {
     func refusedForLong() async throws {
         try await InProcessBroker.withBroker { broker in
             try await AMQPClient.withClient(AMQPClientTests.quick(broker), topology: Self.events) { client in
-                try await client.consume("first") { _ in }
+                try await client.consume("first", timeout: .seconds(50)) { _ in }
                 let text = "queue 'first' in vhost '/' in exclusive use"
                 for _ in 0..<100 { await broker.onNext(Basic.Consume.id, .refuse(.accessRefused, text)) }
                 let start = ContinuousClock.now
