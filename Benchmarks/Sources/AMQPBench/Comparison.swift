@@ -144,6 +144,7 @@ private struct Figure: Sendable {
     func name(of operation: String) -> String {
         switch self.name {
         case "published/s": "\(operation)/s"
+        case "p50 confirm": "p50"
         case "p99 confirm": "p99"
         default: self.name
         }
@@ -167,10 +168,23 @@ private struct Figure: Sendable {
             ofRun: { $0.consumedPerSecond },
             text: { Text.count(UInt64($0.rounded())) }
         ),
+        // The median finds small changes: it varies less from run to run than the tail does.
+        Figure(
+            name: "p50 confirm",
+            isBetterHigher: false,
+            ofRun: { $0.confirmP50 },
+            text: { Text.milliseconds($0) + " ms" }
+        ),
         Figure(
             name: "p99 confirm",
             isBetterHigher: false,
             ofRun: { $0.confirmP99 },
+            text: { Text.milliseconds($0) + " ms" }
+        ),
+        Figure(
+            name: "p50 end to end",
+            isBetterHigher: false,
+            ofRun: { $0.endToEndP50 },
             text: { Text.milliseconds($0) + " ms" }
         ),
         Figure(

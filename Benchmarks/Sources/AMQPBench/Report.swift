@@ -244,7 +244,9 @@ struct RunFigures: Codable, Hashable, Sendable {
     var publishedPerSecond: Double
     var consumedPerSecond: Double
     /// Of the operations, in `rpc` and `churn`.
+    var confirmP50: Double?
     var confirmP99: Double?
+    var endToEndP50: Double?
     var endToEndP99: Double?
     var cpuMicrosecondsPerMessage: Double
     var lost: UInt64
@@ -252,7 +254,9 @@ struct RunFigures: Codable, Hashable, Sendable {
     init(_ report: Report) {
         self.publishedPerSecond = report.totals.publishedPerSecond
         self.consumedPerSecond = report.totals.consumedPerSecond
-        self.confirmP99 = (report.latency.confirm ?? report.latency.operation)?.p99
+        let confirm = report.latency.confirm ?? report.latency.operation
+        (self.confirmP50, self.confirmP99) = (confirm?.p50, confirm?.p99)
+        self.endToEndP50 = report.latency.endToEnd?.p50
         self.endToEndP99 = report.latency.endToEnd?.p99
         self.cpuMicrosecondsPerMessage = report.client.cpuMicrosecondsPerMessage
         self.lost = report.lost

@@ -426,7 +426,7 @@ struct InstrumentTests {
         }
         let slower = try await comparison(.milliseconds(50), .milliseconds(55))
         print(ComparisonText(style: .plain, base: "50 ms", other: "55 ms").lines(slower).joined(separator: "\n"))
-        #expect(slower.rows.contains { $0.name == "p99 confirm" && $0.verdict == .worse })
+        #expect(slower.rows.contains { $0.name == "p50 confirm" && $0.verdict == .worse })
         #expect(slower.isRegression)
         let equal = try await comparison(.milliseconds(50), .milliseconds(50))
         print(ComparisonText(style: .plain, base: "50 ms", other: "50 ms").lines(equal).joined(separator: "\n"))
