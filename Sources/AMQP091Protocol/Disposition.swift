@@ -119,8 +119,10 @@ extension Ending {
         case .connectionClosed(let code, _, let method):
             // Only the consumer whose own request it blames is told; the others go on.
             switch code {
-            case .commandInvalid, .notImplemented, .notAllowed, .syntaxError, .internalError:
+            case .commandInvalid, .notImplemented, .notAllowed, .syntaxError:
                 Self.isOfConsumer(method) ? .isolate : .resume
+            // The broker's own failure, such as a queue without a process just then.
+            case .internalError: Self.isOfConsumer(method) ? .retry : .resume
             default: .resume
             }
         case .consumerCancelled: .resume

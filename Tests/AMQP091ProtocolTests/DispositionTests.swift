@@ -74,11 +74,22 @@ struct DispositionTests {
             .retry
         ),
         Row(
-            "`connection.close` 503, 530, 540, 541 that blames `basic.consume`",
+            "`connection.close` 503, 530, 540 that blames `basic.consume`",
             [.connectionClosed(.notAllowed, "", Self.consume), .connectionClosed(.notImplemented, "", Self.consume)],
             .resume,
             .resume,
             .isolate,
+            .retry,
+            .resume,
+            .retry,
+            .retry
+        ),
+        Row(
+            "`connection.close` 541 that blames `basic.consume`",
+            [.connectionClosed(.internalError, "noproc", Self.consume)],
+            .resume,
+            .resume,
+            .retry,
             .retry,
             .resume,
             .retry,

@@ -231,8 +231,11 @@ struct RabbitMQVersionTests {
                 #expect(error?.code == .acknowledgementTimedOut)
                 #expect(error?.scope == .operation)
                 #expect(try await channel.inspectQueue(queue).consumerCount == 0)
-                // The broker has taken them back: settling them closes nothing and settles nothing.
-                for delivery in held { try delivery.ack() }
+                // The broker has taken them back: settling them closes nothing and settles nothing, and says so.
+                for delivery in held {
+                    let late = #expect(throws: AMQPError.self) { try delivery.ack() }
+                    #expect(late?.code == .acknowledgementTimedOut)
+                }
                 #expect(try await TestBroker.settles(queue, on: channel, at: 4))
                 #expect(channel.isOpen)
                 try await channel.deleteQueue(queue)

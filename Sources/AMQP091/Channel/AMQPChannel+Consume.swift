@@ -102,12 +102,13 @@ extension AMQPChannel {
 
     /// Ends a consumer: `basic.cancel` (60, 30).
     ///
-    /// Its sequence ends behind what was delivered before `cancel-ok`.
+    /// Its sequence ends behind what was delivered before `cancel-ok`. Of deliveries that are acknowledged by the
+    /// application, those that nobody reads and that exceed 16 times `consumerBufferSize` return to the queue instead.
     ///
     /// - Parameters:
-    ///   - deliveries: The consumer's deliveries.
+    ///   - deliveries: The consumer's deliveries, of this channel.
     ///   - timeout: Time to wait; the configuration's `operationTimeout` by default.
-    /// - Throws: ``AMQPError``.
+    /// - Throws: ``AMQPError``: `.invalidArgument` for deliveries of another channel, and nothing is sent.
     public func cancel(_ deliveries: AMQPDeliveries, timeout: Duration? = nil) async throws(AMQPError) {
         try await self.core.cancel(deliveries.inbox, timeout: timeout)
     }

@@ -137,10 +137,12 @@ extension AMQPDelivery {
     ///   - multiple: Also settles every earlier delivery of the channel.
     ///   - fileID: The caller's file, for ``AMQPError/callSite``.
     ///   - line: The caller's line.
-    /// - Returns: `.stale` when the delivery came to a consumer of an ``AMQPClient`` on a connection that is gone: the
-    ///   message is delivered again. Otherwise `.settled`.
+    /// - Returns: `.stale` when the delivery came to a consumer of an ``AMQPClient`` on a connection that is gone, or
+    ///   when the broker has cancelled the consumer for its timeout: the message is delivered again. Otherwise `.settled`.
     /// - Throws: ``AMQPError``: `.alreadySettled` when it was settled before or needs none; other than with a client,
-    ///   `.channelClosed` or `.connectionClosed` when the channel it came on is gone; in all these cases nothing is sent.
+    ///   `.channelClosed` or `.connectionClosed` when the channel it came on is gone, and nothing is sent;
+    ///   `.acknowledgementTimedOut`, and `.consumerCancelled` for half a second, when RabbitMQ 4.3 has cancelled the
+    ///   consumer and taken the delivery back: the settlement has no effect, and the channel is still usable.
     @discardableResult
     public func ack(
         multiple: Bool = false,
@@ -148,7 +150,7 @@ extension AMQPDelivery {
         line: UInt32 = #line
     ) throws(AMQPError) -> AMQPSettlement {
         try self.settle(.ack) { () throws(AMQPError) in
-            try self.batch.channel.acknowledge(self.record.tag, multiple: multiple, site: CallSite(fileID, line))
+            try self.batch.channel.acknowledge(self, multiple: multiple, site: CallSite(fileID, line))
         }
     }
 
@@ -173,7 +175,7 @@ extension AMQPDelivery {
     ) throws(AMQPError) -> AMQPSettlement {
         try self.settle(.nack) { () throws(AMQPError) in
             let site = CallSite(fileID, line)
-            try self.batch.channel.refuse(self.record.tag, multiple: multiple, requeue: requeue, site: site)
+            try self.batch.channel.refuse(self, multiple: multiple, requeue: requeue, site: site)
         }
     }
 
@@ -195,7 +197,7 @@ extension AMQPDelivery {
     ) throws(AMQPError) -> AMQPSettlement {
         try self.settle(.reject) { () throws(AMQPError) in
             let site = CallSite(fileID, line)
-            try self.batch.channel.refuse(self.record.tag, requeue: requeue, isRejection: true, site: site)
+            try self.batch.channel.refuse(self, requeue: requeue, isRejection: true, site: site)
         }
     }
 
@@ -220,6 +222,6 @@ extension AMQPDelivery {
 public enum AMQPSettlement: Hashable, Sendable {
     /// It goes to the broker with the next write.
     case settled
-    /// The connection it came on is gone, so nothing was sent; the broker delivers the message again.
+    /// The connection it came on is gone, or the broker has taken it back; the message is delivered again.
     case stale
 }

@@ -206,7 +206,13 @@ final class RecoveringConsumer: Sendable {
 
     /// Whether another consumer may do better; not after a peer that breaks the protocol again and again.
     private func mayResume(after reason: AMQPError) -> Bool {
-        guard reason.isViolation else { return reason.endsOnlyThisConsumer }
+        guard reason.isViolation else {
+            // One whose request the broker fails on each time would end the connection for all, again and again.
+            if reason.isInternalErrorOfConsumer, self.state.withLock({ $0.attempts >= Self.internalErrorLimit }) {
+                return false
+            }
+            return reason.endsOnlyThisConsumer
+        }
         let now = MonotonicTime.now
         let violations = self.state.withLock { state in
             state.violations = now - state.lastViolation > .seconds(60) ? 1 : state.violations + 1
@@ -218,6 +224,9 @@ final class RecoveringConsumer: Sendable {
 
     /// Violations in a row, each within a minute of the one before, after which the sequence throws.
     private static let violationLimit = 10
+
+    /// Endings in a row without a delivery in between, after which a 541 that blames the consumer is thrown.
+    private static let internalErrorLimit = 5
 
     /// No other consumer follows: without an error only when that is what the application wants.
     private func stopped() throws(AMQPError) -> ConsumerInbox? {
@@ -467,6 +476,11 @@ extension AMQPError {
             self.code != .timedOut && self.code != .authenticationFailed && self.code != .virtualHostRefused
         case .isolate, .tell, .end: false
         }
+    }
+
+    /// Whether the broker closed the connection because it failed on a consumer's request.
+    var isInternalErrorOfConsumer: Bool {
+        self.scope == .connection && self.replyCode == .internalError && self.method == Basic.Consume.id
     }
 
     /// Whether the connection ended because the peer broke the protocol.

@@ -45,6 +45,9 @@ extension ChannelSession {
     }
 
     nonisolated(nonsending) func cancel(_ inbox: ConsumerInbox, timeout: Duration?) async throws(AMQPError) {
+        guard inbox.channel === self else {
+            throw AMQPError(.invalidArgument, "the deliveries came on another channel", isSafeToRetry: true)
+        }
         // Of one that the broker has cancelled, another consumer may have the tag.
         guard !inbox.isFinished, !self.driver.state.withLock({ _ in inbox.isCancelledByBroker }) else { return }
         try await self.call(Basic.Cancel(consumerTag: inbox.consumerTag), for: .cancel(inbox), timeout: timeout)
@@ -137,6 +140,7 @@ extension ChannelSession {
         if self.consumers[tag] === inbox { self.consumers[tag] = nil }
         inbox.handOver()
         inbox.finish(.cancelledByApplication)
+        for tag in inbox.takeOverflow() { self.returnToQueue(tag) }
         if inbox.isAbandoned { self.returnUnread(inbox) }
     }
 

@@ -176,7 +176,8 @@ extension ChannelSession {
         case .enableConfirms(let window, let octets):
             // The broker counts the publishes behind this method, not those behind its answer.
             self.confirms.enable(windowMessages: window, windowOctets: octets)
-        case .plain, .cancel, .get: break
+        case .cancel(let inbox): inbox.beginCancel()
+        case .plain, .get: break
         }
     }
 

@@ -8,19 +8,41 @@ import EpollNetworking
 // Not here: which tags are settled and what waits (SettlementLedger).
 
 extension ChannelSession {
-    func acknowledge(_ tag: UInt64, multiple: Bool, site: CallSite) throws(AMQPError) {
-        let kick = try self.driver.state.withLock { state throws(AMQPError) -> Kick in
+    func acknowledge(_ delivery: AMQPDelivery, multiple: Bool, site: CallSite) throws(AMQPError) {
+        let tag = delivery.record.tag
+        let (kick, mayBeLate) = try self.driver.state.withLock { state throws(AMQPError) -> (Kick, Bool) in
             guard !self.isClosing, !self.hasFailed, !state.hasFailed else { throw self.closed(state.failure) }
             guard let settled = self.settlements.acknowledge(tag, multiple: multiple) else {
                 throw Self.alreadySettled
             }
             state.counts.acknowledge(settled.count)
             self.settlementSite = site
-            guard settled.isFirst else { return .none }
+            guard settled.isFirst else { return (.none, self.hasLateConsumers) }
             state.unsentAcks.append(self)
-            return state.isPausing ? .none : state.scheduleFlush()
+            return (state.isPausing ? .none : state.scheduleFlush(), self.hasLateConsumers)
         }
         self.driver.perform(kick)
+        if mayBeLate { try self.checkLateness(of: delivery) }
+    }
+
+    /// As `refuse`, for a delivery that the application refuses.
+    func refuse(
+        _ delivery: AMQPDelivery,
+        multiple: Bool = false,
+        requeue: Bool,
+        isRejection: Bool = false,
+        site: CallSite
+    ) throws(AMQPError) {
+        let tag = delivery.record.tag
+        try self.refuse(tag, multiple: multiple, requeue: requeue, isRejection: isRejection, site: site)
+        if self.driver.state.withLock({ _ in self.hasLateConsumers }) { try self.checkLateness(of: delivery) }
+    }
+
+    /// Fails for a delivery that the broker had taken back: it forgets the tag, and does nothing else.
+    private func checkLateness(of delivery: AMQPDelivery) throws(AMQPError) {
+        let consumerTag = delivery.consumerTag
+        let late = self.driver.state.withLock { _ in self.lateConsumers[consumerTag] }
+        if let late, delivery.record.tag <= late.lastTag { throw late.error }
     }
 
     /// Refuses deliveries with `basic.nack`, or one with `basic.reject`: since RabbitMQ 4.3 only a rejection counts

@@ -67,8 +67,7 @@ extension ChannelSession {
         var resumptions: [Resumption] = []
         let kick = self.driver.state.withLock { state in
             self.publishHold.remove(.commit)
-            for method in self.owedMethods { self.append(method, &state) }
-            self.owedMethods = []
+            for method in self.owedAnswers.takeAll() { self.append(method, &state) }
             if self.publishHold.isEmpty { self.wakeHeldPublishers(&state, into: &resumptions) }
             let isFirst = self.settlements.committed { self.append($0, to: &state.fill) }
             if isFirst { state.unsentAcks.append(self) }
@@ -103,22 +102,27 @@ extension ChannelSession {
         let kick = self.driver.state.withLock { state -> Kick in
             if active { self.publishHold.remove(.brokerFlow) } else { self.publishHold.insert(.brokerFlow) }
             if self.publishHold.isEmpty { self.wakeHeldPublishers(&state, into: &resumptions) }
-            return self.sendUnanswered(.channelFlowOk(.init(active: active)), &state)
+            guard !self.machine.requests.isExclusive else {
+                self.owedAnswers.receivedFlow(active: active)
+                return .none
+            }
+            self.append(.channelFlowOk(.init(active: active)), &state)
+            return state.scheduleFlush()
         }
         self.driver.perform(kick)
         for resumption in resumptions { resumption.resume() }
     }
 
-    /// Sends a method that has no reply; during a commit, after its end: RabbitMQ answers any method before `tx.commit-ok`
-    /// with the end of the connection (504).
+    /// Answers the broker's `basic.cancel`; during a commit, after its end.
     ///
     /// Under the lock.
-    func sendUnanswered(_ method: Method, _ state: inout ConnectionState) -> Kick {
+    func answerCancel(of tag: String, _ state: inout ConnectionState) -> Kick {
         guard !self.machine.requests.isExclusive else {
-            self.owedMethods.append(method)
+            // Only consumers that there are: their number is the bound.
+            if self.consumerTags.contains(tag) { self.owedAnswers.cancelledByBroker(tag) }
             return .none
         }
-        self.append(method, &state)
+        self.append(.basicCancel(.init(consumerTag: tag, noWait: true)), &state)
         return state.scheduleFlush()
     }
 

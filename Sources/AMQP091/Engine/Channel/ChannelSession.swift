@@ -52,12 +52,16 @@ final class ChannelSession: @unchecked Sendable {
     @exclusivity(unchecked) private(set) var hasFailed = false
     /// Publishers that wait until `publishHold` is empty.
     var heldPublishers = WaitingLine<UInt32>()
-    /// Methods of the client's own that are due and must not be sent before `tx.commit-ok`.
-    var owedMethods: [Method] = []
+    /// Answers that are due and must not be sent before `tx.commit-ok`.
+    var owedAnswers = OwedAnswers()
     /// The consumer of a `basic.consume` that was sent and not answered, by tag.
     var startingConsumers: [String: ConsumerInbox] = [:]
     /// The tags that the broker knows, or will know: nothing else may use them.
     var consumerTags: Set<String> = []
+    /// Consumers that the broker cancelled while deliveries of theirs were not settled, by tag.
+    var lateConsumers: [String: LateConsumer] = [:] { didSet { self.hasLateConsumers = !self.lateConsumers.isEmpty } }
+    /// Beside them, because every settlement asks.
+    @exclusivity(unchecked) private(set) var hasLateConsumers = false
     /// Consumers started so far with a tag of ours, which the number is part of.
     var nextConsumer = 0
 
@@ -81,6 +85,14 @@ final class ChannelSession: @unchecked Sendable {
 }
 
 extension ChannelSession {
+    /// A consumer whose deliveries were taken back by the broker.
+    struct LateConsumer {
+        /// The highest delivery tag of the channel when that happened.
+        let lastTag: UInt64
+        /// What settling one of them says.
+        var error: AMQPError
+    }
+
     /// Tells the machine of an event, and keeps what every message asks of it beside it.
     ///
     /// Under the lock.

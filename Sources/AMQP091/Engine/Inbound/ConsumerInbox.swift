@@ -12,6 +12,28 @@ public import EpollNetworking
 @usableFromInline
 final class DeliveryReader: Sendable {}
 
+/// The tasks that wait for a batch: one, unless several read the same deliveries.
+private struct ParkedReaders {
+    private var first: UnsafeContinuation<Void, Never>?
+    private var others: [UnsafeContinuation<Void, Never>] = []
+
+    mutating func append(_ reader: UnsafeContinuation<Void, Never>) {
+        if self.first == nil { self.first = reader } else { self.others.append(reader) }
+    }
+
+    /// All of them, to be resumed after unlocking; each looks again for what it waits for.
+    mutating func takeAll() -> ParkedReaders {
+        guard self.first != nil else { return ParkedReaders() }
+        defer { self = ParkedReaders() }
+        return self
+    }
+
+    func resume() {
+        self.first?.resume()
+        for reader in self.others { reader.resume() }
+    }
+}
+
 /// The buffer between the loop and one consumer.
 @usableFromInline
 final class ConsumerInbox: CancellableWait, @unchecked Sendable {
@@ -26,11 +48,15 @@ final class ConsumerInbox: CancellableWait, @unchecked Sendable {
         var spare: [DeliveryBatch] = []
         /// Octets handed over and not yet taken by the iterator.
         var octets = 0
-        var parked: UnsafeContinuation<Void, Never>?
+        var parked = ParkedReaders()
         var ending: Ending?
         var holdsBackReading = false
         /// The tags nobody will read, once the consumer was abandoned; nil before.
         var abandoned: [UInt64]?
+        /// `basic.cancel` is under way: its reply stands behind deliveries, so no bound stops reading.
+        var isBeingCancelled = false
+        /// The tags of those of them that the buffer does not take, to be returned with `cancel-ok`.
+        var overflow: [UInt64] = []
 
         /// Whether a loop still walks through `current`.
         mutating func isBeingRead() -> Bool { self.reader != nil && !isKnownUniquelyReferenced(&self.reader) }
@@ -46,6 +72,19 @@ final class ConsumerInbox: CancellableWait, @unchecked Sendable {
             batch.pieces?.drop()
             guard !batch.isAutomatic else { return }
             for index in batch.readCount..<batch.count { self.abandoned?.append(batch.records[index].tag) }
+        }
+
+        /// Whether the batch came behind `basic.cancel` and more than the buffer takes; then it is kept as tags only.
+        ///
+        /// All behind the first such one are, so that what returns to the queue is in order. Of deliveries that are
+        /// acknowledged automatically none is, because the broker has forgotten them.
+        mutating func overflows(_ batch: DeliveryBatch, limit: Int) -> Bool {
+            guard self.isBeingCancelled, !batch.isAutomatic, self.octets > limit || !self.overflow.isEmpty else {
+                return false
+            }
+            batch.pieces?.drop()
+            for index in 0..<batch.count { self.overflow.append(batch.records[index].tag) }
+            return true
         }
     }
 
@@ -126,19 +165,18 @@ final class ConsumerInbox: CancellableWait, @unchecked Sendable {
         if self.channel.driver.observation.metrics != nil { self.channel.count(batch) }
         self.channel.lastDeliveryTag = max(self.channel.lastDeliveryTag, batch.lastTag)
         let (parked, isFull) = self.state.withLock { state in
-            guard state.ending == nil else { return (UnsafeContinuation<Void, Never>?.none, false) }
+            guard state.ending == nil else { return (ParkedReaders(), false) }
             guard state.abandoned == nil else {
                 state.abandon(batch)
-                return (UnsafeContinuation<Void, Never>?.none, false)
+                return (ParkedReaders(), false)
             }
+            if state.overflows(batch, limit: Self.hardLimit * self.bound) { return (ParkedReaders(), false) }
             state.octets += batch.octets
             state.ready.append(batch)
-            let parked = state.parked
-            state.parked = nil
-            if state.octets > self.bound { state.holdsBackReading = true }
-            return (parked, state.holdsBackReading)
+            if state.octets > self.bound, !state.isBeingCancelled { state.holdsBackReading = true }
+            return (state.parked.takeAll(), state.holdsBackReading)
         }
-        parked?.resume()
+        parked.resume()
         return isFull
     }
 
@@ -147,7 +185,7 @@ final class ConsumerInbox: CancellableWait, @unchecked Sendable {
         self.state.withLock { state in
             guard state.abandoned == nil, state.ending == nil else { return false }
             state.octets += octets
-            if state.octets > self.bound { state.holdsBackReading = true }
+            if state.octets > self.bound, !state.isBeingCancelled { state.holdsBackReading = true }
             return state.holdsBackReading
         }
     }
@@ -184,13 +222,11 @@ final class ConsumerInbox: CancellableWait, @unchecked Sendable {
     ///
     /// Any thread.
     func finish(_ ending: Ending) {
-        let parked = self.state.withLock { state -> UnsafeContinuation<Void, Never>? in
+        let parked = self.state.withLock { state in
             if state.ending == nil { state.ending = ending }
-            let parked = state.parked
-            state.parked = nil
-            return parked
+            return state.parked.takeAll()
         }
-        parked?.resume()
+        parked.resume()
     }
 
     /// Nobody will read any more: lets go of what was handed over, and of all that still comes before the end.
@@ -210,11 +246,29 @@ final class ConsumerInbox: CancellableWait, @unchecked Sendable {
         self.channel.driver.resumeReading()
     }
 
+    /// `basic.cancel` is about to be sent: its reply is read however much is delivered before it.
+    ///
+    /// Any thread; the loop looks again whether to read when it writes the cancel.
+    func beginCancel() {
+        self.state.withLock { state in
+            state.isBeingCancelled = true
+            state.holdsBackReading = false
+        }
+    }
+
     /// The tags of the deliveries nobody has read, once; after the end.
     func takeUnread() -> [UInt64] {
         self.state.withLock { state in
             defer { state.abandoned = [] }
             return state.abandoned ?? []
+        }
+    }
+
+    /// The tags of the deliveries that the buffer did not take, once; after the end.
+    func takeOverflow() -> [UInt64] {
+        self.state.withLock { state in
+            defer { state.overflow = [] }
+            return state.overflow
         }
     }
 
@@ -319,8 +373,8 @@ final class ConsumerInbox: CancellableWait, @unchecked Sendable {
             let isParked = self.state.withLock { state in
                 self.reuse(&finished, in: &state)
                 mayWait = !Task.isCancelled
-                guard mayWait, state.ready.isEmpty, state.ending == nil, state.parked == nil else { return false }
-                state.parked = continuation
+                guard mayWait, state.ready.isEmpty, state.ending == nil else { return false }
+                state.parked.append(continuation)
                 return true
             }
             finished = nil
@@ -332,11 +386,7 @@ final class ConsumerInbox: CancellableWait, @unchecked Sendable {
     /// The task that waits for a batch was cancelled.
     @usableFromInline
     func taskCancelled() {
-        let parked = self.state.withLock { state in
-            let parked = state.parked
-            state.parked = nil
-            return parked
-        }
-        parked?.resume()
+        let parked = self.state.withLock { $0.parked.takeAll() }
+        parked.resume()
     }
 }

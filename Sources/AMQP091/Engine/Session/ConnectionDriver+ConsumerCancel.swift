@@ -18,7 +18,7 @@ extension ConnectionDriver {
         let kick = self.state.withLock { state -> Kick in
             // A cancel of our own that is under way is an answer too.
             guard !core.machine.requests.isCancelling(tag) else { return .none }
-            return core.sendUnanswered(.basicCancel(.init(consumerTag: tag, noWait: true)), &state)
+            return core.answerCancel(of: tag, &state)
         }
         self.perform(kick)
         guard let inbox = core.consumerCancelledByBroker(tag) else { return }
@@ -30,6 +30,7 @@ extension ConnectionDriver {
             if inbox.isAbandoned { core.returnUnread(inbox) }
             return
         }
+        self.state.withLock { core.becameLate(inbox, $0) }
         // Only the queue itself can tell: a deleted one is not there any more.
         Task { await core.endAfterCancel(inbox) }
     }
@@ -38,6 +39,16 @@ extension ConnectionDriver {
 extension ChannelSession {
     /// How long the deletion of a queue may take after its consumers were cancelled.
     private static let deletionTime = Duration.milliseconds(250)
+
+    /// The broker has cancelled the consumer, probably for its timeout: what was not settled by now is its own again.
+    ///
+    /// Loop thread, under the lock.
+    fileprivate func becameLate(_ inbox: ConsumerInbox, _ state: borrowing ConnectionState) {
+        guard !state.queuesWithoutTimeout.contains(inbox.queue) else { return }
+        let oldest = self.settlements.oldestOpen
+        self.lateConsumers = self.lateConsumers.filter { $0.value.lastTag >= oldest }
+        self.lateConsumers[inbox.consumerTag] = LateConsumer(lastTag: self.lastDeliveryTag, error: .takenBack)
+    }
 
     /// Ends a consumer that the broker cancelled while it had unsettled deliveries.
     fileprivate func endAfterCancel(_ inbox: ConsumerInbox) async {
@@ -53,10 +64,12 @@ extension ChannelSession {
                 }
             }
         } catch {
+            self.driver.state.withLock { _ in self.lateConsumers[inbox.consumerTag] = nil }
             inbox.finish(.failed(.consumerCancelled))
             if inbox.isAbandoned { self.returnUnread(inbox) }
             return
         }
+        self.driver.state.withLock { _ in self.lateConsumers[inbox.consumerTag]?.error = .lateSettlement }
         // A channel that belongs to one recovering consumer ends with it, so that settling what came on it says `.stale`.
         if self.isRecovered { await self.closeShielded() }
         inbox.finish(.failed(.consumerTimedOut))
@@ -67,6 +80,21 @@ extension AMQPError {
     fileprivate static let consumerCancelled = AMQPError(
         .consumerCancelled,
         "the broker cancelled the consumer: its queue was deleted or is not available",
+        method: Basic.Cancel.id,
+        origin: .broker
+    )
+
+    fileprivate static let takenBack = AMQPError(
+        .consumerCancelled,
+        "the broker cancelled the consumer before this settlement, which has no effect",
+        method: Basic.Cancel.id,
+        origin: .broker
+    )
+
+    fileprivate static let lateSettlement = AMQPError(
+        .acknowledgementTimedOut,
+        "the delivery was not settled within the queue's consumer timeout: the settlement has no effect, and the message "
+            + "is delivered again",
         method: Basic.Cancel.id,
         origin: .broker
     )
