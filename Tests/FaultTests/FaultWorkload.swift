@@ -9,6 +9,7 @@ enum FaultWorkload {
     /// Messages a second; few, so that the machine is left to the brokers, which start several times.
     static let rate = 200
     static let queue = "faults"
+    static let prefetch = 100
     /// Time to wait for an outcome, over all that is done to the brokers meanwhile.
     static let patience = Duration.seconds(60)
 
@@ -27,6 +28,9 @@ enum FaultWorkload {
         let began = ContinuousClock.now
         let watching = Task {
             for await event in client.events {
+                if event.connection == .consuming, case .disconnected = event.kind {
+                    ledger.lostConsumer(prefetch: Self.prefetch)
+                }
                 switch event.kind {
                 case .retrying, .connectFailed: continue
                 default: FaultStage.report("\(name): \(FaultLedger.text(.now - began)) s: \(event)")
@@ -35,7 +39,7 @@ enum FaultWorkload {
         }
         try await client.runWhile { client in
             let consuming = Task {
-                try await client.consume(Self.queue, prefetch: 100) { deliveries in
+                try await client.consume(Self.queue, prefetch: Self.prefetch) { deliveries in
                     for try await delivery in deliveries {
                         ledger.arrived(delivery.body.string, redelivered: delivery.redelivered)
                         try delivery.ack()
