@@ -14,7 +14,7 @@ extension BasicProperties {
 
     /// How long the message may wait in a queue, whole milliseconds, at most 4294967295.
     ///
-    /// The typed form of ``expiration``: nil when that is not set or is no number. Setting rounds down, and a negative
+    /// The typed form of `expiration`: nil when that is not set or is no number. Setting rounds down, and a negative
     /// time becomes 0.
     public var timeToLive: Duration? {
         get { self.expiration.flatMap { UInt32($0) }.map { .milliseconds(Int64($0)) } }
@@ -48,7 +48,7 @@ extension BasicProperties {
     /// quorum queue; nil at the first delivery, from other queues, and before RabbitMQ 4.3.
     public var acquiredCount: Int64? { self.headers?["x-acquired-count"]?.integerValue }
 
-    /// The queue to reply to, octet for octet; nil if ``replyTo`` is not set.
+    /// The queue to reply to, octet for octet; nil if `replyTo` is not set.
     public var replyDestination: AMQPDestination? {
         self.octets(of: .replyTo).map { AMQPDestination(exchange: "", routingKeyOctets: $0) }
     }
