@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Argument: one `name:type` of MethodTable, and the Swift it becomes.
+// Argument: one `name:type` of MethodTable, and its Swift source.
 
 struct Argument {
     enum WireType: String {
@@ -34,7 +34,7 @@ struct Argument {
         text.split(separator: " ").map { Argument(String($0)) }
     }
 
-    /// One argument; a mistake in our own table ends the generator.
+    /// Parses one argument; an error in the table stops the generator.
     init(_ text: String) {
         let halves = text.split(separator: ":", maxSplits: 1).map(String.init)
         guard halves.count == 2 else { fatalError("not name:type: \(text)") }
@@ -66,10 +66,10 @@ struct Argument {
 
     var defaultClause: String { self.defaultValue.map { " = \($0)" } ?? "" }
 
-    /// The name where a keyword cannot stand.
+    /// The name, escaped if it is a keyword.
     var escapedName: String { self.name == "internal" ? "`internal`" : self.name }
 
-    /// A statement that reads the argument; of a bit, Renderer reads the whole run.
+    /// A statement that reads the argument; Renderer reads a run of bits as a whole.
     var decoding: String {
         let call =
             switch self.type {

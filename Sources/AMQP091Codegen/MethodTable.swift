@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // MethodTable: the methods of AMQP 0-9-1 with RabbitMQ's extensions, as facts: numbers, names, arguments.
-// Not here: what becomes of them (Renderer). Arguments are written `name:type`, with `=default` where leaving one out is
-// natural; `-:type` is reserved, and no field of the struct. Bits and tables are false and empty by default, `bit!` has
-// none.
-// Types: bit octet short long longlong shortstr longstr table, and reply-code and delivery-tag for numbers of their own.
+// Not here: the generated source (Renderer). Arguments are written `name:type`, with `=default` where omitting one is
+// natural; `-:type` is reserved and not a field of the struct. Bits default to false, tables to empty; `bit!` has no
+// default.
+// Types: bit octet short long longlong shortstr longstr table, and reply-code and delivery-tag for typed numbers.
 
 /// One class of methods.
 struct ClassFacts: Sendable {
@@ -24,9 +24,9 @@ struct MethodFacts: Sendable {
     var id: UInt16
     var name: String
     var arguments: String
-    /// Whether a content header and body follow.
+    /// True if a content header and a body follow.
     var hasContent: Bool
-    /// The methods that answer it; none for an asynchronous method.
+    /// The reply methods; none for an asynchronous method.
     var replies: [String]
 
     init(_ id: UInt16, _ name: String, _ arguments: String = "", content: Bool = false, replies: [String] = []) {
@@ -52,7 +52,7 @@ enum MethodTable {
     private static let close = "reply-code:reply-code reply-text:shortstr=\"\" class-id:short=0 method-id:short=0"
     private static let tune = "channel-max:short frame-max:long heartbeat:short"
 
-    // blocked, unblocked and update-secret are RabbitMQ's
+    // blocked, unblocked and update-secret are RabbitMQ extensions
     private static let connection = [
         MethodFacts(
             10,
@@ -88,7 +88,7 @@ enum MethodTable {
         MethodFacts(41, "close-ok"),
     ]
 
-    // bind and unbind are RabbitMQ's; unbind-ok is 51, not 41
+    // bind and unbind are RabbitMQ extensions; unbind-ok is 51, not 41
     private static let exchange = [
         MethodFacts(
             10,
@@ -145,7 +145,7 @@ enum MethodTable {
 
     private static let acknowledge = "delivery-tag:delivery-tag multiple:bit"
 
-    // nack is RabbitMQ's, and so are ack, nack and cancel from the broker
+    // RabbitMQ extensions: nack, and ack, nack and cancel sent by the broker
     private static let basic = [
         MethodFacts(10, "qos", "prefetch-size:long=0 prefetch-count:short global:bit", replies: ["qos-ok"]),
         MethodFacts(11, "qos-ok"),

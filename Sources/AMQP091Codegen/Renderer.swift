@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Renderer: MethodTable as Swift source, one file per class and Method.swift, the enum of all.
-// Pure: answers text and writes nothing (Codegen does), so that a test can compare it with what is checked in.
+// Renderer: renders MethodTable as Swift source: one file per class, and Method.swift with the enum of all methods.
+// Pure: returns text and writes no file (Codegen does), so that a test can compare it with the checked-in files.
 
-/// A file to be written.
+/// A generated file.
 struct RenderedFile: Sendable {
     var name: String
     var text: String
@@ -71,7 +71,7 @@ struct Renderer: Sendable {
         return out + "        }\n"
     }
 
-    /// One line per argument, and one group of lines per run of bits, which share an octet.
+    /// Renders one line per argument, and one group of lines per run of bits, which share an octet.
     private static func statements(
         _ arguments: [Argument],
         bits: (ArraySlice<Argument>) -> [String],

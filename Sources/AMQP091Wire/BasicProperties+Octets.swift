@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Ten properties are short strings: up to 255 octets, which the specification wants to be UTF-8 and nobody checks. Other
-// clients send UUIDs of 16 octets as correlation and message ids. The properties of BasicProperties are texts, in which
-// what is not UTF-8 is replaced by U+FFFD; here are the octets, which are what goes over the wire.
+// Octets of the ten properties that are short strings: up to 255 octets, UTF-8 by specification, unchecked in practice. Other
+// clients send UUIDs of 16 octets as correlation and message IDs. The properties of BasicProperties are texts, in which
+// invalid UTF-8 is replaced by U+FFFD; the octets are what is sent.
 
 extension BasicProperties {
     /// A property that is a short string on the wire.
@@ -11,7 +11,7 @@ extension BasicProperties {
         case contentType
         /// MIME encoding of the body.
         case contentEncoding
-        /// The id that a reply repeats.
+        /// Correlation ID, which a reply repeats.
         case correlationID
         /// The queue to reply to.
         case replyTo
@@ -29,7 +29,7 @@ extension BasicProperties {
         case clusterID
     }
 
-    /// The octets of a property, as they came or as its text has them in UTF-8.
+    /// Returns the octets of a property as received, or the UTF-8 of its text.
     ///
     /// - Parameter property: The property.
     /// - Returns: At most 255 octets; nil if it is not set.
@@ -38,9 +38,9 @@ extension BasicProperties {
         return values.octets[property] ?? self.text(of: property).map { Array($0.utf8) }
     }
 
-    /// Sets a property to any octets.
+    /// Sets a property to arbitrary octets.
     ///
-    /// Its text has U+FFFD for what is not UTF-8; setting the text replaces the octets.
+    /// Its text shows invalid UTF-8 as U+FFFD; setting the text replaces the octets.
     ///
     /// - Parameters:
     ///   - octets: At most 255; more are refused when the message is published. Nil removes the property.
@@ -52,11 +52,11 @@ extension BasicProperties {
         self.keep(octets, of: property)
     }
 
-    /// Sets a property to that of other properties, octet for octet.
+    /// Copies one property of other properties, octet for octet.
     ///
     /// - Parameters:
     ///   - property: The property.
-    ///   - other: The properties to copy it from, such as those of a request.
+    ///   - other: The source, such as the properties of a request.
     public mutating func copy(_ property: TextProperty, from other: BasicProperties) {
         self.setOctets(other.octets(of: property), of: property)
     }

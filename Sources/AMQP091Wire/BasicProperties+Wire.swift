@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The properties on the wire (AMQP 0-9-1 §4.2.6.1): 16 flags, then the values of those set, in the order of the flags.
-// The low two flags name no property. RabbitMQ ignores them, and so does this, also bit 0, which the specification
-// wants to announce more flags: no class has more. A short string that is not UTF-8 keeps its octets beside its text.
+// Encoding of the properties (AMQP 0-9-1 §4.2.6.1): 16 flags, then the values of the set properties, in flag order.
+// The low two flags name no property and are ignored, as RabbitMQ does. Bit 0 would announce more flags in the
+// specification; no class has more. A short string that is not UTF-8 is kept as octets and text.
 
 extension BasicProperties {
     /// Appends flags and values.
@@ -69,7 +69,7 @@ extension BasicProperties.Values {
 }
 
 extension WireBuffer {
-    /// Appends a short string if there is one.
+    /// Appends a short string unless it is nil.
     fileprivate mutating func append(
         _ string: String?,
         _ values: BasicProperties.Values,
@@ -85,7 +85,7 @@ extension WireBuffer {
 }
 
 extension WireReader {
-    /// The text of a property; its octets are kept in `values` if they are not UTF-8.
+    /// Returns the text of a property, and keeps its octets in `values` if they are not UTF-8.
     fileprivate mutating func read(
         _ property: BasicProperties.TextProperty,
         _ values: inout BasicProperties.Values

@@ -50,19 +50,19 @@ public struct BasicProperties: Hashable, Sendable {
         )
     }
 
-    /// Whether no property is set.
+    /// True if no property is set.
     @inlinable public var isEmpty: Bool { self.box == nil }
 
-    /// Whether both have the same properties with the same values.
+    /// Compares all properties.
     public static func == (left: BasicProperties, right: BasicProperties) -> Bool {
         left.box === right.box || left.values == right.values
     }
 
-    /// Feeds the values to a hasher.
+    /// Hashes all properties.
     public func hash(into hasher: inout Hasher) { hasher.combine(self.values) }
 
-    /// Shared by copies and changed only while there is one reference, hence safe to send.
-    @usableFromInline
+    /// Storage shared by copies. Sendable, because it is changed only while uniquely referenced.
+    /// Storage shared by copies; Sendable, because it is changed only while uniquely referenced.
     final class Box: @unchecked Sendable {
         var values: Values
         init(_ values: Values) { self.values = values }
@@ -83,7 +83,7 @@ public struct BasicProperties: Hashable, Sendable {
         var userID: String?
         var appID: String?
         var clusterID: String?
-        /// The short strings that are not UTF-8, as they came; their texts stand in the properties.
+        /// Octets of short strings that are not UTF-8, as received; the properties hold their texts.
         var octets: [TextProperty: [UInt8]] = [:]
 
         /// The text of a property was replaced.
@@ -94,15 +94,15 @@ public struct BasicProperties: Hashable, Sendable {
 
     var values: Values { self.box?.values ?? Values() }
 
-    /// These values, or none.
+    /// Creates properties from these values.
     init(_ values: Values) { self.box = values.flags == 0 ? nil : Box(values) }
 
-    /// Keeps the octets of a property whose text is set.
+    /// Stores the octets of a property whose text is set.
     mutating func keep(_ octets: [UInt8], of property: TextProperty) {
         self.update(removing: false) { $0.octets[property] = octets }
     }
 
-    /// Changes one value, in place when nobody shares the box; drops a box that became empty.
+    /// Changes one value, in place if the box is not shared, and removes an empty box.
     private mutating func update(removing: Bool, _ change: (inout Values) -> Void) {
         if isKnownUniquelyReferenced(&self.box), let box = self.box {
             change(&box.values)
@@ -139,13 +139,13 @@ extension BasicProperties {
         }
     }
 
-    /// Headers; a headers exchange routes by them.
+    /// Headers; a headers exchange matches them.
     public var headers: FieldTable? {
         get { self.box?.values.headers }
         set { self.update(removing: newValue == nil) { $0.headers = newValue } }
     }
 
-    /// 1 transient, 2 persistent; other numbers are kept as they came.
+    /// Delivery mode: 1 transient, 2 persistent; other numbers are kept as received.
     public var deliveryMode: UInt8? {
         get { self.box?.values.deliveryMode }
         set { self.update(removing: newValue == nil) { $0.deliveryMode = newValue } }
@@ -157,7 +157,7 @@ extension BasicProperties {
         set { self.update(removing: newValue == nil) { $0.priority = newValue } }
     }
 
-    /// What a reply repeats, so that the asker recognises it.
+    /// Correlation ID, which a reply repeats so that the requester can match it.
     public var correlationID: String? {
         get { self.box?.values.correlationID }
         set {
@@ -201,7 +201,7 @@ extension BasicProperties {
         }
     }
 
-    /// Seconds since 1970.
+    /// Time of the message in seconds since 1970.
     public var timestamp: UInt64? {
         get { self.box?.values.timestamp }
         set { self.update(removing: newValue == nil) { $0.timestamp = newValue } }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // ChannelNumber: the number of a channel in every frame (AMQP 0-9-1 §4.2.3).
-// Which numbers are free is ChannelNumbers' matter.
+// Not here: allocation of numbers (ChannelNumbers).
 
 /// The number of a channel on its connection, 1...65535; 0 is the connection itself.
 @frozen
@@ -9,11 +9,11 @@ public struct ChannelNumber: RawRepresentable, Hashable, Comparable, Sendable {
     /// The number on the wire.
     public var rawValue: UInt16
 
-    /// A channel with this number.
+    /// Creates a channel number.
     @inlinable
     public init(rawValue: UInt16) { self.rawValue = rawValue }
 
-    /// A channel with this number.
+    /// Creates a channel number.
     @inlinable
     public init(_ rawValue: UInt16) { self.rawValue = rawValue }
 
@@ -21,7 +21,7 @@ public struct ChannelNumber: RawRepresentable, Hashable, Comparable, Sendable {
     @inlinable
     public static var connection: ChannelNumber { ChannelNumber(0) }
 
-    /// Whether the left number is lower.
+    /// Compares the numbers.
     @inlinable
     public static func < (left: ChannelNumber, right: ChannelNumber) -> Bool { left.rawValue < right.rawValue }
 }

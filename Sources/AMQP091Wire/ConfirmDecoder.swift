@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// ConfirmDecoder: recognises a confirm of publishes where it lies: there may be one for each publish. As DeliverDecoder,
-// it only says yes to a whole and well-formed frame, and leaves everything else to FrameDecoder.
-// Unsafe: it loads without a check of its own, from the 21 octets that the first guard has counted.
+// ConfirmDecoder: recognises a publisher confirm in place; hot, as there may be one per publish. Like DeliverDecoder
+// it accepts only a whole, well-formed frame and leaves all other octets to FrameDecoder.
+// Unsafe: loads are unchecked; the first guard ensures that 21 octets are present.
 
-/// The broker's word on publishes: `basic.ack` (60, 80) or `basic.nack` (60, 120).
+/// A publisher confirm: `basic.ack` (60, 80) or `basic.nack` (60, 120).
 @frozen
 @usableFromInline
 package struct ConfirmRecord: Hashable, Sendable {
     @usableFromInline package let channel: UInt16
     /// The delivery tag.
     @usableFromInline package let tag: UInt64
-    /// Whether all publishes up to the tag are meant.
+    /// True if it covers all publishes up to the tag.
     @usableFromInline package let multiple: Bool
     @usableFromInline package let isAck: Bool
 
@@ -28,10 +28,10 @@ package struct ConfirmRecord: Hashable, Sendable {
 @frozen
 @usableFromInline
 package enum ConfirmDecoder {
-    /// Octets of a confirm's frame: header, method, delivery tag, bits, frame end.
+    /// Size of a confirm's frame in octets: header, method, delivery tag, bits, frame end.
     @inlinable package static var size: Int { 7 + 4 + 8 + 1 + 1 }
 
-    /// The confirm that stands at `start`, where a frame begins; nil for anything else, also for a part of one.
+    /// Returns the confirm that begins at `start`, a frame boundary; nil for anything else and for an incomplete frame.
     @inlinable
     @inline(__always)
     package static func find(in octets: RawSpan, from start: Int) -> ConfirmRecord? {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The three methods that carry credentials, shown without them: what is logged, dumped or reflected names no secret.
+// Descriptions and mirrors of the three methods that carry credentials, without the credentials: logs and dumps of
+// them show no secret.
 
 extension Connection.StartOk: CustomStringConvertible {
     package var description: String { "StartOk(mechanism: \(self.mechanism), locale: \(self.locale))" }

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// ContentHeader: what stands between a method with content and its body (AMQP 0-9-1 §4.2.6.1).
-// It cannot be split: properties that do not fit one frame cannot be sent.
+// ContentHeader: the header frame between a method with content and its body (AMQP 0-9-1 §4.2.6.1).
+// It cannot be split: properties that do not fit into one frame cannot be sent.
 //
 //   class u16 = 60 | weight u16 = 0 | body size u64 | property flags u16 | property values
 
-/// The size and the properties of a content.
+/// The body size and the properties of a content.
 package struct ContentHeader: Hashable, Sendable {
     /// The class of the method before it; always 60, basic.
     package var classID: UInt16
-    /// Octets of all body frames together.
+    /// Total size of the body frames in octets.
     package var bodySize: UInt64
     /// The properties.
     package var properties: BasicProperties
@@ -20,7 +20,7 @@ package struct ContentHeader: Hashable, Sendable {
         self.properties = properties
     }
 
-    /// Reads the whole payload of a header frame; octets left over are an error.
+    /// Decodes the whole payload of a header frame; trailing octets are an error.
     package static func decode(_ payload: RawSpan) throws(WireError) -> ContentHeader {
         guard payload.byteCount >= 14 else { throw WireError(.frameTooShort(size: payload.byteCount)) }
         var reader = WireReader(payload)
@@ -35,7 +35,7 @@ package struct ContentHeader: Hashable, Sendable {
         return ContentHeader(classID: classID, bodySize: bodySize, properties: properties)
     }
 
-    /// Reads the size of the body, and leaves the properties alone.
+    /// Decodes the body size without the properties.
     package static func bodySize(of payload: RawSpan) throws(WireError) -> UInt64 {
         guard payload.byteCount >= 14 else { throw WireError(.frameTooShort(size: payload.byteCount)) }
         var reader = WireReader(payload)
@@ -55,7 +55,7 @@ package struct ContentHeader: Hashable, Sendable {
         try self.properties.encode(into: &buffer)
     }
 
-    /// Appends the whole header frame; on an error the buffer is as it was.
+    /// Appends the whole header frame; an error leaves the buffer unchanged.
     ///
     /// The size limit is the negotiated frame-max, octets.
     package func encodeFrame(

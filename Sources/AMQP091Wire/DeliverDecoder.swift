@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// DeliverDecoder: recognises one whole basic.deliver (60, 60) with its content where it lies, in one pass.
-// The hot path of consuming. It only ever says yes to three well-formed frames of one channel, one behind the other;
-// for anything else it answers `.other`, and FrameDecoder and ContentAssembler judge those octets. It never throws.
-// Unsafe: it loads and adds without a check of its own. Each load stands behind a guard on the count of octets that
+// DeliverDecoder: recognises one whole basic.deliver (60, 60) with its content in place, in one pass.
+// The hot path of consuming. It accepts only three consecutive, well-formed frames of one channel;
+// anything else is `.other`, which FrameDecoder and ContentAssembler examine. It never throws.
+// Unsafe: loads and additions are unchecked. Each load follows a guard on the number of octets that
 // covers it: the first 11 by `available`, the header frame up to its body size by `header + 19`, all else by `end`, the
 // arguments of the method by `limit` before. No sum is above five times 2^32. A debug build checks each.
 
@@ -19,9 +19,9 @@ package struct DeliveryRecord: Sendable {
     @usableFromInline package var properties: UInt32
     /// Octets of property flags and values.
     @usableFromInline package var propertiesCount: UInt32
-    /// First octet of the body, within what was read also when the body is empty.
+    /// First octet of the body; within the read octets even if the body is empty.
     @usableFromInline package var body: UInt32
-    /// Octets of the body.
+    /// Size of the body in octets.
     @usableFromInline package var bodyCount: UInt32
     /// Octets of the method's arguments.
     @usableFromInline package var argumentsCount: UInt32
@@ -50,27 +50,27 @@ package struct DeliveryRecord: Sendable {
 @frozen
 @usableFromInline
 package enum DeliverDecoder {
-    /// What stands at an offset.
+    /// The result of examining an offset.
     @frozen
     @usableFromInline
     package enum Found {
         /// A whole delivery on `channel`; the next frame begins at `end`.
         case delivery(DeliveryRecord, channel: UInt16, end: Int)
-        /// The beginning of one; more octets are needed.
+        /// An incomplete delivery; more octets are needed.
         case incomplete
-        /// Something else, or something wrong: the general decoder decides.
+        /// Other or malformed octets, for the general decoder.
         case other
     }
 
-    /// Looks at the octets from `start`.
+    /// Examines the octets from `start`.
     ///
     /// - Parameters:
-    ///   - octets: What was read; offsets in the answer count from its start.
-    ///   - start: Where a frame begins.
+    ///   - octets: The read octets; offsets in the result count from their start.
+    ///   - start: The offset of a frame.
     ///   - maximumFrameSize: Negotiated frame-max, octets.
-    ///   - maximumContiguous: Octets of frames up to which a delivery may be waited for in one piece.
-    ///   - maximumBodySize: Octets of a body; a delivery with more is `.other`.
-    /// - Returns: What stands there.
+    ///   - maximumContiguous: Largest delivery, with its frames in octets, to wait for in one piece.
+    ///   - maximumBodySize: Largest body in octets; a delivery with a larger one is `.other`.
+    /// - Returns: The delivery, or the reason why there is none.
     @inlinable
     @inline(__always)
     package static func find(
@@ -131,7 +131,7 @@ package enum DeliverDecoder {
                 argumentsCount: UInt32(methodSize - 4),
                 properties: UInt32(header + 19),
                 propertiesCount: UInt32(headerSize - 12),
-                // An empty body has no frame: it lies at the end of its header, which may be the end of what was read.
+                // An empty body has no frame; its offset is the end of its header, which may be the end of the read octets.
                 body: UInt32(bodySize == 0 ? bodyFrame : bodyFrame + 7),
                 bodyCount: UInt32(bodySize)
             ),
@@ -140,7 +140,7 @@ package enum DeliverDecoder {
         )
     }
 
-    /// Whether what is there of a frame end and the octet behind it fits; what does not is not waited for.
+    /// True if the available octets of a frame end and the following frame type match; otherwise waiting is useless.
     @inlinable
     static func mayBegin(_ type: UInt8, in octets: RawSpan, at offset: Int) -> Bool {
         (octets.byteCount < offset || Self.octet(octets, offset &- 1) == 0xCE)

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// FieldTable: names and values in the order of the wire: headers, arguments, peer properties (AMQP 0-9-1 §4.2.5.5).
-// Duplicates of a name are kept as they came; reading answers the first, setting leaves one. Equality and hash are those
-// of a dictionary: RabbitMQ sorts the fields of a table since 4.0, and keeps the first of a name.
-// Names are short strings of at most 255 octets; one that is longer is refused when the table is encoded. One that is not
-// UTF-8 is shown with U+FFFD and encoded as it came.
+// FieldTable: names and values in wire order: headers, arguments, peer properties (AMQP 0-9-1 §4.2.5.5).
+// Duplicate names are kept as received; reading returns the first, setting leaves one. Equality and hash are those
+// of a dictionary: RabbitMQ 4.0 and later sorts the fields and keeps the first of a name.
+// Names are short strings of at most 255 octets; a longer one is refused when the table is encoded. A name that is not
+// UTF-8 is shown with U+FFFD and encoded as received.
 
 /// Names and values, in order.
 ///
@@ -14,33 +14,33 @@ public struct FieldTable: Sendable {
     struct Field: Hashable, Sendable {
         var name: String
         var value: FieldValue
-        /// The name as it came, if it is not UTF-8.
+        /// The octets of the name if they are not UTF-8.
         var octets: [UInt8]?
     }
 
     var fields: [Field]
 
-    /// How deep tables and arrays may be nested, the outermost included.
+    /// Maximum nesting of tables and arrays, including the outermost.
     package static var maximumDepth: Int { 32 }
 
-    /// An empty table.
+    /// Creates an empty table.
     public init() { self.fields = [] }
 
-    /// A table of these fields, in this order.
+    /// Creates a table of these fields, in this order.
     public init(_ fields: some Sequence<(String, FieldValue)>) {
         self.fields = fields.map { Field(name: $0, value: $1) }
     }
 
-    /// How many fields.
+    /// Number of fields.
     public var count: Int { self.fields.count }
 
-    /// Whether there are no fields.
+    /// True if there are no fields.
     public var isEmpty: Bool { self.fields.isEmpty }
 
     /// The names, in order.
     public var names: [String] { self.fields.map(\.name) }
 
-    /// The value of the first field of this name; setting replaces all of the name, or removes them with nil.
+    /// The value of the first field of this name; setting replaces all fields of the name, nil removes them.
     public subscript(name: String) -> FieldValue? {
         get { self.fields.first { $0.name == name }?.value }
         set {
@@ -58,7 +58,7 @@ public struct FieldTable: Sendable {
         }
     }
 
-    /// Adds a field behind the others, whether or not the name is there already.
+    /// Appends a field, even if the name exists already.
     public mutating func append(_ value: FieldValue, named name: String) {
         self.fields.append(Field(name: name, value: value))
     }
@@ -70,12 +70,12 @@ extension FieldTable: Hashable {
         Dictionary(self.fields.lazy.map { ($0.name, $0.value) }) { first, _ in first }
     }
 
-    /// Whether both have the same names with equal values, in any order; of several fields of one name the first counts.
+    /// Compares names and values in any order; the first of several fields of one name counts.
     public static func == (left: FieldTable, right: FieldTable) -> Bool {
         guard left.fields.elementsEqual(right.fields, by: { $0.name == $1.name }) else {
             return left.firstValues == right.firstValues
         }
-        // No value is compared twice, or the work would double with every level of nesting.
+        // Compare no value twice: the work would double with each level of nesting.
         var seen: Set<String>?
         for index in left.fields.indices {
             let name = left.fields[index].name
@@ -90,24 +90,24 @@ extension FieldTable: Hashable {
         return true
     }
 
-    /// Hashes names and first values, in no order.
+    /// Hashes names and first values, independent of order.
     public func hash(into hasher: inout Hasher) { hasher.combine(self.firstValues) }
 
-    /// Whether both have equal fields in the same order, duplicates of a name included; nested tables too.
+    /// Compares fields in order, including duplicate names and nested tables.
     ///
     /// - Parameter other: The table to compare with.
-    /// - Returns: False also where only the order differs, and then `==` is true.
+    /// - Returns: False if only the order differs, although `==` is true then.
     public func isEqualInOrder(to other: FieldTable) -> Bool {
         self.fields.elementsEqual(other.fields) { $0.name == $1.name && $0.value.isEqualInOrder(to: $1.value) }
     }
 }
 
 extension FieldTable: Sequence {
-    /// Walks the fields in order.
+    /// An iterator over the fields in order.
     public struct Iterator: IteratorProtocol {
         var base: IndexingIterator<[Field]>
 
-        /// The next field.
+        /// Returns the next field; nil at the end.
         public mutating func next() -> (name: String, value: FieldValue)? {
             self.base.next().map { (name: $0.name, value: $0.value) }
         }
@@ -116,12 +116,12 @@ extension FieldTable: Sequence {
     /// An iterator over the fields in order.
     public func makeIterator() -> Iterator { Iterator(base: self.fields.makeIterator()) }
 
-    /// How many fields.
+    /// Number of fields.
     public var underestimatedCount: Int { self.fields.count }
 }
 
 extension FieldTable: ExpressibleByDictionaryLiteral {
-    /// A table of these fields, in this order.
+    /// Creates a table of these fields, in this order.
     public init(dictionaryLiteral elements: (String, FieldValue)...) { self.init(elements) }
 }
 

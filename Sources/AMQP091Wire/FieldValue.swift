@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // FieldValue: one value in a table or array, in RabbitMQ's type letters (AMQP 0-9-1 §4.2.5.5 and errata §3).
-// They differ from the specification's: `s` is a 16-bit number, `l` is signed. `L` is read and never written.
+// The letters differ from the specification's: `s` is a 16-bit number, `l` is signed. `L` is read, never written.
 // Not here: the octets (WireReader, WireBuffer+Values).
 
 /// One value in a ``FieldTable``.
@@ -28,9 +28,9 @@ public enum FieldValue: Hashable, Sendable {
     case double(Double)
     /// `D`
     case decimal(FieldDecimal)
-    /// `S`: octets that are usually, but need not be, UTF-8.
+    /// `S`: octets, usually but not necessarily UTF-8.
     case longString([UInt8])
-    /// `x`: octets that are no text.
+    /// `x`: binary octets.
     case bytes([UInt8])
     /// `T`: seconds since 1970.
     case timestamp(UInt64)
@@ -41,10 +41,10 @@ public enum FieldValue: Hashable, Sendable {
     /// `V`: no value.
     case void
 
-    /// Text, as a long string in UTF-8.
+    /// Creates a long string in UTF-8.
     public static func string(_ text: String) -> FieldValue { .longString(Array(text.utf8)) }
 
-    /// Whether both are equal, with the fields of tables in the same order.
+    /// Compares values, with the fields of tables in order.
     func isEqualInOrder(to other: FieldValue) -> Bool {
         switch (self, other) {
         case (.table(let table), .table(let other)): table.isEqualInOrder(to: other)
@@ -54,7 +54,7 @@ public enum FieldValue: Hashable, Sendable {
         }
     }
 
-    /// The letter before the value on the wire.
+    /// The type letter that precedes the value on the wire.
     var typeLetter: UInt8 {
         switch self {
         case .bool: UInt8(ascii: "t")
@@ -85,7 +85,7 @@ extension FieldValue {
         return String(validating: octets, as: UTF8.self)
     }
 
-    /// The number, whatever integer type carries it; nil for other types.
+    /// The number of any integer type; nil for other types.
     public var integerValue: Int64? {
         switch self {
         case .int8(let value): Int64(value)
@@ -138,22 +138,22 @@ extension FieldValue {
 extension FieldValue: ExpressibleByStringLiteral, ExpressibleByStringInterpolation, ExpressibleByIntegerLiteral,
     ExpressibleByFloatLiteral, ExpressibleByBooleanLiteral, ExpressibleByArrayLiteral, ExpressibleByDictionaryLiteral
 {
-    /// Text, as a long string.
+    /// Creates a long string.
     public init(stringLiteral value: String) { self = .string(value) }
-    /// A number, as a 64-bit integer.
+    /// Creates a 64-bit integer.
     public init(integerLiteral value: Int64) { self = .int64(value) }
-    /// A number, as a double.
+    /// Creates a double.
     public init(floatLiteral value: Double) { self = .double(value) }
-    /// A boolean.
+    /// Creates a boolean.
     public init(booleanLiteral value: Bool) { self = .bool(value) }
-    /// An array.
+    /// Creates an array.
     public init(arrayLiteral elements: FieldValue...) { self = .array(elements) }
     /// A table.
     public init(dictionaryLiteral elements: (String, FieldValue)...) { self = .table(FieldTable(elements)) }
 }
 
 extension FieldValue: CustomStringConvertible {
-    /// The value; text in quotes, octets as their number.
+    /// The value; text in quotes, octets as their count.
     public var description: String {
         switch self {
         case .bool(let value): "\(value)"

@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Frame: the envelope all octets travel in (AMQP 0-9-1 §4.2.3). Constants and the header only;
-// FrameDecoder finds frames in what was read, Method and ContentHeader write theirs.
+// Frame: the envelope of all octets after the protocol header (AMQP 0-9-1 §4.2.3). Constants and the header only;
+// FrameDecoder finds frames in read octets, Method and ContentHeader write theirs.
 //
 //   type u8 | channel u16 | size u32 | size octets of payload | 0xCE
 
 /// Constants of the frame envelope.
 @frozen
 package enum Frame {
-    /// What begins a connection: "AMQP", 0, 0, 9, 1.
+    /// The protocol header that opens a connection: "AMQP", 0, 0, 9, 1.
     package static let protocolHeader: [UInt8] = [0x41, 0x4D, 0x51, 0x50, 0, 0, 9, 1]
-    /// The octet behind every payload.
+    /// The octet after every payload.
     @inlinable package static var frameEnd: UInt8 { 0xCE }
-    /// Octets before the payload.
+    /// Size of the frame header in octets.
     @inlinable package static var headerSize: Int { 7 }
-    /// Octets of a frame besides its payload; frame-max counts them.
+    /// Size of header and frame end in octets; frame-max includes them.
     @inlinable package static var overhead: Int { 8 }
     /// The smallest frame-max the specification allows, octets.
     @inlinable package static var minimumSize: Int { 4096 }
@@ -22,7 +22,7 @@ package enum Frame {
     @inlinable package static var rabbitMQMinimumSize: Int { 8192 }
 }
 
-/// The kinds of frame, by their octet.
+/// Frame types by their octet.
 @frozen
 package enum FrameType: UInt8, Hashable, Sendable {
     case method = 1
@@ -31,14 +31,14 @@ package enum FrameType: UInt8, Hashable, Sendable {
     case heartbeat = 8
 }
 
-/// The seven octets before a payload.
+/// The seven octets of a frame header.
 @frozen
 package struct FrameHeader: Hashable, Sendable {
-    /// The octet of the type, known or not.
+    /// The type octet, known or unknown.
     package var type: UInt8
     /// The channel.
     package var channel: UInt16
-    /// Octets of payload.
+    /// Size of the payload in octets.
     package var size: Int
 
     @inlinable
@@ -48,7 +48,7 @@ package struct FrameHeader: Hashable, Sendable {
         self.size = size
     }
 
-    /// Reads the seven octets at `offset`, which must be there.
+    /// Decodes the seven octets at `offset`, which must exist.
     @inlinable
     package init(in octets: RawSpan, at offset: Int) {
         self.type = octets.unsafeLoad(fromByteOffset: offset, as: UInt8.self)
@@ -66,7 +66,7 @@ extension WireBuffer {
         self.append(Frame.frameEnd)
     }
 
-    /// Appends one frame whose payload `write` appends; on an error the buffer is as it was.
+    /// Appends one frame whose payload `write` appends; an error leaves the buffer unchanged.
     package mutating func appendFrame(
         _ type: FrameType,
         channel: ChannelNumber,

@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// FrameDecoder: finds the next frame where it lies in what was read (AMQP 0-9-1 §4.2.3).
-// Holds a limit and nothing else: the reader keeps incomplete octets and asks again with more.
-// A frame is judged by its seven header octets, before anybody waits for, or makes room for, its payload.
+// FrameDecoder: finds the next frame in place in the read octets (AMQP 0-9-1 §4.2.3).
+// Its only state is a limit: the caller keeps incomplete octets and calls again with more.
+// A frame is validated by its seven header octets, before its payload is waited for or allocated.
 
 /// A whole frame, as offsets into the octets it was found in.
 @frozen
 package struct DecodedFrame: Hashable, Sendable {
-    /// The kind.
+    /// The frame type.
     package var type: FrameType
     /// The channel.
     package var channel: ChannelNumber
-    /// Where the payload lies.
+    /// Range of the payload.
     package var payload: Range<Int>
-    /// Where the next frame begins.
+    /// Offset of the next frame.
     package var end: Int
 
     @inlinable
@@ -25,18 +25,18 @@ package struct DecodedFrame: Hashable, Sendable {
     }
 }
 
-/// Finds frames.
+/// Finds frames in read octets.
 @frozen
 package struct FrameDecoder: Sendable {
-    /// The largest whole frame accepted, octets, overhead included: before tune our own limit, then frame-max.
+    /// Largest accepted frame in octets, overhead included: a fixed limit before tune, then frame-max.
     package var maximumFrameSize: Int
 
     @inlinable
     package init(maximumFrameSize: Int) { self.maximumFrameSize = maximumFrameSize }
 
-    /// The frame that begins at `offset`, or nil while it is incomplete.
+    /// Returns the frame that begins at `offset`; nil while it is incomplete.
     ///
-    /// After an error nothing behind `offset` may be parsed.
+    /// After an error nothing from `offset` on may be parsed.
     @inlinable
     package func next(in octets: RawSpan, from offset: Int) throws(WireError) -> DecodedFrame? {
         let available = octets.byteCount - offset
@@ -71,7 +71,7 @@ package struct FrameDecoder: Sendable {
         )
     }
 
-    /// Tells a protocol header, once all of it is there, from an unknown type.
+    /// Distinguishes a protocol header, once it is complete, from an unknown type.
     @usableFromInline
     static func rejectType(_ octets: RawSpan, from offset: Int) throws(WireError) -> DecodedFrame? {
         let available = octets.byteCount - offset

@@ -4,13 +4,13 @@
 // Not here: the arguments of each method and the enum of all (Generated/), and the envelope (Frame, FrameDecoder).
 
 extension MethodID {
-    /// Class and method as they stand on the wire.
+    /// Class and method numbers.
     @inlinable
     package var number: UInt32 { UInt32(self.classID) << 16 | UInt32(self.methodID) }
 }
 
 extension Method {
-    /// Reads the whole payload of a method frame; octets left over are an error.
+    /// Decodes the whole payload of a method frame; trailing octets are an error.
     package static func decode(_ payload: RawSpan) throws(WireError) -> Method {
         guard payload.byteCount >= 4 else { throw WireError(.frameTooShort(size: payload.byteCount)) }
         var reader = WireReader(payload)
@@ -27,7 +27,7 @@ extension Method {
         try self.encodeArguments(into: &buffer)
     }
 
-    /// Appends the whole method frame; on an error the buffer is as it was.
+    /// Appends the whole method frame; an error leaves the buffer unchanged.
     ///
     /// The size limit is the negotiated frame-max, octets.
     package func encodeFrame(

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // MethodID: the pair of numbers that names a method on the wire (AMQP 0-9-1 §4.2.4).
-// Any pair is a value, also one this library does not know; the names come from Generated/Method.swift.
+// Any pair is valid, also an unknown one; the names come from Generated/Method.swift.
 
 /// A method's class and number, such as `basic.publish` (60, 40).
 @frozen
@@ -11,7 +11,7 @@ public struct MethodID: Hashable, Sendable {
     /// The method within its class.
     public var methodID: UInt16
 
-    /// A pair of numbers, known or not.
+    /// Creates a method ID, known or unknown.
     @inlinable
     public init(classID: UInt16, methodID: UInt16) {
         self.classID = classID
@@ -20,7 +20,7 @@ public struct MethodID: Hashable, Sendable {
 }
 
 extension MethodID: CustomStringConvertible {
-    /// The name and the numbers, such as "basic.publish (60, 40)"; only the numbers of an unknown method.
+    /// The name and the numbers, such as "basic.publish (60, 40)"; the numbers only for an unknown method.
     public var description: String {
         guard let name = self.name else { return "(\(self.classID), \(self.methodID))" }
         return "\(name) (\(self.classID), \(self.methodID))"

@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// PublishEncoder: one publish as octets, in one pass: basic.publish (60, 40), content header, body frames (§4.2.6).
+// PublishEncoder: encodes one publish in one pass: basic.publish (60, 40), content header, body frames (§4.2.6).
 // The hot path of publishing; every other method is encoded by its generated struct.
-// Unsafe: writes through one raw cursor into room reserved up front. `needed` below adds up every octet the cursor is
-// moved over, so the cursor ends exactly at the end of that room; debug builds check it.
+// Unsafe: writes through one raw cursor into room reserved before. `needed` below counts every octet that the cursor
+// passes, so it ends exactly at the end of that room; debug builds check it.
 //
 //   1 | channel | size | 60 40 ticket=0 exchange routing-key bits | CE
 //   2 | channel | size | 60 weight=0 body-size flags values       | CE
 //   3 | channel | size | up to frame-max - 8 octets               | CE     as often as needed, never for an empty body
 
 extension WireBuffer {
-    /// Appends all frames of one publish, or throws and leaves the buffer as it was.
+    /// Appends all frames of one publish; an error leaves the buffer unchanged.
     ///
     /// - Parameters:
     ///   - channel: The channel.
-    ///   - exchange: At most 255 octets.
-    ///   - routingKey: At most 255 octets.
-    ///   - routingKeyOctets: The routing key instead, if it is not UTF-8.
-    ///   - mandatory: The method's bit.
-    ///   - properties: Encoded into one frame; they cannot be split.
+    ///   - exchange: The exchange, at most 255 octets.
+    ///   - routingKey: The routing key, at most 255 octets.
+    ///   - routingKeyOctets: The routing key if it is not UTF-8; replaces `routingKey`.
+    ///   - mandatory: The `mandatory` bit.
+    ///   - properties: The properties, which must fit into one frame.
     ///   - body: The body's octets.
     ///   - maximumPayload: Largest frame payload, octets: the negotiated frame-max less 8.
     /// - Throws: `WireError` for a name that is too long or properties that do not fit.
@@ -78,7 +78,7 @@ extension WireBuffer {
         self.appendBodyFrames(channel: channel, body: body, maximumPayload: maximumPayload)
     }
 
-    // The content header with properties: the one part whose size is known only afterwards.
+    // The content header with properties: its size is known only afterwards.
     package mutating func appendPublishHeader(
         channel: UInt16,
         properties: BasicProperties,
@@ -92,7 +92,7 @@ extension WireBuffer {
         self.appendUInt16(60)
         self.appendUInt16(0)
         self.appendUInt64(UInt64(bodySize))
-        // The broker would close the channel, and with it fail every publish that is under way.
+        // The broker would close the channel and so fail every unconfirmed publish on it.
         if let expiration = properties.expiration, !Self.isMilliseconds(expiration) {
             throw WireError(.unencodable("expiration is not a number of milliseconds, 0 to 4294967295"))
         }

@@ -1,29 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // ReplyCode: the numbers of close and return methods (AMQP 0-9-1 §1.2).
-// A struct and not an enum, so that a number nobody listed survives.
+// A struct and not an enum, so that an unlisted number is preserved.
 
-/// Why a channel or connection was closed, or a message returned.
+/// The reply code of a close or a return.
 @frozen
 public struct ReplyCode: RawRepresentable, Hashable, Sendable {
     /// The number on the wire.
     public var rawValue: UInt16
 
-    /// A code with this number, known or not.
+    /// Creates a reply code, known or unknown.
     @inlinable
     public init(rawValue: UInt16) { self.rawValue = rawValue }
 
-    /// A code with this number, known or not.
+    /// Creates a reply code, known or unknown.
     @inlinable
     public init(_ rawValue: UInt16) { self.rawValue = rawValue }
 
-    /// 200: a normal end.
+    /// 200: success.
     public static let success = ReplyCode(200)
     /// 311: the content is too large for the channel.
     public static let contentTooLarge = ReplyCode(311)
     /// 312: a mandatory message reached no queue.
     public static let noRoute = ReplyCode(312)
-    /// 313: an immediate message met no consumer.
+    /// 313: an immediate message had no consumer.
     public static let noConsumers = ReplyCode(313)
     /// 320: an operator or a shutdown closed the connection.
     public static let connectionForced = ReplyCode(320)
@@ -37,26 +37,26 @@ public struct ReplyCode: RawRepresentable, Hashable, Sendable {
     public static let resourceLocked = ReplyCode(405)
     /// 406: a precondition failed, such as other arguments of a queue, or an unknown delivery tag.
     public static let preconditionFailed = ReplyCode(406)
-    /// 501: a frame could not be read.
+    /// 501: a malformed frame.
     public static let frameError = ReplyCode(501)
-    /// 502: a value in a frame was illegal.
+    /// 502: an illegal value in a frame.
     public static let syntaxError = ReplyCode(502)
-    /// 503: a method in the wrong order or place.
+    /// 503: a method out of order.
     public static let commandInvalid = ReplyCode(503)
-    /// 504: a channel that is not open, or is open already.
+    /// 504: a channel that is not open, or is already open.
     public static let channelError = ReplyCode(504)
-    /// 505: a frame of the wrong kind.
+    /// 505: an unexpected frame type.
     public static let unexpectedFrame = ReplyCode(505)
-    /// 506: not enough resources.
+    /// 506: insufficient resources.
     public static let resourceError = ReplyCode(506)
-    /// 530: not allowed in this way, such as an unknown virtual host with RabbitMQ.
+    /// 530: not allowed, such as an unknown virtual host with RabbitMQ.
     public static let notAllowed = ReplyCode(530)
     /// 540: not implemented.
     public static let notImplemented = ReplyCode(540)
     /// 541: an internal error.
     public static let internalError = ReplyCode(541)
 
-    /// Whether this code closes the connection: 320, 402, 501 to 506, 530, 540, 541.
+    /// True for a code that closes the connection: 320, 402, 501 to 506, 530, 540, 541.
     public var isHard: Bool {
         switch self.rawValue {
         case 320, 402, 501...506, 530, 540, 541: true
@@ -64,7 +64,7 @@ public struct ReplyCode: RawRepresentable, Hashable, Sendable {
         }
     }
 
-    /// Whether this code closes a channel, or returns a message: 311, 312, 313, 403 to 406.
+    /// True for a code that closes a channel or returns a message: 311, 312, 313, 403 to 406.
     public var isSoft: Bool {
         switch self.rawValue {
         case 311, 312, 313, 403...406: true
@@ -72,7 +72,7 @@ public struct ReplyCode: RawRepresentable, Hashable, Sendable {
         }
     }
 
-    /// The name of the specification, such as "NOT_FOUND".
+    /// The specification's name, such as "NOT_FOUND".
     package var name: String? {
         switch self.rawValue {
         case 200: "REPLY_SUCCESS"

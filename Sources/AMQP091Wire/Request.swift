@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Request: a method that has one method as its reply. The generated files say which; `basic.get` has two, and is none.
+// Request: a method with exactly one reply method, as the generated files state. `basic.get` has two and is not one.
 
-/// A method and the reply it is answered with.
+/// A method that has one reply.
 package protocol Request: Sendable {
-    /// What answers it.
+    /// The type of the reply.
     associatedtype Reply: Sendable
-    /// The number of the method that answers it.
+    /// The method ID of the reply.
     static var replyID: MethodID { get }
-    /// The request among all methods.
+    /// The request as a `Method`.
     var method: Method { get }
-    /// The reply among all methods; nil for any other.
+    /// Returns the reply; nil for any other method.
     static func reply(_ method: Method) -> Reply?
 }

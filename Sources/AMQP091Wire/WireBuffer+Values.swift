@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // The data types of AMQP 0-9-1 §4.2.5 appended to a WireBuffer: strings and tables. WireReader reads them back.
-// A call that throws may leave a part behind: who writes a frame cuts it off (`appendFrame` does).
+// A call that throws may leave a partial value; the writer of a frame truncates it (`appendFrame` does).
 
 extension WireBuffer {
     /// Appends a short string: one octet of length and at most 255 octets of UTF-8.
@@ -12,7 +12,7 @@ extension WireBuffer {
         self.append(octets: string.utf8Span.span.bytes)
     }
 
-    /// Appends a short string of any octets, at most 255.
+    /// Appends a short string of arbitrary octets, at most 255.
     package mutating func appendShortString(octets: [UInt8]) throws(WireError) {
         guard let length = UInt8(exactly: octets.count) else {
             throw WireError(.shortStringTooLong(count: octets.count))
@@ -21,7 +21,7 @@ extension WireBuffer {
         self.append(octets: octets.span.bytes)
     }
 
-    /// Appends a long string: four octets of length and any octets.
+    /// Appends a long string: four octets of length and arbitrary octets.
     package mutating func appendLongString(_ octets: [UInt8]) throws(WireError) {
         guard let length = UInt32(exactly: octets.count) else {
             throw WireError(.unencodable("a long string of \(octets.count) octets"))
@@ -81,7 +81,7 @@ extension WireBuffer {
         case .uint32(let value): self.appendUInt32(value)
         case .int64(let value): self.appendUInt64(UInt64(bitPattern: value))
         case .float(let value):
-            // RabbitMQ's parser matches finite numbers only and its channel process fails on others
+            // RabbitMQ's parser matches finite numbers only; its channel process fails on others.
             guard value.isFinite else { throw WireError(.unencodable("a field value of \(value)")) }
             self.appendUInt32(value.bitPattern)
         case .double(let value):

@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// WireBuffer: a growing run of octets to be sent. Owns its memory; whoever holds the value may use it, nobody else can.
-// Not here: what the octets mean. PublishEncoder writes through `reserve` and `commit`, all else through `append`.
-// Unsafe: one allocation of `capacity` octets at `base`, the first `count` of them initialised. Every store lies below
-// `capacity`, because `reserve` is the only way to get an address and grows first; `commit` moves `count` over octets the
-// caller has stored. Sendable is unchecked because of the pointer: it is never shared, as the struct cannot be copied.
+// WireBuffer: a growing buffer of octets to send. Move-only: it owns its memory exclusively.
+// Not here: the meaning of the octets. PublishEncoder writes through `reserve` and `commit`, others through `append`.
+// Unsafe: one allocation of `capacity` octets at `base`, the first `count` of them initialised. Every store is below
+// `capacity`, because `reserve` is the only source of addresses and grows first; `commit` moves `count` over octets the
+// caller has stored. Sendable is unchecked because of the pointer, which is never shared.
 
-/// Octets to be sent, growing at the end.
+/// A growing buffer of octets to send.
 @frozen
 @usableFromInline
 package struct WireBuffer: ~Copyable, @unchecked Sendable {
     @usableFromInline var base: UnsafeMutableRawPointer
-    /// Octets in the buffer.
+    /// Number of octets in the buffer.
     @usableFromInline package internal(set) var count: Int
-    /// Octets the buffer can hold before it grows.
+    /// Number of octets the buffer can hold before it grows.
     @usableFromInline package internal(set) var capacity: Int
 
-    /// An empty buffer with room for at least `capacity` octets.
+    /// Creates an empty buffer with room for at least `capacity` octets.
     package init(capacity: Int = 0) {
         let capacity = max(capacity, 64)
         self.base = UnsafeMutableRawPointer.allocate(byteCount: capacity, alignment: 16)
@@ -26,7 +26,7 @@ package struct WireBuffer: ~Copyable, @unchecked Sendable {
 
     deinit { self.base.deallocate() }
 
-    /// Whether there is nothing in the buffer.
+    /// True if the buffer holds no octets.
     @inlinable package var isEmpty: Bool { self.count == 0 }
 
     /// The octets, borrowed.
@@ -38,7 +38,7 @@ package struct WireBuffer: ~Copyable, @unchecked Sendable {
         }
     }
 
-    /// Lends the octets.
+    /// Calls `body` with the octets.
     @inlinable
     package func withUnsafeBytes<Result, Failure: Error>(
         _ body: (UnsafeRawBufferPointer) throws(Failure) -> Result
@@ -48,14 +48,14 @@ package struct WireBuffer: ~Copyable, @unchecked Sendable {
 
     // MARK: Room
 
-    /// The address of room for `extra` more octets at the end, valid until the next call that may grow.
+    /// Returns the address of room for `extra` more octets at the end, valid until the next call that may grow the buffer.
     @inlinable
     package mutating func reserve(_ extra: Int) -> UnsafeMutableRawPointer {
         if self.capacity - self.count < extra { self.grow(extra) }
         return self.base + self.count
     }
 
-    /// Counts in `written` octets stored at the address `reserve` gave.
+    /// Adds `written` octets that were stored at the address from `reserve`.
     @inlinable
     package mutating func commit(_ written: Int) {
         assert(written >= 0 && written <= self.capacity - self.count)
@@ -73,7 +73,7 @@ package struct WireBuffer: ~Copyable, @unchecked Sendable {
         self.capacity = capacity
     }
 
-    /// Forgets all octets; gives the memory back unless it is to be kept.
+    /// Removes all octets, and frees the memory unless it is to be kept.
     package mutating func removeAll(keepingCapacity: Bool = true) {
         self.count = 0
         guard !keepingCapacity, self.capacity > 64 else { return }
@@ -82,7 +82,7 @@ package struct WireBuffer: ~Copyable, @unchecked Sendable {
         self.capacity = 64
     }
 
-    /// Forgets what stands behind the first `count` octets.
+    /// Truncates the buffer to its first `count` octets.
     @inlinable
     package mutating func truncate(to count: Int) {
         precondition(count >= 0 && count <= self.count, "truncate(to:) beyond the end")
@@ -119,7 +119,7 @@ package struct WireBuffer: ~Copyable, @unchecked Sendable {
         self.commit(8)
     }
 
-    /// Appends octets as they are.
+    /// Appends octets unchanged.
     @inlinable
     package mutating func append(octets: RawSpan) {
         let count = octets.byteCount
@@ -130,7 +130,7 @@ package struct WireBuffer: ~Copyable, @unchecked Sendable {
         self.commit(count)
     }
 
-    /// Overwrites four octets written before.
+    /// Overwrites four octets that were written before.
     @inlinable
     package mutating func patchUInt32(_ value: UInt32, at offset: Int) {
         precondition(offset >= 0 && self.count - offset >= 4, "patchUInt32(_:at:) beyond the end")

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// WireError: what made octets unreadable, or a value unwritable.
-// Not here: what a peer may say when (the protocol's machines judge that), and the public error.
-// `replyCode` is what to close the connection with when a peer's octets were at fault (AMQP 0-9-1 §1.2).
+// WireError: an error of decoding or encoding.
+// Not here: the order of methods (the state machines check that), and the public error.
+// `replyCode` is the code to close the connection with if a peer's octets were malformed (AMQP 0-9-1 §1.2).
 
-/// What made octets unreadable, or a value impossible to write.
+/// An error of decoding or encoding.
 package struct WireError: Error, Hashable, Sendable {
-    /// What went wrong.
+    /// The kind of error.
     package enum Kind: Hashable, Sendable {
         /// A value ends after the octets that hold it.
         case truncated
@@ -20,9 +20,9 @@ package struct WireError: Error, Hashable, Sendable {
         case unknownFrameType(UInt8)
         /// A heartbeat with a payload, or on a channel other than 0.
         case invalidHeartbeat
-        /// The peer answered with a protocol header: it speaks another version. All eight octets.
+        /// The peer replied with a protocol header, of another version; all eight octets.
         case protocolMismatch([UInt8])
-        /// A method nobody defined.
+        /// An unknown method.
         case unknownMethod(classID: UInt16, methodID: UInt16)
         /// A content header of a class other than basic, or with a weight.
         case invalidContentHeader(classID: UInt16, weight: UInt16)
@@ -32,18 +32,18 @@ package struct WireError: Error, Hashable, Sendable {
         case nestingTooDeep
         /// A short string of more than 255 octets.
         case shortStringTooLong(count: Int)
-        /// Octets left over behind the last argument or property.
+        /// Trailing octets after the last argument or property.
         case trailingOctets(count: Int)
-        /// A value the wire has no form for, or the broker would fail on.
+        /// A value that has no encoding, or on which the broker would fail.
         case unencodable(String)
     }
 
-    /// What went wrong.
+    /// The kind of error.
     package var kind: Kind
 
     package init(_ kind: Kind) { self.kind = kind }
 
-    /// The code to close the connection with.
+    /// The reply code to close the connection with.
     package var replyCode: ReplyCode {
         switch self.kind {
         case .frameTooShort, .malformedFrameEnd, .frameTooLarge, .unknownFrameType, .invalidHeartbeat,

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// WireReader: reads the data types of AMQP 0-9-1 §4.2.5 from borrowed octets, from front to back.
-// Every length is compared with the octets that are left before anything is read or allocated; nothing here traps.
+// WireReader: decodes the data types of AMQP 0-9-1 §4.2.5 from borrowed octets, in order.
+// Every length is checked against the remaining octets before anything is read or allocated; nothing here traps.
 // Not here: frames (FrameDecoder) and which values a method has (Generated/).
 
-/// A cursor over octets that belong to somebody else.
+/// A cursor over borrowed octets.
 package struct WireReader: ~Escapable {
     private let octets: RawSpan
     private var offset: Int
-    /// How many tables and arrays surround the octets.
+    /// Number of enclosing tables and arrays.
     private var depth: Int
 
     @_lifetime(copy octets)
@@ -23,13 +23,13 @@ package struct WireReader: ~Escapable {
         self.depth = depth
     }
 
-    /// Octets not read yet.
+    /// Number of octets not read yet.
     package var remaining: Int { self.octets.byteCount - self.offset }
 
-    /// Whether all octets are read.
+    /// True if all octets are read.
     package var isAtEnd: Bool { self.remaining == 0 }
 
-    /// Throws when octets are left over.
+    /// Throws if octets remain.
     package func expectEnd() throws(WireError) {
         guard self.isAtEnd else { throw WireError(.trailingOctets(count: self.remaining)) }
     }
@@ -58,20 +58,20 @@ package struct WireReader: ~Escapable {
 
     // MARK: Octets and strings
 
-    /// The next `count` octets, borrowed from the same owner.
+    /// Returns the next `count` octets, borrowed from the same owner.
     @_lifetime(copy self)
     package mutating func readBytes(_ count: Int) throws(WireError) -> RawSpan {
         let start = try self.advance(count)
         return self.octets.extracting(start..<(start + count))
     }
 
-    /// The next `count` octets, copied.
+    /// Returns a copy of the next `count` octets.
     package mutating func readOctets(_ count: Int) throws(WireError) -> [UInt8] {
         let bytes = try self.readBytes(count)
         return bytes.withUnsafeBytes { Array($0) }
     }
 
-    /// One octet of length and so many octets as text, with the octets beside it if they are not UTF-8.
+    /// Reads a short string as text, with its octets if they are not UTF-8.
     package mutating func readText() throws(WireError) -> (string: String, octets: [UInt8]?) {
         let count = try self.readUInt8()
         let bytes = try self.readBytes(Int(count))
@@ -81,14 +81,14 @@ package struct WireReader: ~Escapable {
         }
     }
 
-    /// One octet of length and so many octets as text; what is not UTF-8 is replaced by U+FFFD.
+    /// Reads a short string as text, with invalid UTF-8 replaced by U+FFFD.
     package mutating func readShortString() throws(WireError) -> String {
         let count = try self.readUInt8()
         let bytes = try self.readBytes(Int(count))
         return bytes.withUnsafeBytes { String(decoding: $0, as: UTF8.self) }
     }
 
-    /// Four octets of length and so many octets.
+    /// Reads a long string: four octets of length, then the octets.
     package mutating func readLongString() throws(WireError) -> [UInt8] {
         let count = try self.readLength()
         return try self.readOctets(count)
@@ -96,7 +96,7 @@ package struct WireReader: ~Escapable {
 
     // MARK: Tables
 
-    /// A table: four octets of length in octets, then fields of name, type letter and value.
+    /// Reads a table: its length in four octets, then fields of name, type letter and value.
     package mutating func readTable() throws(WireError) -> FieldTable {
         var inner = try self.readNested()
         var table = FieldTable()
@@ -115,7 +115,7 @@ package struct WireReader: ~Escapable {
         return values
     }
 
-    /// A type letter and a value of that type.
+    /// Reads a type letter and a value of that type.
     package mutating func readFieldValue() throws(WireError) -> FieldValue {
         let letter = try self.readUInt8()
         switch letter {
@@ -144,7 +144,7 @@ package struct WireReader: ~Escapable {
 
     // MARK: Checks
 
-    /// Four octets of length, and a reader over exactly so many octets, one level deeper.
+    /// Reads a length of four octets and returns a reader over that many octets, one level deeper.
     @_lifetime(copy self)
     private mutating func readNested() throws(WireError) -> WireReader {
         guard self.depth < FieldTable.maximumDepth else { throw WireError(.nestingTooDeep) }
@@ -160,7 +160,7 @@ package struct WireReader: ~Escapable {
         return count
     }
 
-    /// Moves over `count` octets if they are there; answers where they begin.
+    /// Advances over `count` octets if they exist and returns their offset.
     private mutating func advance(_ count: Int) throws(WireError) -> Int {
         guard count >= 0, count <= self.remaining else { throw WireError(.truncated) }
         let start = self.offset

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Secret: a stored property that nothing shows but a read of the property itself: no description, no debug description,
-// no interpolation, no `dump`, no `Mirror`, and no encoding, because it is not Encodable and so nothing that holds one
-// can derive it.
-// Not here: clearing the memory. Swift's strings and arrays are copied freely, so a promise to erase them could not be kept.
+// Secret: a stored property that only a direct read reveals: no description, debug description,
+// interpolation, `dump` or `Mirror` shows it, and it is not Encodable, so that no type with a secret
+// can derive Encodable.
+// Not here: erasing memory. Swift copies strings and arrays freely, so erasure cannot be guaranteed.
 
-/// Stores a password, token or key that is never shown.
+/// Stores a password, token or key that no output shows.
 @propertyWrapper
 package struct Secret<Value> {
     package var wrappedValue: Value
@@ -18,11 +18,11 @@ extension Secret: Hashable where Value: Hashable {}
 extension Secret: Sendable where Value: Sendable {}
 
 extension Secret: CustomStringConvertible, CustomDebugStringConvertible, CustomReflectable {
-    /// Three asterisks, whatever is stored.
+    /// Three asterisks for any value.
     package var description: String { "***" }
-    /// Three asterisks, whatever is stored.
+    /// Three asterisks for any value.
     package var debugDescription: String { "***" }
-    /// No children: reflection ends here.
+    /// Has no children, so that reflection shows nothing.
     package var customMirror: Mirror { Mirror(self, children: [:], displayStyle: .struct) }
 }
 
