@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// AckRuns: the delivery tags of one channel that the application has settled and the broker has not been told of yet.
-// Many acknowledgements leave as few basic.ack methods: the longest run from the low end as one with `multiple` (§1.8.3.13).
+// AckRuns: delivery tags of one channel that the application has settled and that were not sent to the broker yet.
+// Acknowledgements are merged into few basic.ack methods: the longest run from the low end is one with `multiple`
+// (§1.8.3.13).
 // Pure: no socket, clock, task or lock. Not here: basic.nack and basic.reject, which the owner writes itself at once.
 //
 //   base ............... base + span     two bits a tag, in rings of words; word of a tag: (tag >> 6) & wordMask
 //     settled: the tag is decided (acked, rejected, automatic), so a run may pass over it
-//     unsent:  the tag is acked and the broker does not know; always settled too
-//   Every tag below base is decided and told. The words from base's on never wrap onto each other.
+//     unsent:  the tag is acked and not sent; always settled too
+//   Every tag below base is decided and sent. The words from base on never wrap onto each other.
 
 /// Settled delivery tags of one channel, to be merged into few acknowledgements.
 @frozen
@@ -17,18 +18,18 @@ package struct AckRuns: Sendable {
     @usableFromInline var unsent: ContiguousArray<UInt64>
     @usableFromInline var wordMask: UInt64
     @usableFromInline let wordLimit: Int
-    /// The lowest tag that is not both decided and told.
+    /// The lowest tag that is not both decided and sent.
     @usableFromInline var base: UInt64 = 1
-    /// Bits set in `unsent`, and the range of tags they lie in.
+    /// Number of bits set in `unsent`, and the range of their tags.
     @usableFromInline var unsentCount = 0
     @usableFromInline var firstUnsent: UInt64 = .max
     @usableFromInline var lastUnsent: UInt64 = 0
 
-    /// Makes the runs of a channel whose first delivery has tag 1.
+    /// Creates the runs of a channel whose first delivery has tag 1.
     ///
     /// - Parameters:
-    ///   - span: Tags to have room for at the start, from the oldest undecided one; a quarter of an octet each.
-    ///   - limit: The span it may grow to; a tag further away is refused.
+    ///   - span: Initial capacity in tags, from the oldest undecided one; a quarter of an octet each.
+    ///   - limit: Maximum span; a tag beyond it is refused.
     package init(span: Int = 1024, limit: Int = 1 << 26) {
         let words = max(ConfirmRing.powerOfTwo(span) / 64, 2)
         self.settled = ContiguousArray(repeating: 0, count: words)
@@ -37,14 +38,14 @@ package struct AckRuns: Sendable {
         self.wordLimit = max(words, ConfirmRing.powerOfTwo(limit) / 64)
     }
 
-    /// True when `drain` has something to say.
+    /// True if `drain` would produce an acknowledgement.
     @inlinable package var hasUnsent: Bool { self.unsentCount > 0 }
-    /// Acknowledged tags the broker has not been told of.
+    /// Number of acknowledged tags that were not sent.
     @inlinable package var count: Int { self.unsentCount }
 
     /// Acknowledges one tag.
     ///
-    /// - Returns: False, and nothing changes, when the tag is decided already, is 0, or lies beyond the limit.
+    /// - Returns: False, and nothing changes, if the tag is decided already, is 0, or is beyond the limit.
     @inlinable
     package mutating func settle(_ tag: UInt64) -> Bool {
         guard self.decide(tag) else { return false }
@@ -57,11 +58,11 @@ package struct AckRuns: Sendable {
 
     /// Marks a tag the owner settles with `basic.nack` or `basic.reject`, written at once.
     ///
-    /// - Returns: False, and nothing changes, when the tag is decided already, is 0, or lies beyond the limit.
+    /// - Returns: False, and nothing changes, if the tag is decided already, is 0, or is beyond the limit.
     @inlinable
     package mutating func reject(_ tag: UInt64) -> Bool {
         if tag == self.base && self.unsentCount == 0 && tag & 63 != 63 {
-            // The base is undecided when nothing is unsent; if its neighbour is too, only the base moves.
+            // The base is undecided if nothing is unsent; if its neighbour is too, only the base moves.
             let neighbour: UInt64 = 1 << (tag + 1 & 63)
             if self.settled[Int(tag >> 6 & self.wordMask)] & neighbour == 0 {
                 self.base = tag + 1
@@ -73,15 +74,15 @@ package struct AckRuns: Sendable {
         return true
     }
 
-    /// Marks a tag used up by a delivery that needs no acknowledgement.
+    /// Marks the tag of a delivery that needs no acknowledgement.
     ///
-    /// - Returns: False when the tag was used before, is 0, or lies beyond the limit: the broker broke the protocol.
+    /// - Returns: False if the tag was used before, is 0, or is beyond the limit: a protocol violation.
     @inlinable
     package mutating func markAutomatic(_ tag: UInt64) -> Bool { self.reject(tag) }
 
     /// Acknowledges every undecided tag up to and including `tag`, for a caller that acknowledges with `multiple`.
     ///
-    /// - Returns: False when there was none, or the tag lies beyond the limit.
+    /// - Returns: False if there was none, or the tag is beyond the limit.
     @usableFromInline
     package mutating func settle(upTo tag: UInt64) -> Bool {
         self.decide(upTo: tag, isAcknowledged: true) > 0
@@ -89,7 +90,7 @@ package struct AckRuns: Sendable {
 
     /// Marks every undecided tag up to and including `tag`, which the owner settles with `basic.nack` and `multiple`.
     ///
-    /// - Returns: How many there were; 0 also when the tag lies beyond the limit.
+    /// - Returns: The number of tags; 0 also if the tag is beyond the limit.
     package mutating func reject(upTo tag: UInt64) -> Int {
         let count = self.decide(upTo: tag, isAcknowledged: false)
         if count > 0 { self.advanceIfNothingUnsent() }
@@ -117,9 +118,9 @@ package struct AckRuns: Sendable {
         return count
     }
 
-    /// Empties what is unsent into acknowledgements, the lowest tags first.
+    /// Drains unsent tags into acknowledgements, lowest tags first.
     ///
-    /// - Parameter each: One `basic.ack`. With `multiple` the tag is acked and unsent itself, and every tag below it is
+    /// - Parameter each: Called for each `basic.ack`. With `multiple` the tag is acked and unsent, and every tag below it is
     ///   decided.
     @inlinable
     package mutating func drain(each: (_ tag: UInt64, _ multiple: Bool) -> Void) {
@@ -140,7 +141,7 @@ package struct AckRuns: Sendable {
         self.lastUnsent = 0
     }
 
-    /// Sets the settled bit; false when it was set, or there can be no room.
+    /// Sets the settled bit; returns false if it was set or the limit is reached.
     @inlinable
     mutating func decide(_ tag: UInt64) -> Bool {
         guard tag >= self.base else { return false }
@@ -154,7 +155,7 @@ package struct AckRuns: Sendable {
         return true
     }
 
-    /// The first tag from `base` on that is not decided.
+    /// Returns the first undecided tag from `base` on.
     @usableFromInline
     func endOfPrefix() -> UInt64 {
         var word = self.base >> 6
@@ -166,7 +167,7 @@ package struct AckRuns: Sendable {
         return word << 6 + UInt64((~decided).trailingZeroBitCount)
     }
 
-    /// The highest unsent tag below `end`.
+    /// Returns the highest unsent tag below `end`.
     @usableFromInline
     func lastUnsentTag(below end: UInt64) -> UInt64? {
         guard self.firstUnsent < end else { return nil }
@@ -181,7 +182,7 @@ package struct AckRuns: Sendable {
         return word << 6 | UInt64(63 - bits.leadingZeroBitCount)
     }
 
-    /// Clears the unsent bits up to and including `tag`, and answers how many there were.
+    /// Clears the unsent bits up to and including `tag`, and returns their number.
     @usableFromInline
     mutating func clearUnsent(through tag: UInt64) -> Int {
         var cleared = 0
@@ -212,7 +213,7 @@ package struct AckRuns: Sendable {
         return nil
     }
 
-    /// Moves the base to `end`, everything below which is decided and told, and blanks the words it leaves.
+    /// Moves the base to `end`, below which every tag is decided and sent, and clears the words it passes.
     @usableFromInline
     mutating func advance(to end: UInt64) {
         var word = self.base >> 6
@@ -223,14 +224,14 @@ package struct AckRuns: Sendable {
         self.base = end
     }
 
-    /// For channels that acknowledge nothing, and so are never drained.
+    /// Used by channels without acknowledgements, which are never drained.
     @usableFromInline
     mutating func advanceIfNothingUnsent() {
         guard self.unsentCount == 0 else { return }
         self.advance(to: self.endOfPrefix())
     }
 
-    /// Doubles the rings until the tag has a place; false when the limit forbids it.
+    /// Doubles the rings until the tag fits; returns false if the limit forbids it.
     @usableFromInline
     @inline(never)
     mutating func makeRoom(_ tag: UInt64) -> Bool {
@@ -252,7 +253,7 @@ package struct AckRuns: Sendable {
         return true
     }
 
-    /// The bits of a word for the tags below this one.
+    /// Returns the bits of a word for the tags below this one.
     @inlinable
     static func bits(below tag: UInt64) -> UInt64 { (1 << (tag & 63)) - 1 }
 }

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// AcknowledgementTimeout: what RabbitMQ says when it closes a channel (406) because a delivery was not settled in time:
+// AcknowledgementTimeout: parses RabbitMQ's text of a channel.close (406) for a delivery that was not settled in time:
 //
 //   PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out. Timeout value used: 1800000 ms. This timeout …
 //
 // Pure: text to values.
 
-/// A channel was closed because a delivery was not settled in the broker's time.
+/// The close of a channel because a delivery was not settled in time.
 package struct AcknowledgementTimeout: Hashable, Sendable {
-    /// The broker's limit; nil when its text does not say.
+    /// The broker's limit; nil if the text does not contain it.
     package let milliseconds: UInt64?
 
-    /// Reads the text of a close; nil when it is about something else.
+    /// Parses the text of a close; nil for any other reason.
     package init?(replyText text: String) {
         guard text.contains("delivery acknowledgement on channel"), text.contains("timed out") else { return nil }
         let number = text.firstRange(of: "Timeout value used: ").map { text[$0.upperBound...].prefix { $0.isNumber } }

@@ -2,19 +2,20 @@
 package import AMQP091Wire
 private import DequeModule
 
-// ChannelNumbers: which channel numbers of one connection are in use (§4.2.3, channel-max of connection.tune).
-// A closed number waits behind every number that was closed before it or never used: late deliveries for it can still
-// arrive (RabbitMQ issue 13384), and the longer it rests the fewer meet its next owner.
-// Pure: no socket, clock, task or lock. The owner drops frames for a resting number and refuses those for an unknown one.
+// ChannelNumbers: allocates the channel numbers of one connection (§4.2.3, channel-max of connection.tune).
+// A closed number is reused after all numbers that were closed before it or never used: late deliveries for it can still
+// arrive (RabbitMQ issue 13384), and a longer rest means that fewer reach its next user.
+// Pure: no socket, clock, task or lock. The owner drops frames for a resting number; for an unknown one it reports a
+// violation.
 
 /// The channel numbers of one connection.
 package struct ChannelNumbers: Sendable {
-    /// What a number is at the moment.
+    /// The state of a channel number.
     package enum Standing: Hashable, Sendable {
         /// Never opened on this connection: a frame for it is a violation.
         case unknown
         case inUse
-        /// Opened and closed again: frames for it are dropped.
+        /// Opened and closed: frames for it are dropped.
         case resting
     }
 
@@ -24,16 +25,16 @@ package struct ChannelNumbers: Sendable {
     private var resting = Deque<UInt16>()
     private var used: Set<UInt16> = []
 
-    /// Makes the numbers 1...maximum; none when it is 0.
+    /// Creates the numbers 1...maximum; none if it is 0.
     package init(maximum: UInt16) {
         self.maximum = maximum
         if maximum == 0 { self.neverUsed = nil }
     }
 
-    /// Numbers in use.
+    /// Count of numbers in use.
     package var count: Int { self.used.count }
 
-    /// Takes the number that has rested longest; nil when all are in use.
+    /// Allocates the number that has rested longest; nil if all are in use.
     package mutating func allocate() -> ChannelNumber? {
         if let number = self.neverUsed {
             self.neverUsed = number < self.maximum ? number + 1 : nil
@@ -45,13 +46,13 @@ package struct ChannelNumbers: Sendable {
         return ChannelNumber(rawValue: number)
     }
 
-    /// Gives a number back, once both sides know the channel is closed; ignored for one not in use.
+    /// Releases a number after the close handshake; ignores a number that is not in use.
     package mutating func release(_ number: ChannelNumber) {
         guard self.used.remove(number.rawValue) != nil else { return }
         self.resting.append(number.rawValue)
     }
 
-    /// Tells what a frame for this number means.
+    /// Returns the state of this number.
     package func standing(of number: ChannelNumber) -> Standing {
         if self.used.contains(number.rawValue) { return .inUse }
         guard number.rawValue >= 1 && number.rawValue <= self.maximum else { return .unknown }

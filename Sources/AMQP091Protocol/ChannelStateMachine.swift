@@ -6,15 +6,15 @@ package import AMQP091Wire
 // Not here: contents (ContentAssembler), confirms (ConfirmRing), settlements (AckRuns), the number (ChannelNumbers).
 //
 //   idle --open()--> opening --open-ok--> open --close()-------> closing --close-ok--> closed
-//                        \_____________________\--channel.close--> closed   (and we answer close-ok)
+//                        \_____________________\--channel.close--> closed   (answered with close-ok)
 //   In closing and closed every frame is dropped, except close and close-ok.
 
-/// What may happen on one channel, and what follows from it.
+/// The life of one channel and its requests.
 package struct ChannelStateMachine<Waiter, Context> {
     package typealias Requests = RequestQueue<Waiter, Context>
     package typealias CloseReason = ConnectionStateMachine.CloseReason
 
-    /// Where the channel is.
+    /// State of the channel.
     package enum Phase: Hashable, Sendable {
         case idle
         case opening
@@ -23,34 +23,34 @@ package struct ChannelStateMachine<Waiter, Context> {
         case closed
     }
 
-    /// What to do about a method on this channel.
+    /// The owner's next step after a received method.
     package enum Action {
-        /// It is the reply to this request. With `basic.get-ok` the content is still to come.
+        /// The method is the reply to this request. The content of `basic.get-ok` is still to come.
         case replied(Requests.Request, Method)
-        /// A delivery, a returned message, a confirm: the owner's hot paths.
+        /// A delivery, a returned message or a confirm, handled by the owner.
         case pass(Method)
-        /// Answer `channel.flow-ok` with the same value; publish only while it is true.
+        /// Send `channel.flow-ok` with the same value; publish only while it is true.
         case flow(active: Bool)
-        /// The broker cancelled the consumer. The answer is a `basic.cancel` of our own, without waiting.
+        /// The broker cancelled the consumer. Send a `basic.cancel` with no-wait.
         case cancelledByBroker(consumerTag: String)
         /// Send `channel.close-ok`; fail the requests.
         case closedByBroker(CloseReason, Requests.Unanswered)
-        /// Send `channel.close-ok`, and keep waiting for the answer to our own close.
+        /// Send `channel.close-ok`, and keep waiting for the reply to the client's own close.
         case sendCloseOk
-        /// Our close was answered. `closers` asked for it; fail the requests.
+        /// The client's close was answered: resume `closers` and fail the requests.
         case closed(closers: [Waiter], Requests.Unanswered)
         /// Close the connection.
         case violation(ReplyCode, String)
         case ignore
     }
 
-    /// What to do for a caller that wants to close.
+    /// The owner's next step for a caller that closes.
     package enum CloseAction {
         /// Send `channel.close`; the waiter is resumed at `closed`.
         case send(Channel.Close)
-        /// Close was sent before; the waiter is resumed with the others.
+        /// Close was already sent; the waiter is resumed with the others.
         case wait
-        /// Nothing to do; the waiter may go on.
+        /// Already closed; resume the waiter.
         case alreadyClosed(Waiter?)
     }
 
@@ -68,12 +68,12 @@ package struct ChannelStateMachine<Waiter, Context> {
         return self.opening ? .opening : .idle
     }
 
-    /// True when requests and publishes may be appended.
+    /// True while requests and publishes may be appended.
     package var isOpen: Bool { self.isOpened && self.handshake.isOpen }
 
-    /// We send `channel.open`; the waiter is resumed with `channel.open-ok`.
+    /// Records that `channel.open` is sent; the waiter is resumed with `channel.open-ok`.
     ///
-    /// - Returns: False when the channel was opened before; the waiter was not taken.
+    /// - Returns: False if the channel was opened before; the waiter is not registered.
     package mutating func open(_ waiter: Waiter, context: Context) -> Bool {
         guard !self.opening else { return false }
         self.opening = true
@@ -81,7 +81,7 @@ package struct ChannelStateMachine<Waiter, Context> {
         return true
     }
 
-    /// We want to close.
+    /// Begins the close by this side.
     package mutating func close(_ waiter: Waiter?, code: ReplyCode = .success, text: String = "") -> CloseAction {
         guard self.opening else {
             _ = self.handshake.abort()  // The broker never heard of this channel.
@@ -97,14 +97,14 @@ package struct ChannelStateMachine<Waiter, Context> {
         }
     }
 
-    /// The connection is gone, or the wait for close-ok took too long.
+    /// Ends the channel: the connection was lost, or the wait for close-ok timed out.
     ///
-    /// - Returns: Everyone who waited: for the close, and for a reply.
+    /// - Returns: All waiters: for the close, and for replies.
     package mutating func connectionLost() -> (closers: [Waiter], Requests.Unanswered) {
         (self.handshake.abort(), self.requests.removeAll())
     }
 
-    /// A method came on this channel.
+    /// Handles a received method.
     package mutating func received(_ method: Method) -> Action {
         switch method {
         case .channelClose(let close): return self.receivedClose(close)

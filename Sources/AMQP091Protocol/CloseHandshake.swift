@@ -4,8 +4,8 @@
 // Pure: no socket, clock, task or lock. The owner performs the action each call returns, and bounds the wait for close-ok.
 //
 //   open --close()--> closing --receivedCloseOk()--> closed
-//   open --receivedClose()-------------------------> closed   (and we answer close-ok)
-//   closing --receivedClose()--> closing                      (both at once: we answer close-ok and still wait for ours)
+//   open --receivedClose()-------------------------> closed   (answered with close-ok)
+//   closing --receivedClose()--> closing                      (both at once: answered, and still waiting for close-ok)
 
 package struct CloseHandshake<Waiter> {
     fileprivate enum State {
@@ -14,33 +14,33 @@ package struct CloseHandshake<Waiter> {
         case closed
     }
 
-    /// What to do for a caller that wants to close.
+    /// The owner's next step for a caller that closes.
     package enum CloseAction {
         /// Send close, and wait for close-ok.
         case sendClose
-        /// Close was sent before; the waiter is resumed with the others.
+        /// Close was already sent; the waiter is resumed with the others.
         case wait
-        /// Nothing to do; the waiter may go on.
+        /// Already closed; resume the waiter.
         case alreadyClosed(Waiter?)
     }
 
-    /// What to do about the peer's close.
+    /// The owner's next step after the peer's close.
     package enum ReceivedCloseAction {
         /// Send close-ok; the peer closed first.
         case sendCloseOk
-        /// Send close-ok, and keep waiting for the answer to our own close.
+        /// Send close-ok, and keep waiting for the reply to the client's own close.
         case sendCloseOkAndWait
-        /// A stray frame.
+        /// A stray frame; ignore it.
         case ignore
     }
 
-    /// What to do about close-ok.
+    /// The owner's next step after close-ok.
     package enum CloseOkAction {
-        /// The handshake is done; these waited for it.
+        /// The handshake is complete; resume these waiters.
         case resume([Waiter])
         /// Close-ok without a close: a violation.
         case unexpected
-        /// A stray frame.
+        /// A stray frame; ignore it.
         case ignore
     }
 
@@ -48,11 +48,11 @@ package struct CloseHandshake<Waiter> {
 
     package init() {}
 
-    /// True until either side closes.
+    /// True until either side sends close.
     package var isOpen: Bool { if case .open = self.state { true } else { false } }
     package var isClosed: Bool { if case .closed = self.state { true } else { false } }
 
-    /// We want to close; the waiter, if any, is kept until close-ok.
+    /// Begins the close by this side; the waiter, if any, is kept until close-ok.
     package mutating func close(_ waiter: Waiter?) -> CloseAction {
         switch self.state {
         case .open:
@@ -67,7 +67,7 @@ package struct CloseHandshake<Waiter> {
         }
     }
 
-    /// The peer sent close.
+    /// Handles the peer's close.
     package mutating func receivedClose() -> ReceivedCloseAction {
         switch self.state {
         case .open:
@@ -80,7 +80,7 @@ package struct CloseHandshake<Waiter> {
         }
     }
 
-    /// The peer sent close-ok.
+    /// Handles close-ok.
     package mutating func receivedCloseOk() -> CloseOkAction {
         switch self.state {
         case .open:
@@ -93,9 +93,9 @@ package struct CloseHandshake<Waiter> {
         }
     }
 
-    /// The link is gone, or the wait for close-ok took too long.
+    /// Ends the handshake: the link was lost, or the wait for close-ok timed out.
     ///
-    /// - Returns: Who waited for close-ok.
+    /// - Returns: The waiters for close-ok.
     package mutating func abort() -> [Waiter] {
         defer { self.state = .closed }
         guard case .closing(let waiters) = self.state else { return [] }

@@ -1,34 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
 public import AMQP091Wire
 
-// ConfirmRing: the publishes of one channel that the broker has not settled yet (publisher confirms, RabbitMQ's class 85).
-// Pure: no socket, clock, task or lock. The owner numbers a publish here in the same step that appends its octets.
-// Not here: who waits (the owner's table, by token), and what mandatory publishes were (MandatoryPublishes).
+// ConfirmRing: the outstanding publishes of one channel (publisher confirms, RabbitMQ's class 85).
+// Pure: no socket, clock, task or lock. The owner numbers a publish in the same step that appends its octets.
+// Not here: waiters (the owner's table, by token), and the contents of mandatory publishes (MandatoryPublishes).
 //
 //   lowest ......................... next     the slot of a sequence number: number & mask
 //     | outstanding, or settled early |       one slot: token in bits 0-31, octets in bits 32-61,
 //                                             bit 62 "mandatory", bit 63 "outstanding"; all zero when settled
 
-/// Publishes unconfirmed on one channel, numbered from 1 as the broker numbers them.
+/// Unconfirmed publishes of one channel, numbered from 1 as the broker numbers them.
 @frozen
 @usableFromInline
 package struct ConfirmRing: Sendable {
-    /// How a publish ended.
+    /// The outcome of a publish.
     @frozen
     @usableFromInline
     package enum Outcome: Hashable, Sendable {
-        /// The broker took it: `basic.ack`.
+        /// Confirmed: `basic.ack`.
         case confirmed
-        /// The broker refused it: `basic.nack`.
+        /// Nacked: `basic.nack`.
         case nacked
-        /// No queue took it: `basic.return` came before its `basic.ack`.
+        /// Returned: `basic.return` came before its `basic.ack`.
         case returned(ReplyCode, String)
     }
 
-    /// A confirm the broker had no right to send; the connection cannot go on.
+    /// An invalid confirm; the connection must be closed.
     @usableFromInline
     package enum Violation: Error, Hashable, Sendable {
-        /// The delivery tag belongs to no publish made so far.
+        /// The delivery tag belongs to no publish so far.
         case unknownTag(UInt64)
     }
 
@@ -46,11 +46,11 @@ package struct ConfirmRing: Sendable {
     @usableFromInline var messages = 0
     @usableFromInline var octets = 0
 
-    /// Makes an empty ring.
+    /// Creates an empty ring.
     ///
     /// - Parameters:
-    ///   - capacity: Slots at the start, 8 octets each; rounded up to a power of two.
-    ///   - limit: The slots it may grow to when the oldest publish stays unconfirmed; rounded up likewise.
+    ///   - capacity: Initial number of slots, 8 octets each; rounded up to a power of two.
+    ///   - limit: Maximum number of slots while the oldest publish stays unconfirmed; rounded up likewise.
     package init(capacity: Int, limit: Int = 1 << 22) {
         let slots = Self.powerOfTwo(capacity)
         self.slots = ContiguousArray(repeating: 0, count: slots)
@@ -58,24 +58,24 @@ package struct ConfirmRing: Sendable {
         self.limit = max(slots, Self.powerOfTwo(limit))
     }
 
-    /// The lowest sequence number that is still outstanding, or `next` when none is.
+    /// The lowest outstanding sequence number, or `next` if there is none.
     @inlinable package var lowest: UInt64 { self.low }
-    /// The sequence number the next publish gets.
+    /// The sequence number of the next publish.
     @inlinable package var next: UInt64 { self.high }
-    /// Publishes without an outcome.
+    /// Number of outstanding publishes.
     @inlinable package var outstandingMessages: Int { self.messages }
-    /// Octets of the publishes without an outcome; one publish counts for at most 1 GiB.
+    /// Octets of the outstanding publishes; each counts for at most 1 GiB.
     @inlinable package var outstandingOctets: Int { self.octets }
-    /// True when no publish can be appended: the span from the oldest outstanding one has reached the limit.
+    /// True if no publish can be appended: the span from the oldest outstanding one has reached the limit.
     @inlinable package var isFull: Bool { self.high - self.low >= UInt64(self.limit) }
 
     /// Numbers one publish.
     ///
     /// - Parameters:
-    ///   - octets: What it counts for in `outstandingOctets`.
-    ///   - token: Whom to tell of its end; 0 when nobody waits.
+    ///   - octets: Its share of `outstandingOctets`.
+    ///   - token: The waiter to resume with the outcome; 0 for none.
     /// - Precondition: `isFull` is false.
-    /// - Returns: Its sequence number, the delivery tag its confirm will carry.
+    /// - Returns: Its sequence number, which is the delivery tag of its confirm.
     @inlinable
     package mutating func append(octets: Int, token: UInt32) -> UInt64 {
         if self.high - self.low > self.mask { self.grow() }
@@ -88,16 +88,16 @@ package struct ConfirmRing: Sendable {
         return sequence
     }
 
-    /// The broker sent `basic.ack` or `basic.nack`.
+    /// Handles `basic.ack` or `basic.nack`.
     ///
-    /// What was settled before is passed over; the work is in proportion to what is settled now.
+    /// Skips publishes that were settled before; the cost is proportional to the number settled now.
     ///
     /// - Parameters:
     ///   - tag: The delivery tag; 0 with `multiple` means every outstanding publish.
-    ///   - multiple: Whether all publishes up to the tag are meant.
+    ///   - multiple: True for all publishes up to the tag.
     ///   - outcome: `.confirmed` or `.nacked`.
-    ///   - each: Called for each publish that has a token or did not end as confirmed.
-    /// - Throws: `Violation` for a tag that was never given out; nothing has changed then.
+    ///   - each: Called for each publish that has a token or was not confirmed.
+    /// - Throws: `Violation` for a tag that was never used; nothing has changed then.
     @inlinable
     package mutating func settle(
         tag: UInt64,
@@ -116,10 +116,10 @@ package struct ConfirmRing: Sendable {
         self.advance()
     }
 
-    /// The broker confirmed the oldest publish alone, as it does where one is made at a time: `settle` at less cost.
+    /// Confirms the oldest publish alone, the usual case with one publish at a time: a cheaper `settle`.
     ///
     /// - Parameter tag: The delivery tag.
-    /// - Returns: The publish's token, 0 for none; nil, and nothing has changed, where the tag is not that of the oldest or
+    /// - Returns: The publish's token, 0 for none; nil, and nothing has changed, if the tag is not that of the oldest or
     ///   the publish was mandatory.
     @inlinable
     package mutating func confirmOldest(_ tag: UInt64) -> UInt32? {
@@ -135,7 +135,7 @@ package struct ConfirmRing: Sendable {
         return UInt32(truncatingIfNeeded: slot)
     }
 
-    /// Empties the slots of a range and tells of those that were outstanding.
+    /// Clears the slots of a range and reports the outstanding ones.
     @inlinable
     mutating func settle(_ range: ClosedRange<UInt64>, _ outcome: Outcome, _ each: (UInt64, UInt32, Outcome) -> Void) {
         let isConfirmed = if case .confirmed = outcome { true } else { false }
@@ -161,15 +161,15 @@ package struct ConfirmRing: Sendable {
         self.octets -= Int(octets)
     }
 
-    /// Moves the low end past what was settled early.
+    /// Moves the low end past publishes that were settled early.
     @inlinable
     mutating func advance() {
         while self.low < self.high && self.slots[Int(self.low & self.mask)] & Self.outstandingBit == 0 { self.low += 1 }
     }
 
-    /// Gives the publish another token, or takes it away with 0 (a waiter that was cancelled or timed out).
+    /// Replaces the token of a publish; 0 removes it (a waiter that was cancelled or timed out).
     ///
-    /// - Returns: False when the publish has ended already or was never made.
+    /// - Returns: False if the publish has ended already or does not exist.
     @inlinable
     package mutating func setToken(_ token: UInt32, of sequence: UInt64) -> Bool {
         guard self.isOutstanding(sequence) else { return false }
@@ -178,22 +178,22 @@ package struct ConfirmRing: Sendable {
         return true
     }
 
-    /// Whether the publish was made and has no outcome yet.
+    /// Returns true if the publish exists and has no outcome yet.
     @inlinable
     package func isOutstanding(_ sequence: UInt64) -> Bool {
         guard sequence >= self.low && sequence < self.high else { return false }
         return self.slots[Int(sequence & self.mask)] & Self.outstandingBit != 0
     }
 
-    /// What an outstanding publish counts for in `outstandingOctets`; nil for any other.
+    /// Returns the share of an outstanding publish in `outstandingOctets`; nil for any other.
     package func octets(of sequence: UInt64) -> Int? {
         guard self.isOutstanding(sequence) else { return nil }
         return Int(self.slots[Int(sequence & self.mask)] >> 32 & Self.octetsMask)
     }
 
-    /// Remembers a publish made with `mandatory`, so that its `basic.return` can be told from others.
+    /// Records a mandatory publish, so that its `basic.return` can be matched.
     ///
-    /// To be called right after its `append`; ignored for a publish that is not the newest.
+    /// Must follow its `append` directly; ignored for a publish that is not the newest.
     package mutating func markMandatory(
         _ sequence: UInt64,
         _ mark: MandatoryPublishes.Mark,
@@ -206,9 +206,9 @@ package struct ConfirmRing: Sendable {
         self.mandatory.append(sequence, mark, properties)
     }
 
-    /// The broker sent `basic.return`: marks the outstanding mandatory publish that it carries.
+    /// Handles `basic.return`: marks the outstanding mandatory publish that it carries.
     ///
-    /// - Returns: Its sequence number; nil when it is none of those outstanding.
+    /// - Returns: Its sequence number; nil if it matches no outstanding publish.
     package mutating func receivedReturn(
         _ mark: MandatoryPublishes.Mark,
         _ properties: ReturnedProperties,
@@ -218,9 +218,9 @@ package struct ConfirmRing: Sendable {
         self.mandatory.receivedReturn(mark, properties, end: .returned(code, text))
     }
 
-    /// Ends every outstanding publish without an outcome (the channel is gone), and leaves the ring empty.
+    /// Ends every outstanding publish without an outcome (the channel has ended), and empties the ring.
     ///
-    /// - Parameter each: Called for each of them, with its token, 0 for none.
+    /// - Parameter each: Called for each of them with its token, 0 for none.
     package mutating func failAll(each: (_ sequence: UInt64, _ token: UInt32) -> Void) {
         var sequence = self.low
         while sequence < self.high {

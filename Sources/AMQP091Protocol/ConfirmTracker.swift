@@ -1,31 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
-// ConfirmTracker: the publisher confirms of one channel: the window, the publishes without an outcome, what became of the
-// others, and the tasks that wait for any of it.
-// Pure: no socket, clock, task or lock. Waiters are tokens of the owner's table; each event names the tokens to wake.
-// Not here: the octets of a publish, and why a channel ended (the owner).
+// ConfirmTracker: the publisher confirms of one channel: the window, the outstanding publishes, the outcomes of the
+// others, and the waiters for them.
+// Pure: no socket, clock, task or lock. Waiters are tokens of the owner's table; each event reports the tokens to wake.
+// Not here: the octets of a publish, and the reason why a channel ended (the owner).
 //
-//   enable() -> hasRoom? -> append() -> settle()* -> end()      after end() outcomes can still be asked for
-// @inlinable on what every message runs through: it is called from another module.
+//   enable() -> hasRoom? -> append() -> settle()* -> end()      after end() outcomes can still be queried
+// @inlinable on the hot path, which is called from another module.
 
 /// The confirms of one channel.
 @usableFromInline
 package struct ConfirmTracker: Sendable {
-    /// Why a waiting task is woken.
+    /// The reason to wake a task.
     @frozen
     @usableFromInline
     package enum Wake: Sendable {
-        /// What it waited for may be so now: room in the window, or everything settled.
+        /// The condition may hold now: room in the window, or everything settled.
         case progress
-        /// The outcome of its publish.
+        /// Its publish has an outcome.
         case outcome(ConfirmRing.Outcome)
     }
 
-    /// Publishes that one confirm has settled.
+    /// Number of publishes that one confirm has settled.
     @frozen
     @usableFromInline
     package struct Settled: Hashable, Sendable {
         @usableFromInline package let count: Int
-        /// Of these, refused by the broker.
+        /// Number of nacked publishes among them.
         @usableFromInline package let nacked: Int
 
         @inlinable
@@ -35,29 +35,29 @@ package struct ConfirmTracker: Sendable {
         }
     }
 
-    /// Publishes without an outcome; empty while confirms are off.
+    /// The outstanding publishes; empty while confirms are off.
     @usableFromInline package var ring = ConfirmRing(capacity: 16)
-    /// Whether `confirm.select` was sent: the broker counts every publish behind it.
+    /// True once `confirm.select` was sent: the broker numbers every later publish.
     @usableFromInline package var isOn = false
     @usableFromInline var windowMessages = 0
     @usableFromInline var windowOctets = 0
-    /// Publishers that wait for the window.
+    /// Publishers that wait for room in the window.
     private var windowWaiters = WaitingLine<UInt32>()
     @usableFromInline var hasWindowWaiters = false
-    /// Tasks that wait until nothing is unconfirmed.
+    /// Tasks that wait until no publish is unconfirmed.
     private var drainWaiters = WaitingLine<UInt32>()
     @usableFromInline var hasDrainWaiters = false
-    /// What became of the publishes that have ended.
+    /// Outcomes of the publishes that have ended.
     @usableFromInline package var endings = PublishEndings()
-    /// Publishes that were unconfirmed when the channel ended.
+    /// Number of publishes that were unconfirmed when the channel ended.
     package private(set) var unknownCount: UInt64 = 0
     package private(set) var refusedCount: UInt64 = 0
     package private(set) var notProcessedCount: UInt64 = 0
-    /// Of each of these, how many had no waiter.
+    /// Number of these without a waiter.
     package private(set) var unknownSendCount = 0
     package private(set) var refusedSendCount = 0
     package private(set) var notProcessedSendCount = 0
-    /// The publish the broker refused by closing the channel, and the first one it did not process.
+    /// The publish for which the broker closed the channel, and the first one it did not process.
     private var culprit: UInt64?
     private var unprocessed = UInt64.max
     /// The publishes that were unconfirmed when the channel ended; nil before.
@@ -65,7 +65,7 @@ package struct ConfirmTracker: Sendable {
 
     package init() {}
 
-    /// `confirm.select` was sent, for the first time or again with another window.
+    /// Records that `confirm.select` was sent, first or again with another window.
     package mutating func enable(windowMessages: Int, windowOctets: Int) {
         self.windowMessages = windowMessages
         self.windowOctets = windowOctets
@@ -73,7 +73,7 @@ package struct ConfirmTracker: Sendable {
         self.isOn = true
     }
 
-    /// Whether the window takes another publish; a message larger than the window passes alone.
+    /// True if the window has room for a publish; a message larger than the window is accepted alone.
     @inlinable package var hasRoom: Bool {
         guard self.isOn else { return true }
         let outstanding = self.ring.outstandingMessages
@@ -83,30 +83,30 @@ package struct ConfirmTracker: Sendable {
 
     // MARK: waiting
 
-    /// A publisher waits for the window.
+    /// Queues a publisher for room in the window.
     ///
-    /// - Returns: What `stopWaitingForRoom` takes.
+    /// - Returns: The ticket for `stopWaitingForRoom`.
     package mutating func waitForRoom(_ token: UInt32) -> WaitingLine<UInt32>.Ticket {
         self.hasWindowWaiters = true
         return self.windowWaiters.append(token)
     }
 
-    /// A publisher gave up its wait for the window.
+    /// Removes a publisher that no longer waits for the window.
     package mutating func stopWaitingForRoom(_ ticket: WaitingLine<UInt32>.Ticket) {
         _ = self.windowWaiters.remove(ticket)
         self.hasWindowWaiters = !self.windowWaiters.isEmpty
     }
 
-    /// A task waits until nothing is unconfirmed.
+    /// Queues a task until no publish is unconfirmed.
     ///
-    /// - Returns: What `stopWaitingUntilDrained` takes; nil when nothing is unconfirmed, and the token was not taken.
+    /// - Returns: The ticket for `stopWaitingUntilDrained`; nil if nothing is unconfirmed, and the token is not queued.
     package mutating func waitUntilDrained(_ token: UInt32) -> WaitingLine<UInt32>.Ticket? {
         guard self.ring.outstandingMessages > 0 else { return nil }
         self.hasDrainWaiters = true
         return self.drainWaiters.append(token)
     }
 
-    /// A task gave up its wait of `waitUntilDrained`.
+    /// Removes a task that no longer waits in `waitUntilDrained`.
     package mutating func stopWaitingUntilDrained(_ ticket: WaitingLine<UInt32>.Ticket) {
         _ = self.drainWaiters.remove(ticket)
         self.hasDrainWaiters = !self.drainWaiters.isEmpty
@@ -114,15 +114,15 @@ package struct ConfirmTracker: Sendable {
 
     // MARK: events
 
-    /// The broker sent `basic.ack` or `basic.nack`.
+    /// Handles `basic.ack` or `basic.nack`.
     ///
     /// - Parameters:
     ///   - tag: The delivery tag of the confirm.
-    ///   - multiple: Whether all publishes up to the tag are meant.
-    ///   - isAck: Whether it is an acknowledgement.
+    ///   - multiple: True for all publishes up to the tag.
+    ///   - isAck: True for `basic.ack`.
     ///   - wake: Called for each waiter to wake.
-    /// - Returns: How many publishes it settled.
-    /// - Throws: A confirm for a publish that was never made; nothing has changed then.
+    /// - Returns: The number of settled publishes.
+    /// - Throws: A violation if the tag was never used; nothing has changed then.
     @inlinable
     package mutating func settle(
         tag: UInt64,
@@ -148,7 +148,7 @@ package struct ConfirmTracker: Sendable {
         return settled
     }
 
-    /// On the two parts and not on the tracker: the ring calls back while it is changed.
+    /// Takes the two parts and not the tracker: the ring calls back while it is being changed.
     @inlinable
     static func settle(
         _ ring: inout ConfirmRing,
@@ -168,9 +168,9 @@ package struct ConfirmTracker: Sendable {
         )
     }
 
-    /// Wakes no more than find room: the others would only queue again.
+    /// Wakes only as many publishers as have room: others would queue again.
     ///
-    /// With nothing unconfirmed it wakes all of them: no confirm will come to wake the rest if those who were woken do
+    /// If nothing is unconfirmed it wakes all of them: no later confirm would wake the rest if those woken now do
     /// not publish.
     @usableFromInline
     mutating func wakeWindowWaiters(_ outstanding: Int, _ wake: (UInt32, Wake) -> Void) {
@@ -189,25 +189,25 @@ package struct ConfirmTracker: Sendable {
 
     // MARK: the end
 
-    /// Whether the channel has ended: no publish of it gets another outcome.
+    /// True if the channel has ended: no publish gets another outcome.
     package var hasEnded: Bool { self.ended != nil }
 
-    /// The publishes without an outcome, also after the channel has ended.
+    /// Number of publishes without an outcome, also after the channel has ended.
     package func isOutstanding(_ sequence: UInt64) -> Bool { (self.ended ?? self.ring).isOutstanding(sequence) }
 
-    /// The broker is closing the channel for one of its publishes.
+    /// Records that the broker is closing the channel for one of its publishes.
     ///
     /// - Parameters:
-    ///   - culprit: The publish it refused; nil when that is not known.
+    ///   - culprit: The refused publish; nil if unknown.
     ///   - unprocessed: The first publish it did not process.
     package mutating func closed(for culprit: UInt64?, unprocessed: UInt64) {
         self.culprit = culprit
         self.unprocessed = unprocessed
     }
 
-    /// The channel is gone: what is unconfirmed stays so, and receipts can still tell which publishes those are.
+    /// Ends the channel: unconfirmed publishes stay unconfirmed, and receipts can still report them.
     ///
-    /// - Parameter each: Called with the token of each unconfirmed publish that has one.
+    /// - Parameter each: Called with the token of each unconfirmed publish that has a token.
     package mutating func end(each: (UInt32) -> Void) {
         guard self.ended == nil else { return }
         self.ended = self.ring
@@ -237,7 +237,7 @@ package struct ConfirmTracker: Sendable {
         self.notProcessedSendCount = sends.notProcessed
     }
 
-    /// The tasks that wait for something other than the outcome of their own publish, once the channel has ended.
+    /// Removes the tasks that wait for anything but the outcome of their own publish, after the channel has ended.
     package mutating func takeWaiters() -> [UInt32] {
         self.hasWindowWaiters = false
         self.hasDrainWaiters = false

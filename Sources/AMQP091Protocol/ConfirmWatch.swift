@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// ConfirmWatch: notices that a connection that looks healthy is no good for publishing. A quorum queue whose leader was
-// frozen or cut off can leave a publish without a word for good, while heartbeats go on; and a channel that was opened
-// just after its leader went down can refuse every publish until that node is back.
-// A broker that blocks publishers confirms nothing meanwhile, and that is no fault of its.
-// Pure: "now" is an argument; the owner looks a few times within the limit.
+// ConfirmWatch: detects a live connection on which publishes are never confirmed. A quorum queue whose leader was
+// frozen or partitioned can leave a publish unconfirmed forever while heartbeats arrive; and a channel that was opened
+// just after its leader crashed can nack every publish until that node is back.
+// Time in which the broker blocks publishers does not count.
+// Pure: "now" is an argument; the owner checks several times within the limit.
 
-/// The oldest unconfirmed publish of each channel of one connection, and what became of the others.
+/// Detects channels of one connection without confirms.
 package struct ConfirmWatch<Channel: Hashable & Sendable>: Sendable {
-    /// What a look sees of one channel.
+    /// A snapshot of one channel.
     package struct Sight: Sendable {
-        /// The sequence number of the oldest unconfirmed publish; nil when there is none.
+        /// The sequence number of the oldest unconfirmed publish; nil if there is none.
         package var oldest: UInt64?
         package var hasConfirmed: Bool
         package var nacked: UInt64
@@ -22,11 +22,11 @@ package struct ConfirmWatch<Channel: Hashable & Sendable>: Sendable {
         }
     }
 
-    /// Why a connection is to be dropped.
+    /// The reason to drop a connection.
     package enum Finding: Sendable {
-        /// A publish was the oldest unconfirmed one for the limit.
+        /// A publish was the oldest unconfirmed one for longer than the limit.
         case silent
-        /// For the limit of refusals a channel has refused one publish after the other, and never confirmed any.
+        /// A channel has nacked every publish for longer than the refusal limit, and never confirmed one.
         case refusing
     }
 
@@ -46,20 +46,20 @@ package struct ConfirmWatch<Channel: Hashable & Sendable>: Sendable {
     private var refusals: [Channel: Refusals] = [:]
 
     /// - Parameters:
-    ///   - limit: How long a publish may be the oldest unconfirmed one, nanoseconds.
-    ///   - refusalLimit: How long a channel may refuse everything, nanoseconds; a queue that is full does so too.
+    ///   - limit: Longest time in nanoseconds for which a publish may be the oldest unconfirmed one.
+    ///   - refusalLimit: Longest time in nanoseconds for which a channel may nack everything; a full queue does so too.
     package init(limit: MonotonicNanoseconds, refusalLimit: MonotonicNanoseconds) {
         self.limit = limit
         self.refusalLimit = refusalLimit
     }
 
-    /// Looks at every channel.
+    /// Checks every channel.
     ///
     /// - Parameters:
     ///   - sights: Every channel with confirms.
-    ///   - isBlocked: Whether the broker blocks publishers; time does not count then.
+    ///   - isBlocked: True while the broker blocks publishers; that time does not count.
     ///   - now: The time.
-    /// - Returns: Why the connection is to be dropped; nil when it is not.
+    /// - Returns: The reason to drop the connection; nil for none.
     package mutating func look(
         at sights: some Sequence<(Channel, Sight)>,
         isBlocked: Bool,

@@ -5,7 +5,7 @@ internal import AMQP091Wire
 // A second start, tune or open-ok is a violation, as is one out of order.
 
 extension ConnectionStateMachine {
-    /// What we tell every broker we can do; RabbitMQ sends the methods behind these names only to clients that say so.
+    /// The client's capabilities; RabbitMQ sends the corresponding methods only to clients that announce them.
     static let capabilities: FieldTable = [
         "publisher_confirms": .bool(true),
         "consumer_cancel_notify": .bool(true),
@@ -15,7 +15,7 @@ extension ConnectionStateMachine {
         "authentication_failure_close": .bool(true),
     ]
 
-    /// Whether the broker names this capability in its properties, with the value true.
+    /// Returns true if the broker's properties contain this capability with the value true.
     package func serverHasCapability(_ name: String) -> Bool {
         guard case .table(let capabilities) = self.serverProperties["capabilities"] else { return false }
         return capabilities[name] == .bool(true)

@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 package import AMQP091Wire
 
-// ConnectionStateMachine: channel 0 of one connection, from our protocol header to the close (§2.2.4, §1.4).
+// ConnectionStateMachine: channel 0 of one connection, from the protocol header to the close (§2.2.4, §1.4).
 // Pure: no socket, clock, task or lock. The owner sends what an action names, in order, and bounds every wait.
 // Not here: the login dialogue (ConnectionStateMachine+Handshake), channels (ChannelStateMachine), heartbeats.
 //
 //   awaitingStart -> awaitingTune -> awaitingOpenOk -> open --close()-------> closing -> closed
-//          \_______________\_______________\_____________\--receivedClose()--> closed   (and we answer close-ok)
+//          \_______________\_______________\_____________\--receivedClose()--> closed   (answered with close-ok)
 
-/// What may happen on channel 0, and what follows from it.
+/// The life of one connection on channel 0.
 package struct ConnectionStateMachine: Sendable {
-    /// Who we are, and what we wish for.
+    /// The client's identity, credentials and limits.
     package struct Configuration: Sendable {
-        /// The preferred first; the first that the peer offers is used.
+        /// SASL mechanisms, the preferred first; the first that the peer offers is used.
         package var mechanisms: [SASLMechanism]
         package var virtualHost: String
         package var clientProperties: FieldTable
@@ -31,11 +31,11 @@ package struct ConnectionStateMachine: Sendable {
         }
     }
 
-    /// Why a peer closed a connection: the arguments of its close.
+    /// The arguments of the peer's close.
     package struct CloseReason: Hashable, Sendable {
         package let code: ReplyCode
         package let text: String
-        /// The method the peer blamed; nil when it blamed none.
+        /// The method the peer blames; nil for none.
         package let method: MethodID?
 
         package init(code: ReplyCode, text: String, method: MethodID? = nil) {
@@ -45,10 +45,10 @@ package struct ConnectionStateMachine: Sendable {
         }
     }
 
-    /// Where the connection is.
+    /// Phase of the connection.
     package enum Phase: Hashable, Sendable {
         case awaitingStart
-        /// The credentials are sent. A peer that now drops the link without a word has probably refused them.
+        /// The credentials were sent. A peer that drops the link now without a close has probably refused them.
         case awaitingTune
         case awaitingOpenOk
         case open
@@ -56,49 +56,49 @@ package struct ConnectionStateMachine: Sendable {
         case closed
     }
 
-    /// Why a login cannot go on; the owner drops the link.
+    /// The reason why a login failed; the owner drops the link.
     package enum HandshakeFailure: Error, Hashable, Sendable {
-        /// The peer speaks another version of the protocol.
+        /// The peer speaks another protocol version.
         case version(major: UInt8, minor: UInt8)
-        /// The peer offers only these mechanisms, none of ours.
+        /// The peer offers only these mechanisms, none of which is configured.
         case noCommonMechanism(offered: String)
-        /// The peer asked a question (`connection.secure`), which none of ours needs.
+        /// The peer sent `connection.secure`, which no configured mechanism supports.
         case secureNotSupported
-        /// The peer's frames would be too small.
+        /// The peer's frame-max is too small.
         case tuneRefused(TuneNegotiation.Refusal)
     }
 
-    /// What to do about a method on channel 0.
+    /// The owner's next step after a method on channel 0.
     package enum Action: Hashable, Sendable {
         case ignore
         /// Send `connection.start-ok`.
         case sendStartOk(Connection.StartOk)
-        /// Send both; keep to the negotiated numbers from here on.
+        /// Send both; the negotiated limits hold from now on.
         case sendTuneOkAndOpen(Connection.TuneOk, Connection.Open, TuneNegotiation.Negotiated)
-        /// The connection can be used.
+        /// The connection is open.
         case opened(TuneNegotiation.Negotiated)
-        /// The broker does not read publishes for this reason, until `unblocked`.
+        /// The broker blocks publishers for this reason, until `unblocked`.
         case blocked(String)
         case unblocked
-        /// The broker took the new password.
+        /// The broker accepted the new password.
         case secretUpdated
-        /// Drop the link; no close is owed.
+        /// Drop the link without a close.
         case fail(HandshakeFailure)
         /// Send close-ok; the peer has closed the connection for this reason.
         case sendCloseOkAndClose(CloseReason)
-        /// Send close-ok, and keep waiting for the answer to our own close.
+        /// Send close-ok, and keep waiting for the reply to the client's own close.
         case sendCloseOk
-        /// Our close was answered.
+        /// The client's close was answered.
         case closed
-        /// The peer broke the protocol: fail everything, send this close, wait for close-ok.
+        /// Protocol violation: fail everything, send this close, wait for close-ok.
         case violation(Connection.Close)
     }
 
-    /// What to do for a caller that wants to close.
+    /// The owner's next step for a caller that closes.
     package enum CloseAction: Hashable, Sendable {
         /// Send it, and wait for `closed`.
         case send(Connection.Close)
-        /// Close was sent before; wait for `closed`.
+        /// Close was already sent; wait for `closed`.
         case wait
         case alreadyClosed
     }
@@ -114,7 +114,7 @@ package struct ConnectionStateMachine: Sendable {
 
     let configuration: Configuration
     var state: State = .awaitingStart
-    /// What the broker said of itself in `connection.start`; empty before.
+    /// The server properties from `connection.start`; empty before.
     package internal(set) var serverProperties = FieldTable()
     private var isBlocked = false
 
@@ -131,7 +131,7 @@ package struct ConnectionStateMachine: Sendable {
         }
     }
 
-    /// A method came on channel 0.
+    /// Handles a received method on channel 0.
     package mutating func received(_ method: Method) -> Action {
         if self.state == .closed { return .ignore }
         switch method {
@@ -152,7 +152,7 @@ package struct ConnectionStateMachine: Sendable {
         }
     }
 
-    /// The peer broke the protocol in a way this machine did not see: a frame that cannot be read, a channel's violation.
+    /// Handles a protocol violation outside this machine: a malformed frame, or a channel's violation.
     package mutating func violate(_ code: ReplyCode, _ text: String, _ method: MethodID? = nil) -> Action {
         switch self.state {
         case .closing, .closed:
@@ -163,7 +163,7 @@ package struct ConnectionStateMachine: Sendable {
         }
     }
 
-    /// We want to close.
+    /// Begins the close by this side.
     package mutating func close(code: ReplyCode = .success, text: String = "") -> CloseAction {
         switch self.state {
         case .closing:
@@ -179,7 +179,7 @@ package struct ConnectionStateMachine: Sendable {
         }
     }
 
-    /// The link is gone, or the wait for close-ok took too long.
+    /// Ends the connection: the link was lost, or the wait for close-ok timed out.
     package mutating func linkLost() { self.state = .closed }
 
     private mutating func receivedClose(_ close: Connection.Close) -> Action {

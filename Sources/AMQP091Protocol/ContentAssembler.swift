@@ -2,28 +2,28 @@
 package import AMQP091Wire
 
 // ContentAssembler: the order of frames of one channel's inbound contents: method, header, bodies (§4.2.6).
-// Keeps no octets, only what may come next; the owner holds the content's parts and drops them when told.
+// Holds no octets, only the expected next frame; the owner holds the content's parts and drops them on request.
 // Contents of one channel never interleave; channel.close and channel.close-ok may cut one short. §4.2.6.2: body size 0
 // means no body frame.
 //
-// A body over the limit is no violation: its frames are counted like any other, and the owner keeps none of them.
+// A body over the limit is not a violation: its frames are counted, and the owner discards them.
 //
 //   idle --method with content--> header --size > 0--> body --last octet--> idle
 //                                        --size = 0--> idle
 
-/// What may come next on one channel.
+/// The order of content frames on one channel.
 @frozen
 package struct ContentAssembler: Hashable, Sendable {
-    /// What to do with the frame.
+    /// The owner's next step for a frame.
     @frozen
     package enum Action: Hashable, Sendable {
-        /// It fits; more frames belong to this content.
+        /// Keep the frame; more frames of this content follow.
         case more
-        /// It fits, but its body is larger than the limit: more frames belong to this content, and none is to be kept.
+        /// Discard the frame: the body is larger than the limit; more frames of this content follow.
         case skip
-        /// It fits, and nothing is missing.
+        /// The content is complete.
         case complete
-        /// The peer broke the order; the connection cannot go on.
+        /// The frame is out of order; the connection must be closed.
         case violation(ReplyCode, String)
     }
 
@@ -38,19 +38,19 @@ package struct ContentAssembler: Hashable, Sendable {
     @usableFromInline var state: State = .idle
     @usableFromInline let maximumBodySize: UInt64
 
-    /// Makes an assembler that expects a method.
+    /// Creates an assembler that expects a method.
     ///
-    /// - Parameter maximumBodySize: Octets; the body of a header that announces more is read past.
+    /// - Parameter maximumBodySize: Limit in octets; a larger body is read and discarded.
     package init(maximumBodySize: UInt64 = .max) { self.maximumBodySize = maximumBodySize }
 
     /// True between contents.
     @inlinable package var isIdle: Bool { self.state == .idle }
 
-    /// A method frame came.
+    /// Handles a method frame.
     ///
     /// - Parameters:
     ///   - id: The method.
-    ///   - carriesContent: Whether a header must follow.
+    ///   - carriesContent: True if a header must follow.
     /// - Returns: `.complete` for a method without content.
     @inlinable
     package mutating func receivedMethod(_ id: MethodID, carriesContent: Bool) -> Action {
@@ -66,7 +66,7 @@ package struct ContentAssembler: Hashable, Sendable {
         return .more
     }
 
-    /// A content header frame came.
+    /// Handles a content header frame.
     @inlinable
     package mutating func receivedHeader(bodySize: UInt64) -> Action {
         guard case .header = self.state else {
@@ -80,10 +80,10 @@ package struct ContentAssembler: Hashable, Sendable {
         return bodySize <= self.maximumBodySize ? .more : .skip
     }
 
-    /// A body frame came.
+    /// Handles a body frame.
     ///
-    /// - Parameter count: Octets of its payload.
-    /// - Returns: `.complete` with the last octet.
+    /// - Parameter count: Size of its payload in octets.
+    /// - Returns: `.complete` for the last octet.
     @inlinable
     package mutating func receivedBody(count: Int) -> Action {
         guard case .body(let remaining) = self.state else {

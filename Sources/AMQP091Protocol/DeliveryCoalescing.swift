@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// DeliveryCoalescing: when a socket is left alone for a moment. A broker that sends deliveries one by one, tens of
-// thousands in a second, wakes a thread and a task for each; a pause before a read lets several come together, as network
-// cards do with their interrupts.
-// A pause must cost no throughput: where the sender turns out to wait for us (a small prefetch, answers to requests), fewer
-// deliveries come in a pause than came in that time before, and there are no pauses for a while, longer each time.
+// DeliveryCoalescing: decides when to pause before a read. A broker that sends deliveries one by one, tens of
+// thousands per second, wakes a thread and a task for each; after a pause several are read together, as network
+// cards do with interrupts.
+// A pause must not cost throughput: if the sender waits for this side (a small prefetch, replies to requests), fewer
+// deliveries arrive during a pause than in that time before; then pauses stop for a while, longer each time.
 //
 //   events --a few quick small reads, nobody waits for an answer--> pauses
 //   pauses --nothing came, somebody waits, too few came--> events
 //
-// Pure: "now" is an argument; the owner reads at events, or once a pause is over.
+// Pure: "now" is an argument; the owner reads at events, or when a pause ends.
 
 /// The pauses before the reads of one connection.
 package struct DeliveryCoalescing: Hashable, Sendable {
-    /// Reads at events in close succession.
+    /// Consecutive reads at events in close succession.
     private struct Streak: Hashable {
         var start: MonotonicNanoseconds
         var reads = 0
@@ -21,37 +21,37 @@ package struct DeliveryCoalescing: Hashable, Sendable {
         var octets = 0
     }
 
-    /// What reads after pauses brought, and what the rate before would have brought in their time.
+    /// Deliveries read after pauses, and the number expected from the rate before.
     private struct Check: Hashable {
         var reads = 0
         var deliveries = 0
         var expected = 0.0
     }
 
-    /// Reads that make a streak.
+    /// Number of reads that make a streak.
     private static let readsPerStreak = 4
-    /// Reads that bring more, on the average, need no pause.
+    /// Deliveries per read, on average, above which a pause is unnecessary.
     private static let deliveriesPerRead = 8
-    /// What comes in a pause must fit the socket's buffer several times.
+    /// Octets per pause, small enough to fit into the socket's buffer several times.
     private static let octetsPerRead = 8 << 10
-    /// Reads after pauses, before the rate is looked at.
+    /// Number of reads after pauses before the rate is checked.
     private static let readsPerCheck = 32
-    /// The least part of the expected that lets pauses go on.
+    /// Smallest share of the expected deliveries with which pauses continue.
     private static let leastPart = 0.7
-    /// Nanoseconds without pauses after a check that failed.
+    /// Nanoseconds without pauses after a failed check.
     private static let retreats: ClosedRange<UInt64> = 50_000_000...3_200_000_000
-    /// Nanoseconds within which an empty read is but a breath of the sender's.
+    /// Gaps shorter than this, in nanoseconds, do not end a burst.
     private static let breath: UInt64 = 50_000_000
 
     private let pause: UInt64
-    /// Whether the next read waits for the end of a pause.
+    /// True if the next read waits for the end of a pause.
     package private(set) var isPausing = false
     private var lastRead: MonotonicNanoseconds
     private var streak: Streak
     private var check = Check()
-    /// Deliveries in a nanosecond, without pauses.
+    /// Deliveries per nanosecond without pauses.
     private var rate = 0.0
-    /// Reads since the last begin of pauses that brought something.
+    /// Reads with deliveries since pauses last began.
     private var readsWithPauses = 0
     private var notBefore: MonotonicNanoseconds = 0
     private var retreat = Self.retreats.lowerBound
@@ -65,12 +65,12 @@ package struct DeliveryCoalescing: Hashable, Sendable {
         self.streak = Streak(start: now)
     }
 
-    /// A read has emptied the socket.
+    /// Records a read that emptied the socket.
     ///
     /// - Parameters:
-    ///   - deliveries: What it brought.
-    ///   - octets: What it brought.
-    ///   - isAwaited: Whether somebody waits for anything else from the peer.
+    ///   - deliveries: Number of deliveries read.
+    ///   - octets: Number of octets read.
+    ///   - isAwaited: True if a caller waits for a reply from the peer.
     ///   - now: The time.
     package mutating func read(
         deliveries: Int,
@@ -90,7 +90,7 @@ package struct DeliveryCoalescing: Hashable, Sendable {
         }
     }
 
-    /// Reads at events, until there is reason for pauses again.
+    /// Returns to reads at events, until there is reason for pauses again.
     package mutating func stop(now: MonotonicNanoseconds) {
         self.readsWithPauses = 0
         self.readAtEvents(now: now)
@@ -101,7 +101,7 @@ package struct DeliveryCoalescing: Hashable, Sendable {
         self.streak = Streak(start: now)
     }
 
-    /// Whether pauses are to begin.
+    /// Returns true if pauses should begin.
     private mutating func readAtEvent(
         _ deliveries: Int,
         _ octets: Int,

@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 package import AMQP091Wire
 
-// Disposition: the one place that decides what an ending means for whoever it concerns.
-// Pure: a table. The article "Recovery" shows it, and a test keeps both equal.
-// Not here: how an error becomes an Ending (AMQPError+Ending), delays (RecoveryBackoff), which publish is the culprit
+// Disposition: the one table that decides what follows from an ending.
+// Pure. The article "Recovery" shows the table, and a test compares both.
+// Not here: errors as endings (AMQPError+Ending), delays (RecoveryBackoff), the culprit among publishes
 // (PublishVerdict).
 
-/// How a link, a channel, a consumer, a login or a wait has ended.
+/// The ending of a link, channel, consumer, login or wait.
 package enum Ending: Hashable, Sendable {
-    /// The link was reset, fell silent, or was closed without a reason.
+    /// The link was reset, timed out, or was closed without a reason.
     case linkLost
-    /// No link was made: name, network, port, or a peer that does not speak AMQP.
+    /// Connecting failed: name, network, port, or a peer that does not speak AMQP.
     case dialFailed
-    /// The peer broke the protocol.
+    /// The peer violated the protocol.
     case violation
     /// A limit of this library was exceeded.
     case localLimit
@@ -22,17 +22,17 @@ package enum Ending: Hashable, Sendable {
     case channelClosed(ReplyCode, String, MethodID?)
     /// The broker sent `basic.cancel`.
     case consumerCancelled
-    /// The broker refused the login, or dropped the link in it (no code).
+    /// The broker refused the login, or dropped the link during it (no code).
     case loginRefused(ReplyCode?, String)
-    /// A reply or a confirm did not come in time.
+    /// A reply or a confirm timed out.
     case timedOut
-    /// An option or an argument cannot be used.
+    /// An option or an argument is invalid.
     case unusable
     /// The application closed it, or cancelled the task.
     case ended
 }
 
-/// Whom an ending concerns.
+/// The party that an ending concerns.
 package enum Asker: Hashable, Sendable, CaseIterable {
     /// A client's publisher without an outbox.
     case publisher
@@ -40,28 +40,28 @@ package enum Asker: Hashable, Sendable, CaseIterable {
     case consumer
     case topology
     case rpc
-    /// A connection that has never been up with these credentials.
+    /// The first connection with these credentials.
     case firstConnect
-    /// One that has.
+    /// A later connection with these credentials.
     case laterConnect
 }
 
-/// What follows from an ending.
+/// The consequence of an ending.
 package enum Disposition: String, Hashable, Sendable {
-    /// Go on at once, on the next channel or connection.
+    /// Continue at once on the next channel or connection.
     case resume
-    /// Go on after a delay that grows.
+    /// Continue after a delay that grows.
     case retry
-    /// Take out the one that caused it and tell its caller; the others go on.
+    /// Fail the operation that caused it; the others continue.
     case isolate
     /// The caller decides.
     case tell
-    /// Nothing is tried any more: the client ends with this error.
+    /// The client ends with this error.
     case end
 }
 
 extension Ending {
-    /// What this ending means for `asker`.
+    /// Returns what follows from this ending for `asker`.
     package func disposition(for asker: Asker) -> Disposition {
         switch asker {
         case .firstConnect, .laterConnect: self.dispositionOfConnect(isFirst: asker == .firstConnect)
@@ -74,8 +74,8 @@ extension Ending {
     private func dispositionOfConnect(isFirst: Bool) -> Disposition {
         switch self {
         case .loginRefused(let code?, let text):
-            // A backend that is away refuses like a wrong password, and a virtual host can be made again: for a client
-            // that was let in before, only time tells.
+            // A backend that is down refuses like a wrong password, and a virtual host can be created again: a client
+            // that logged in before retries.
             switch code {
             case .accessRefused, .notAllowed: isFirst && !Self.isTemporary(text) ? .end : .retry
             default: .retry
@@ -89,7 +89,7 @@ extension Ending {
     private var dispositionOfTopology: Disposition {
         switch self {
         case .connectionClosed(let code, let text, let method):
-            // The broker will close every connection that asks for this.
+            // The broker closes every connection that declares this.
             if Self.isDeclaration(method) {
                 switch code {
                 case .internalError: Self.isNever(text) ? .end : .retry
@@ -117,7 +117,7 @@ extension Ending {
         switch self {
         case .linkLost, .dialFailed, .violation: .resume
         case .connectionClosed(let code, _, let method):
-            // Only the consumer whose own request it blames is told; the others go on.
+            // Only the consumer whose request is blamed fails; the others continue.
             switch code {
             case .commandInvalid, .notImplemented, .notAllowed, .syntaxError:
                 Self.isOfConsumer(method) ? .isolate : .resume
@@ -143,7 +143,7 @@ extension Ending {
         switch self {
         case .linkLost, .dialFailed, .violation: .resume
         case .connectionClosed(let code, _, let method):
-            // A publish that makes the broker close the connection would do so on each new one.
+            // A publish for which the broker closes the connection would close each new one.
             switch code {
             case .connectionForced, .success, .resourceError: .resume
             default: method == Self.publish ? .isolate : .resume
@@ -169,24 +169,24 @@ extension Ending {
         method.map { $0.classID == 60 && ($0.methodID == 10 || $0.methodID == 20) } ?? false
     }
 
-    /// A login is refused for a reason that passes: too many connections, a virtual host that is starting.
+    /// Returns true for a temporary refusal of a login: too many connections, a virtual host that is starting.
     package static func isTemporary(_ text: String) -> Bool {
         ["connection limit (", "limit is reached", "is down", "has reached the maximum"].contains { text.contains($0) }
     }
 
-    /// The broker will never declare this: a feature it has dropped.
+    /// Returns true for a declaration the broker never accepts: a removed feature.
     package static func isNever(_ text: String) -> Bool {
         ["deprecated", "not supported", "not permitted"].contains { text.contains($0) }
     }
 
-    /// A queue that is there, on a node that is not.
+    /// Returns true for a queue that exists on an unavailable node.
     ///
-    /// RabbitMQ says which of the two a 404 is in its text only.
+    /// Only RabbitMQ's text distinguishes this 404 from a missing queue.
     package static func isUnavailable(_ text: String) -> Bool {
         ["down or inaccessible", "process is stopped", "has stopped", "not available", "timed out", "timeout"]
             .contains { text.contains($0) }
     }
 
-    /// An exclusive consumer that is still there, perhaps on this client's own half-open connection.
+    /// Returns true if an exclusive consumer still exists, perhaps on this client's own half-open connection.
     package static func isInUse(_ text: String) -> Bool { text.contains("in exclusive use") }
 }

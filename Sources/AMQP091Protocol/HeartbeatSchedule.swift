@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// HeartbeatSchedule: when to send a heartbeat, and when to give the peer up (§4.2.7; RabbitMQ counts any octets).
-// We send when nothing was written for half an interval, as every broker does; the peer is dead after one and a half
-// intervals and half a second without an octet read: three of its heartbeats did not come. The section says two; the
-// half of an interval less is time in which a service stands still.
-// Time in which we did not read, because the application is behind, is not the peer's silence.
+// HeartbeatSchedule: when to send a heartbeat, and when the peer is dead (§4.2.7; RabbitMQ counts any octets).
+// A heartbeat is sent when nothing was written for half an interval, as brokers do; the peer is dead after one and a half
+// intervals and half a second without a received octet: three of its heartbeats are missing. The specification says two
+// intervals; the shorter time means a shorter outage.
+// Time in which reading was paused, because a consumer is behind, does not count as silence.
 // Pure: "now" is an argument; the owner keeps one timer at `deadline`.
 
 /// The heartbeats of one connection.
 package struct HeartbeatSchedule: Hashable, Sendable {
-    /// What is due.
+    /// The owner's next step.
     package enum Action: Hashable, Sendable {
         case none
-        /// Write a heartbeat frame, and report it with `wrote`.
+        /// Write a heartbeat frame, then call `wrote`.
         case sendHeartbeat
         /// Nothing was read for too long: the connection is lost.
         case peerDead
     }
 
-    /// Half the interval in nanoseconds; nil when heartbeats are off.
+    /// Half the interval in nanoseconds; nil if heartbeats are off.
     private let half: MonotonicNanoseconds?
     /// Nanoseconds of silence after which the peer is dead.
     private let patience: UInt64
@@ -39,29 +39,29 @@ package struct HeartbeatSchedule: Hashable, Sendable {
         self.lastRead = now
     }
 
-    /// Octets went into the socket.
+    /// Records that octets were written.
     package mutating func wrote(now: MonotonicNanoseconds) { self.lastWrite = max(self.lastWrite, now) }
 
-    /// Octets came out of the socket.
+    /// Records that octets were read.
     package mutating func read(now: MonotonicNanoseconds) { self.lastRead = max(self.lastRead, now) }
 
-    /// We stop reading the socket.
+    /// Records that reading is paused.
     package mutating func pausedReading() { self.isPaused = true }
 
-    /// We read again; the peer's silence is counted from here.
+    /// Records that reading resumed; silence counts from now.
     package mutating func resumedReading(now: MonotonicNanoseconds) {
         self.isPaused = false
         self.read(now: now)
     }
 
-    /// Tells what is due.
+    /// Returns the step that is due.
     package func check(now: MonotonicNanoseconds) -> Action {
         guard let half = self.half else { return .none }
         if !self.isPaused && Self.elapsed(from: self.lastRead, to: now) >= self.patience { return .peerDead }
         return Self.elapsed(from: self.lastWrite, to: now) >= half ? .sendHeartbeat : .none
     }
 
-    /// When to call `check` next; nil when heartbeats are off.
+    /// The time of the next `check`; nil if heartbeats are off.
     package var deadline: MonotonicNanoseconds? {
         guard let half = self.half else { return nil }
         let send = self.lastWrite + half

@@ -1,34 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// InequivalentArgument: what RabbitMQ says when a queue or exchange exists with other properties (406), as values:
+// InequivalentArgument: parses RabbitMQ's text for a queue or exchange that exists with other properties (406):
 //
 //   PRECONDITION_FAILED - inequivalent arg 'x-max-length' for queue 'q' in vhost '/': received the value '1' of type
 //   'long' but current is none
 //
-// Reply texts end after 255 octets, so what stands behind a long name may be missing. Pure: text to values.
+// Reply texts end after 255 octets, so the rest after a long name may be missing. Pure: text to values.
 
-/// One property of a queue or exchange that differs from the one the broker has.
+/// A property of a queue or exchange that differs from the broker's.
 package struct InequivalentArgument: Hashable, Sendable {
     /// One side of the difference.
     package enum Value: Hashable, Sendable {
-        /// The argument is not there.
+        /// The argument is absent.
         case none
         /// A property of the declare method itself, such as `true` for `durable`.
         case property(String)
-        /// An argument of the table, with RabbitMQ's name of its type.
+        /// An argument of the table, with RabbitMQ's type name.
         case argument(String, type: String)
-        /// The text was cut before it.
+        /// The text was truncated before it.
         case unknown
     }
 
     /// The name of the argument, or of the property: `durable`, `auto_delete`, `type`, `x-max-length`.
     package var name: String
-    /// What we asked for.
+    /// The declared value.
     package var received: Value
-    /// What the broker has.
+    /// The broker's value.
     package var current: Value
 
-    /// Reads the text of a close; nil when it is about something else.
+    /// Parses the text of a close; nil for any other reason.
     package init?(replyText text: String) {
         guard let start = text.firstRange(of: "inequivalent arg '"),
             let end = text[start.upperBound...].firstRange(of: "' for ")
@@ -36,7 +36,7 @@ package struct InequivalentArgument: Hashable, Sendable {
         self.name = String(text[start.upperBound..<end.lowerBound])
         self.received = .unknown
         self.current = .unknown
-        // The name of the entity stands between, and may hold anything: the last occurrence is ours.
+        // The name of the entity precedes it and may contain anything: use the last occurrence.
         guard let received = text[end.upperBound...].ranges(of: "': received ").last else { return }
         let values = text[received.upperBound...]
         guard let middle = values.firstRange(of: " but current is ") else { return }

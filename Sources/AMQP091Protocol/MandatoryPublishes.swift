@@ -2,22 +2,22 @@
 internal import AMQP091Wire
 private import DequeModule
 
-// MandatoryPublishes: one channel's outstanding publishes with the mandatory flag, oldest first, to be told apart when
-// basic.return names one of them. A return has no number, but it carries all of the message: exchange, routing key, body
-// and properties. It belongs to a publish that is equal in all of them; where two are, they are the same to everyone.
+// MandatoryPublishes: the outstanding mandatory publishes of one channel, oldest first, to match each basic.return.
+// A return has no number, but it carries the whole message: exchange, routing key, body
+// and properties. It belongs to a publish that is equal in all of them; if several are, any of them is right.
 // The broker sends returns in the order of the publishes, each before the basic.ack of its publish, so the search starts
-// behind the publish that came back last. Settled entries leave from the front; those behind it become blanks.
-// Part of ConfirmRing, which decides when a sequence number is outstanding. Not here: which properties are alike
+// after the publish that was returned last. Settled entries are removed from the front; others become blanks.
+// Part of ConfirmRing, which decides when a sequence number is outstanding. Not here: comparison of properties
 // (ReturnedProperties).
 
 /// The outstanding mandatory publishes of one channel, oldest first.
 @usableFromInline
 package struct MandatoryPublishes: Sendable {
-    /// A hash of all that the broker never changes: exchange, routing key and body.
+    /// A hash of the parts that the broker never changes: exchange, routing key and body.
     package struct Mark: Hashable, Sendable {
         let value: UInt64
 
-        /// Marks a message by the hash of its body.
+        /// Creates the mark of a message from the hash of its body.
         package init(exchange: String, routingKey: String, bodyHash: UInt64) {
             let names = OctetHash.combine(OctetHash.of(exchange), OctetHash.of(routingKey))
             self.value = OctetHash.combine(names, bodyHash)
@@ -27,18 +27,18 @@ package struct MandatoryPublishes: Sendable {
     private struct Entry: Sendable {
         let sequence: UInt64
         let mark: Mark
-        /// One pointer; dropped when the entry is settled.
+        /// One pointer; released when the entry is settled.
         var properties: BasicProperties
         var isReturned = false
         var isSettled = false
     }
 
     private var entries = Deque<Entry>()
-    /// How those that came back end once they are confirmed.
+    /// Outcomes of returned publishes once they are confirmed.
     private var ends: [UInt64: ConfirmRing.Outcome] = [:]
-    /// The numbers of those that came back, by mark.
+    /// Sequence numbers of returned publishes, by mark.
     private var returned: [Mark: Deque<UInt64>] = [:]
-    /// The publish that came back last.
+    /// The publish that was returned last.
     private var lastReturned: UInt64 = 0
 
     @usableFromInline
@@ -48,9 +48,9 @@ package struct MandatoryPublishes: Sendable {
         self.entries.append(Entry(sequence: sequence, mark: mark, properties: properties))
     }
 
-    /// Marks the entry that the returned message is, or is most like, and that has not come back yet.
+    /// Marks the entry that equals the returned message, or is most similar, and was not returned yet.
     ///
-    /// - Returns: Its number; nil when the message is none of those outstanding.
+    /// - Returns: Its number; nil if the message matches no outstanding publish.
     mutating func receivedReturn(
         _ mark: Mark,
         _ properties: ReturnedProperties,
@@ -62,10 +62,10 @@ package struct MandatoryPublishes: Sendable {
         return self.lastReturned
     }
 
-    /// The publish ended: answers `.returned` for one that came back and was then confirmed, else the outcome itself.
+    /// Ends a publish: returns `.returned` for a returned and then confirmed publish, else the outcome itself.
     ///
-    /// The broker confirms what it returned at once, and never refuses it. So of publishes that are equal the first to be
-    /// confirmed is the one that came back.
+    /// The broker confirms a returned publish at once and never nacks it. So of equal publishes the first to be
+    /// confirmed is the returned one.
     @usableFromInline
     mutating func settle(_ sequence: UInt64, _ outcome: ConfirmRing.Outcome) -> ConfirmRing.Outcome {
         let index = self.firstIndex(from: sequence)
@@ -102,9 +102,9 @@ package struct MandatoryPublishes: Sendable {
         return self.ends.removeValue(forKey: entry.sequence)
     }
 
-    /// One that came back and is equal to this one.
+    /// Returns a returned publish that equals this one.
     ///
-    /// Few are looked at: it matters only when one of them is refused later.
+    /// Examines few entries: it matters only if one of them is nacked later.
     private func returnedTwin(of entry: Entry) -> Int? {
         guard let sequences = self.returned[entry.mark] else { return nil }
         for sequence in sequences.prefix(8) {
@@ -124,7 +124,7 @@ package struct MandatoryPublishes: Sendable {
         self.returned.removeAll()
     }
 
-    /// The entry with this mark whose properties are equal, else most alike, that is open; the first from `sequence` on.
+    /// Returns the open entry with this mark whose properties are equal, else most similar; the first from `sequence` on.
     private func closest(_ mark: Mark, _ properties: ReturnedProperties, after sequence: UInt64) -> Int? {
         let start = self.firstIndex(from: sequence + 1)
         var best: (index: Int, likeness: Int)?
@@ -140,7 +140,7 @@ package struct MandatoryPublishes: Sendable {
         return best?.index
     }
 
-    /// Binary search for the first entry with this number or a higher one.
+    /// Finds the first entry with this number or a higher one by binary search.
     private func firstIndex(from sequence: UInt64) -> Int {
         var low = 0
         var high = self.entries.count

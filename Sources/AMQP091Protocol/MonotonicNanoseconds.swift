@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// MonotonicNanoseconds: the time every machine of this module is given as an argument. No machine asks a clock.
+// MonotonicNanoseconds: the time that every machine of this module takes as an argument. No machine reads a clock.
 
 /// Nanoseconds on the monotonic clock, from an arbitrary origin.
 package typealias MonotonicNanoseconds = UInt64

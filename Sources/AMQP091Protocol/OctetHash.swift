@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// OctetHash: tells octets apart that are the same only in length: 64 bits, in pieces of any size, several octets a cycle.
-// Keyed per process, so that bodies cannot be chosen to collide; not a cryptographic hash, and nothing to be stored.
+// OctetHash: a fast 64-bit hash of octets that arrive in pieces of any size; several octets per cycle.
+// Keyed per process, so that bodies cannot be chosen to collide; not cryptographic, and not to be stored.
 //
-//   blocks of 64 octets go through four lanes, which do not wait for each other; the rest, and the length, at the end
+//   blocks of 64 octets go through four independent lanes; the rest and the length are added at the end
 
-/// A hash of octets that come in pieces.
+/// A hash of octets that arrive in pieces.
 package struct OctetHash: Sendable {
     private var lanes: (UInt64, UInt64, UInt64, UInt64)
     private var count: UInt64 = 0
-    /// The octets behind the last whole block, fewer than 64.
+    /// The octets after the last whole block, fewer than 64.
     private var rest: [UInt8] = []
 
     private static let key = (UInt64.random(in: .min ... .max) | 1, UInt64.random(in: .min ... .max) | 1)
@@ -19,25 +19,25 @@ package struct OctetHash: Sendable {
 
     package init() { self.lanes = Self.start }
 
-    /// The hash of octets that lie in one piece.
+    /// Returns the hash of contiguous octets.
     package static func of(_ octets: UnsafeRawBufferPointer) -> UInt64 {
         var lanes = Self.start
         let used = Self.mixBlocks(octets, into: &lanes)
         return Self.finish(lanes, UnsafeRawBufferPointer(rebasing: octets[used...]), count: UInt64(octets.count))
     }
 
-    /// The hash of a text's UTF-8 octets.
+    /// Returns the hash of a text's UTF-8 octets.
     package static func of(_ text: String) -> UInt64 {
         var text = text
         return text.withUTF8 { Self.of(UnsafeRawBufferPointer($0)) }
     }
 
-    /// One hash of two, in this order.
+    /// Combines two hashes, in this order.
     package static func combine(_ left: UInt64, _ right: UInt64) -> UInt64 {
         Self.mix(left ^ Self.key.0, right ^ Self.factors.1)
     }
 
-    /// Takes the next piece.
+    /// Adds the next piece.
     package mutating func append(_ octets: UnsafeRawBufferPointer) {
         self.count += UInt64(octets.count)
         var octets = octets
@@ -63,7 +63,7 @@ package struct OctetHash: Sendable {
         return (key.0, key.1, ~key.0, ~key.1)
     }
 
-    /// Mixes the whole blocks, and answers how many octets they have.
+    /// Mixes the whole blocks, and returns their size in octets.
     private static func mixBlocks(
         _ octets: UnsafeRawBufferPointer,
         into lanes: inout (UInt64, UInt64, UInt64, UInt64)
@@ -105,10 +105,10 @@ package struct OctetHash: Sendable {
         octets.loadUnaligned(fromByteOffset: offset, as: UInt64.self)
     }
 
-    /// Both halves of the product, folded.
+    /// Folds both halves of the product.
     private static func mix(_ left: UInt64, _ right: UInt64) -> UInt64 {
         let (high, low) = left.multipliedFullWidth(by: right)
-        // With the factors beside the product: a factor of 0 must not wipe out the other.
+        // The factors are mixed in, too: a factor of 0 must not erase the other.
         return high ^ low ^ (left &+ right).byteSwapped
     }
 }

@@ -1,27 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// PublishEndings: what became of the publishes of one channel that have an outcome: counts, the refusals that no task
+// PublishEndings: the outcomes of the publishes of one channel: counts, the failures that no task
 // waited for, and the receipts. Part of ConfirmTracker, which decides when a publish has ended.
 // Pure: no socket, clock, task or lock. Waiters are tokens of the owner's table.
 
 /// The outcomes of the publishes of one channel.
 @usableFromInline
 package struct PublishEndings: Sendable {
-    /// The token of publishes whose outcome is asked for later; no waiter ever has it.
+    /// The token of publishes whose outcome is queried later; never that of a waiter.
     @inlinable package static var receiptToken: UInt32 { .max }
 
-    /// What receipts need to know.
+    /// State of receipts.
     @usableFromInline package var receipts = ReceiptLedger()
-    /// Publishes that ended otherwise than confirmed.
+    /// Number of publishes that were not confirmed.
     @usableFromInline package var nackedCount: UInt64 = 0
     @usableFromInline package var returnedCount: UInt64 = 0
-    /// The first refusal of a publish without a waiter, and how many there were, since the last `takeFailures`.
+    /// The first failure of a publish without a waiter, and their number, since the last `takeFailures`.
     package private(set) var firstFailure: ConfirmRing.Outcome?
     package private(set) var failedCount = 0
 
     package init() {}
 
-    /// One publish has its outcome.
+    /// Records the outcome of a publish.
     ///
     /// - Parameters:
     ///   - sequence: Its number.
@@ -55,7 +55,7 @@ package struct PublishEndings: Sendable {
         if self.firstFailure == nil { self.firstFailure = outcome }
     }
 
-    /// The first refusal of a publish without a waiter since this was last called, and how many there were.
+    /// Returns the first failure of a publish without a waiter since the last call, and their number.
     package mutating func takeFailures() -> (first: ConfirmRing.Outcome, count: Int)? {
         defer {
             self.firstFailure = nil

@@ -3,7 +3,7 @@
 // PublishHold: the reasons why publishes of one channel must wait, besides the confirm window and the write buffer.
 // Several may hold at once; publishes continue when none does.
 
-/// Why publishes of one channel wait; empty while they may be sent.
+/// Reasons why publishes of one channel wait; empty while they may be sent.
 @frozen
 @usableFromInline
 package struct PublishHold: OptionSet, Hashable, Sendable {

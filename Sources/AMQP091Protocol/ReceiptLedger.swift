@@ -1,26 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 private import DequeModule
 
-// ReceiptLedger: what a channel remembers for receipts: the refusals, and the waiters of each publish.
-// A confirmed publish leaves nothing behind: settled and not refused means confirmed. The newest refusals are kept up to
-// a limit; for older ones the ledger says that it has forgotten. Part of ConfirmTracker.
+// ReceiptLedger: the state behind receipts of one channel: failures, and the waiters of each publish.
+// A confirmed publish leaves no entry: settled and not failed means confirmed. The newest failures are kept up to
+// a limit; older ones are reported as forgotten. Part of ConfirmTracker.
 // Pure: no socket, clock, task or lock. Waiters are tokens of the owner's table.
 
 /// The refused publishes of one channel, and the tasks that wait for an outcome.
 @usableFromInline
 package struct ReceiptLedger: Sendable {
-    /// Refusals kept; each some 100 octets.
+    /// Maximum number of failures kept; about 100 octets each.
     package static let limit = 65_536
 
     private var refusals: [UInt64: ConfirmRing.Outcome] = [:]
     private var order = Deque<UInt64>()
-    /// No refusal at or below this number is remembered for sure.
+    /// Failures at or below this number may be forgotten.
     package private(set) var forgottenThrough: UInt64 = 0
-    /// Waiters of one publish, by its number.
+    /// Waiters for one publish, by its number.
     @usableFromInline var waiters: [UInt64: [Waiting]] = [:]
-    /// Waiters for everything up to a number: that number by token.
+    /// Waiters for all publishes up to a number: that number by token.
     @usableFromInline var rangeWaiters: [UInt32: UInt64] = [:]
-    /// Who waits for a reply to a publish, by its number; a refusal of the publish ends that wait too.
+    /// Waiters for the reply to a publish, by its number; a failure of the publish ends the wait, too.
     private var calls: [UInt64: UInt32] = [:]
 
     @usableFromInline
@@ -31,38 +31,38 @@ package struct ReceiptLedger: Sendable {
 
     package init() {}
 
-    /// How a publish was refused; nil when it was not, or that is forgotten.
+    /// Returns the failure of a publish; nil if there was none or it is forgotten.
     package func refusal(_ sequence: UInt64) -> ConfirmRing.Outcome? { self.refusals[sequence] }
 
-    /// A task waits for one publish.
+    /// Registers a waiter for one publish.
     ///
     /// - Parameters:
     ///   - sequence: The publish.
     ///   - token: The task.
-    ///   - onlyRefusal: Whether it is not to be woken by a confirm.
+    ///   - onlyRefusal: True if a confirm does not wake it.
     package mutating func wait(for sequence: UInt64, token: UInt32, onlyRefusal: Bool = false) {
         self.waiters[sequence, default: []].append(Waiting(token: token, onlyRefusal: onlyRefusal))
     }
 
-    /// A task waits for every publish up to a number.
+    /// Registers a waiter for every publish up to a number.
     package mutating func wait(through sequence: UInt64, token: UInt32) {
         self.rangeWaiters[token] = sequence
     }
 
-    /// A task waits for the reply to a publish.
+    /// Registers a waiter for the reply to a publish.
     package mutating func expectReply(to sequence: UInt64, token: UInt32) {
         self.calls[sequence] = token
         self.wait(for: sequence, token: token, onlyRefusal: true)
     }
 
-    /// A reply came: who waits for it.
+    /// Removes and returns the waiter for a reply.
     package mutating func replied(to sequence: UInt64) -> UInt32? {
         guard let token = self.calls.removeValue(forKey: sequence) else { return nil }
         self.forget(token, of: sequence)
         return token
     }
 
-    /// A task waits no longer.
+    /// Removes a waiter.
     package mutating func forget(_ token: UInt32, of sequence: UInt64) {
         if !self.rangeWaiters.isEmpty { self.rangeWaiters[token] = nil }
         if self.calls[sequence] == token { self.calls[sequence] = nil }
@@ -71,7 +71,7 @@ package struct ReceiptLedger: Sendable {
         if self.waiters.values[index].isEmpty { self.waiters.remove(at: index) }
     }
 
-    /// A publish with a receipt ended.
+    /// Records the end of a publish with a receipt.
     @inlinable
     package mutating func settled(_ sequence: UInt64, _ outcome: ConfirmRing.Outcome, wake: (UInt32) -> Void) {
         let isConfirmed = if case .confirmed = outcome { true } else { false }
@@ -92,7 +92,7 @@ package struct ReceiptLedger: Sendable {
         }
     }
 
-    /// Everything below `lowest` has ended.
+    /// Records that every publish below `lowest` has ended.
     @inlinable
     package mutating func settled(below lowest: UInt64, wake: (UInt32) -> Void) {
         guard !self.rangeWaiters.isEmpty else { return }
@@ -102,14 +102,14 @@ package struct ReceiptLedger: Sendable {
         }
     }
 
-    /// The channel is gone: every waiter.
+    /// Removes and returns all waiters after the channel has ended.
     package mutating func takeWaiters() -> [UInt32] {
         defer {
             self.waiters = [:]
             self.rangeWaiters = [:]
             self.calls = [:]
         }
-        // A call whose publish is unconfirmed stands in both places.
+        // A call whose publish is unconfirmed is in both tables.
         return Array(self.rangeWaiters.keys)
             + Set(self.waiters.values.flatMap { $0.map(\.token) }).union(self.calls.values)
     }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// RecoveryStateMachine: how one connection is made, and made again whenever it is lost.
+// RecoveryStateMachine: connects, and reconnects after each loss.
 // Pure: no socket, clock, task or lock; time and chance are arguments. The owner performs the action each call returns.
-// The actions carry what they are about, so that the owner remembers nothing between two of them.
+// The actions carry their data, so that the owner keeps no state between two of them.
 // Not here: what an error means (Disposition), the delays (RecoveryBackoff).
 //
 //   idle --start--> connecting --connected--> restoring --restored--> up
@@ -13,23 +13,23 @@
 //
 //   any state --refused--> ended       any state --stop--> ended
 
-/// The life of one connection that recovers.
+/// The life of one recovering connection.
 package struct RecoveryStateMachine<Connection: Sendable, Failure: Error>: Sendable {
-    /// What the owner does next.
+    /// The owner's next step.
     package enum Action: Sendable {
-        /// Nothing: the event came too late or too early.
+        /// None: the event came too late or too early.
         case none
-        /// Connect to one of these endpoints, by index; the first is tried first.
+        /// Connect to one of these endpoints, by index, in this order.
         case connect([Int])
         /// Declare the topology on the new connection.
         case restore(Connection, isFirst: Bool)
-        /// The connection may be used.
+        /// The connection is ready.
         case announce(Connection, endpoint: Int, isRecovery: Bool)
         /// Wait, then call `waited`.
         ///
-        /// The attempt counts from 1 since the last connection that held.
+        /// Attempts count from 1 since the last stable connection.
         case wait(nanoseconds: UInt64, attempt: Int, after: Failure)
-        /// No more attempts, for this reason; nil when the application wants none.
+        /// No more attempts, for this reason; nil if the application stopped them.
         case end(Failure?)
     }
 
@@ -45,19 +45,19 @@ package struct RecoveryStateMachine<Connection: Sendable, Failure: Error>: Senda
     private var state = State.idle
     private let backoff: RecoveryBackoff
     private let shuffles: Bool
-    /// How often in a row each endpoint has failed.
+    /// Consecutive failures of each endpoint.
     private var failures: [Int]
     private var attempts = 0
     private var hasBeenUp = false
 
-    /// A connection that holds for this long has held: the next loss begins with short delays again.
+    /// A connection up for this long is stable: the next loss begins with short delays again.
     private static var steadyTime: MonotonicNanoseconds { 10_000_000_000 }
 
-    /// Makes a machine in its first state.
+    /// Creates a machine in its first state.
     ///
     /// - Parameters:
-    ///   - endpoints: How many endpoints there are, 1 or more.
-    ///   - shuffles: Whether they are tried in random order; otherwise in the order given.
+    ///   - endpoints: The number of endpoints, 1 or more.
+    ///   - shuffles: True for a random order of endpoints; otherwise they are tried in the given order.
     ///   - backoff: The delays.
     package init(endpoints: Int, shuffles: Bool, backoff: RecoveryBackoff) {
         self.failures = Array(repeating: 0, count: max(1, endpoints))
@@ -65,27 +65,27 @@ package struct RecoveryStateMachine<Connection: Sendable, Failure: Error>: Senda
         self.backoff = backoff
     }
 
-    /// The owner begins.
+    /// Starts connecting.
     package mutating func start(using random: inout some RandomNumberGenerator) -> Action {
         guard case .idle = self.state else { return .none }
         return self.connect(&random)
     }
 
-    /// An endpoint took the login.
+    /// Records a successful login.
     package mutating func connected(_ connection: Connection, endpoint: Int) -> Action {
         guard case .connecting = self.state, self.failures.indices.contains(endpoint) else { return .none }
         self.state = .restoring(connection, endpoint: endpoint)
         return .restore(connection, isFirst: !self.hasBeenUp)
     }
 
-    /// No endpoint could be connected to.
+    /// Records that no endpoint could be connected.
     package mutating func failed(_ failure: Failure, using random: inout some RandomNumberGenerator) -> Action {
         guard case .connecting = self.state else { return .none }
         for index in self.failures.indices { self.failures[index] += 1 }
         return self.wait(after: failure, &random)
     }
 
-    /// The topology stands.
+    /// Records that the topology is declared.
     package mutating func restored(now: MonotonicNanoseconds) -> Action {
         guard case .restoring(let connection, let endpoint) = self.state else { return .none }
         self.state = .up(endpoint: endpoint, since: now)
@@ -94,7 +94,7 @@ package struct RecoveryStateMachine<Connection: Sendable, Failure: Error>: Senda
         return .announce(connection, endpoint: endpoint, isRecovery: self.hasBeenUp)
     }
 
-    /// The connection was lost, while restoring or later.
+    /// Records the loss of the connection, while restoring or later.
     package mutating func lost(
         _ failure: Failure,
         now: MonotonicNanoseconds,
@@ -112,16 +112,16 @@ package struct RecoveryStateMachine<Connection: Sendable, Failure: Error>: Senda
         return self.wait(after: failure, &random)
     }
 
-    /// The delay is over.
+    /// Records the end of a delay.
     package mutating func waited(using random: inout some RandomNumberGenerator) -> Action {
         guard case .waiting = self.state else { return .none }
         return self.connect(&random)
     }
 
-    /// The broker refuses this client for good: credentials, virtual host, topology.
+    /// Records a permanent refusal: credentials, virtual host, topology.
     package mutating func refused(_ failure: Failure) -> Action { self.end(failure) }
 
-    /// The application wants no connection any more.
+    /// Stops: the application needs no connection any more.
     package mutating func stop() -> Action { self.end(nil) }
 
     private mutating func end(_ failure: Failure?) -> Action {
@@ -133,7 +133,7 @@ package struct RecoveryStateMachine<Connection: Sendable, Failure: Error>: Senda
         self.state = .connecting
         var order = Array(self.failures.indices)
         if self.shuffles { order.shuffle(using: &random) }
-        // Stable, so that those that failed equally often stay in their order.
+        // Stable, so that endpoints with equal failures keep their order.
         let failures = self.failures
         order = order.enumerated()
             .sorted { (failures[$0.element], $0.offset) < (failures[$1.element], $1.offset) }
@@ -154,26 +154,26 @@ package struct RecoveryStateMachine<Connection: Sendable, Failure: Error>: Senda
 
 extension RecoveryStateMachine.Action: Equatable where Connection: Equatable, Failure: Equatable {}
 
-/// Delays with full jitter: anything between nothing and a bound that doubles with each attempt.
+/// Delays with full jitter: a random time up to a bound that doubles with each attempt.
 ///
-/// Many clients that lost the same broker spread their attempts over the whole time instead of coming in waves.
+/// Clients that lost the same broker spread their attempts over the whole time instead of reconnecting in waves.
 package struct RecoveryBackoff: Hashable, Sendable {
     private let initial: UInt64
     private let maximum: UInt64
 
-    /// Bounds of the delays in nanoseconds: before the first attempt, and at most.
+    /// Bounds of the delays in nanoseconds: before the first attempt, and the maximum.
     package init(initial: UInt64, maximum: UInt64) {
         self.initial = initial
         self.maximum = max(initial, maximum)
     }
 
-    /// The longest delay before an attempt, which counts from 1.
+    /// Returns the longest delay before an attempt, counted from 1.
     package func bound(attempt: Int) -> UInt64 {
         let (bound, overflows) = self.initial.multipliedReportingOverflow(by: 1 << UInt64(min(max(0, attempt - 1), 62)))
         return overflows ? self.maximum : min(bound, self.maximum)
     }
 
-    /// The delay before an attempt, which counts from 1.
+    /// Returns the delay before an attempt, counted from 1.
     package func delay(attempt: Int, using random: inout some RandomNumberGenerator) -> UInt64 {
         UInt64.random(in: 0...self.bound(attempt: attempt), using: &random)
     }

@@ -1,27 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 package import AMQP091Wire
 
-// RequestQueue: which request of one channel may be sent now, and which request a reply belongs to.
-// Pure: no socket, clock, task or lock. The owner writes the octets of what it is told to send.
+// RequestQueue: decides which request of one channel may be sent, and which request a reply belongs to.
+// Pure: no socket, clock, task or lock. The owner writes the octets of the requests it is given.
 //
-// Requests are served in turn: one is sent when the one before it was answered. Any task may use a channel at any time, and
-// RabbitMQ handles the requests of a channel one after the other anyway, so a second request on the wire would gain no
-// more than a round trip; and when a request is refused, the channel closes under those behind it: not sent, they are
+// Requests are sent in turn, each after the reply to the one before. Any task may use a channel at any time, and
+// RabbitMQ handles the requests of a channel one after the other anyway, so pipelining would gain at
+// most a round trip. If a request is refused, the channel is closed, and the requests that wait were not sent, so they are
 // safe to repeat. Two kinds differ:
-//   - basic.consume and basic.cancel are answered by the queue's process, at any time and in any order, and name the
-//     consumer tag. They wait for no other request and no other request waits for them; requests for one tag are served
+//   - basic.consume and basic.cancel are answered by the queue's process, at any time and in any order, with the
+//     consumer tag. They wait for no other request and no other request waits for them; requests for one tag are sent
 //     in turn, because RabbitMQ 3.10 crashes (541) on a cancel that comes before its consumer's consume-ok.
-//   - tx.commit: RabbitMQ closes the connection (504) on any method that comes before commit-ok. Nothing is sent
-//     beside it.
-// A request whose caller gave up is withdrawn when it was not sent. Otherwise it stays until its reply has come.
+//   - tx.commit: RabbitMQ closes the connection (504) on any method that comes before commit-ok. Nothing else
+//     is sent meanwhile.
+// A request whose caller gave up is withdrawn if it was not sent. Otherwise it stays until its reply arrives.
 
-/// The requests of one channel that were not answered.
+/// The unanswered requests of one channel.
 package struct RequestQueue<Waiter, Context> {
-    /// How a request is answered.
+    /// The way a request is answered.
     package enum Kind: Hashable, Sendable {
         /// In the order of requests.
         case ordered(reply: MethodID, or: MethodID? = nil)
-        /// With nothing else beside it.
+        /// Exclusively: nothing else is sent meanwhile.
         case exclusive(reply: MethodID)
         /// With `basic.consume-ok` for this consumer tag.
         case consume(tag: String)
@@ -41,73 +41,73 @@ package struct RequestQueue<Waiter, Context> {
         package let kind: Kind
         /// The caller; nil for a request of the owner itself.
         package let waiter: Waiter?
-        /// What the owner needs to send it and to act on its reply.
+        /// The owner's data to send it and to handle its reply.
         package let context: Context
     }
 
-    /// Requests whose replies will not come any more.
+    /// Requests whose replies will not arrive.
     package struct Unanswered {
         package var sent: [Request] = []
-        /// Nothing was written of these.
+        /// Requests of which nothing was written.
         package var waiting: [Request] = []
     }
 
     package typealias Ticket = WaitingLine<Request>.Ticket
 
-    /// The request that was sent and is answered in order, or alone.
+    /// The sent request that is answered in order or exclusively.
     private var current: Request?
-    /// Those sent that are answered for a consumer tag.
+    /// Sent requests that are answered by consumer tag.
     private var tagged: [String: Request] = [:]
     private var waiting = WaitingLine<Request>()
 
     package init() {}
 
-    /// Whether nothing is waiting or sent.
+    /// True if no request waits or is sent.
     package var isEmpty: Bool { self.current == nil && self.tagged.isEmpty && self.waiting.isEmpty }
 
-    /// Whether a request with nothing beside it was sent.
+    /// True if an exclusive request was sent.
     package var isExclusive: Bool {
         if case .exclusive? = self.current?.kind { true } else { false }
     }
 
-    /// Whether `basic.cancel` was sent for this consumer tag and not answered.
+    /// Returns true if `basic.cancel` for this consumer tag was sent and not answered.
     package func isCancelling(_ tag: String) -> Bool {
         if case .cancel? = self.tagged[tag]?.kind { true } else { false }
     }
 
-    /// Whether a request can be sent at once.
+    /// Returns true if a request can be sent at once.
     ///
-    /// What waits ahead of it waits for `current` or for the request of the same tag.
+    /// Requests ahead of it wait for `current` or for the request of the same tag.
     package func maySend(_ kind: Kind) -> Bool {
         guard !self.isExclusive else { return false }
         guard let tag = kind.consumerTag else { return self.current == nil }
         return self.tagged[tag] == nil
     }
 
-    /// The owner sends a request now, which `maySend` allows.
+    /// Records that a request, allowed by `maySend`, is sent now.
     package mutating func send(_ kind: Kind, waiter: Waiter?, context: Context) {
         self.place(Request(kind: kind, waiter: waiter, context: context))
     }
 
-    /// A request waits for its turn.
+    /// Queues a request.
     ///
-    /// - Returns: What `withdraw` takes.
+    /// - Returns: The ticket for `withdraw`.
     package mutating func wait(_ kind: Kind, waiter: Waiter?, context: Context) -> Ticket {
         self.waiting.append(Request(kind: kind, waiter: waiter, context: context))
     }
 
-    /// The caller of a waiting request gives up.
+    /// Withdraws a waiting request whose caller gave up.
     ///
-    /// - Returns: The request, of which nothing was written; nil when it was sent.
+    /// - Returns: The request, of which nothing was written; nil if it was sent.
     package mutating func withdraw(_ ticket: Ticket) -> Request? { self.waiting.remove(ticket) }
 
-    /// Takes the next request whose turn has come.
+    /// Removes and returns the next request that may be sent.
     ///
-    /// - Parameter isGone: Whether a caller has given up and is about to withdraw its request.
-    /// - Returns: The request, to be sent, or dropped with `drop`; nil when none may be sent.
+    /// - Parameter isGone: Returns true if a caller has given up and is about to withdraw its request.
+    /// - Returns: The request to send, or to drop with `drop`; nil if none may be sent.
     package mutating func next(isGone: (Waiter) -> Bool) -> Request? {
         guard !self.waiting.isEmpty, !self.isExclusive else { return nil }
-        // A request that waits stands in the way of those of its kind behind it.
+        // A waiting request blocks later ones of its kind.
         var isOrderedBlocked = self.current != nil
         var blockedTags = Set(self.tagged.keys)
         let request = self.waiting.removeFirst { request in
@@ -120,14 +120,14 @@ package struct RequestQueue<Waiter, Context> {
         return request
     }
 
-    /// The owner did not send what `next` returned.
+    /// Records that the request from `next` was not sent.
     package mutating func drop(_ request: Request) {
         if let tag = request.kind.consumerTag { self.tagged[tag] = nil } else { self.current = nil }
     }
 
-    /// The peer sent a method that may be a reply.
+    /// Handles a method that may be a reply.
     ///
-    /// - Returns: The request it answers; nil when no request has this answer now.
+    /// - Returns: The request it answers; nil if it answers none.
     package mutating func received(_ method: Method) -> Request? {
         switch method {
         case .basicConsumeOk(let ok): return self.take(.consume(tag: ok.consumerTag), ok.consumerTag)
@@ -149,10 +149,10 @@ package struct RequestQueue<Waiter, Context> {
         if let tag = request.kind.consumerTag { self.tagged[tag] = request } else { self.current = request }
     }
 
-    /// The channel is being closed: what waits will not be sent.
+    /// Removes and returns the waiting requests of a channel that is being closed.
     package mutating func takeWaiting() -> [Request] { self.waiting.removeAll() }
 
-    /// No reply will come any more.
+    /// Removes and returns all requests: no reply will arrive.
     package mutating func removeAll() -> Unanswered {
         var sent = self.tagged.keys.sorted().compactMap { self.tagged[$0] }
         if let current = self.current.take() { sent.insert(current, at: 0) }

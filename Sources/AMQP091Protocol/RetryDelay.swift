@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// RetryDelay: how long a message whose handler failed stays with its consumer before it is rejected, so that a message
+// RetryDelay: the delay before a message whose handler failed is rejected, so that a message
 // that always fails does not keep consumer and broker busy. Pure.
 //
 //   earlier failures   0      1       2       3       4       5       6 and more   unknown
 //   delay              none   100 ms  200 ms  400 ms  800 ms  1.6 s   2 s          1 s
 
 package enum RetryDelay {
-    /// The delay after one more failure.
+    /// Returns the delay after another failure.
     ///
     /// - Parameter failures: Earlier failures of the message; nil for a redelivered message of a queue that does not count.
     /// - Returns: Zero for the first failure.

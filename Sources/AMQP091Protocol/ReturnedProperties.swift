@@ -1,29 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 package import AMQP091Wire
 
-// ReturnedProperties: the properties that came with a basic.return, compared with those that were published.
-// The broker may write them anew: RabbitMQ 4 sorts headers and drops those of a name that came before, every version
-// removes BCC, and plugins set the timestamp, the user or headers of their own. So equal means equal in value, and where
-// none is equal the publish that shares most is the one; but never one with another message-id.
+// ReturnedProperties: compares the properties of a basic.return with those of publishes.
+// The broker may change them: RabbitMQ 4 sorts headers and drops repeated names, every version
+// removes BCC, and plugins set the timestamp, the user or other headers. So equal means equal in value, and if
+// none is equal the most similar publish matches, but never one with another message ID.
 
 /// The properties of a returned message.
 package struct ReturnedProperties: Sendable {
-    /// Nil when they could not be decoded: then they say nothing.
+    /// Nil if they could not be decoded; then they match anything.
     private let properties: BasicProperties?
     private let headers: [String: [FieldValue]]
 
-    /// Properties as they were decoded; nil when they could not be.
+    /// Creates from decoded properties; nil if decoding failed.
     package init(_ properties: BasicProperties?) {
         self.properties = properties
         self.headers = Self.byName(properties?.headers)
     }
 
-    /// How much they have in common with what was published.
+    /// Returns the similarity to published properties.
     ///
-    /// - Returns: `Int.max` when they are equal, nil when they are of another message, else the more the more alike.
+    /// - Returns: `Int.max` if equal, nil for another message, otherwise higher for more similar properties.
     package func likeness(to published: BasicProperties) -> Int? {
         guard let properties = self.properties else { return 0 }
-        // A broker that sends none back says nothing.
+        // A broker that returns no properties gives no evidence.
         if properties.isEmpty { return published.isEmpty ? .max : 0 }
         guard published.messageID == properties.messageID else { return nil }
         let same = [
@@ -39,7 +39,7 @@ package struct ReturnedProperties: Sendable {
         let headers = published.headers == nil ? [:] : Self.byName(published.headers)
         if headers.count != self.headers.count { isEqual = false }
         for (name, values) in headers {
-            // Of several with one name, any subset may be left.
+            // Any subset of several headers with one name may remain.
             if let returned = self.headers[name], !returned.isEmpty, returned.allSatisfy(values.contains) {
                 likeness += 1
             } else {
@@ -56,7 +56,7 @@ package struct ReturnedProperties: Sendable {
         return result
     }
 
-    /// The value however it was written: integers of any width are equal, and so are tables in any order.
+    /// Normalizes a value: integers of any width are equal, and tables in any order.
     private static func canonical(_ value: FieldValue) -> FieldValue {
         switch value {
         case .int8, .uint8, .int16, .uint16, .int32, .uint32: return value.integerValue.map { .int64($0) } ?? value

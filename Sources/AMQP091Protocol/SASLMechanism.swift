@@ -2,14 +2,14 @@
 internal import AMQP091Wire
 package import SecretValues
 
-// SASLMechanism: how a client says who it is in connection.start-ok, with what it sends.
+// SASLMechanism: the SASL mechanisms of connection.start-ok and their responses.
 
 package enum SASLMechanism: Hashable, Sendable {
-    /// RFC 4616.
+    /// PLAIN, RFC 4616: user name and password.
     case plain(user: String, password: Secret<String>)
-    /// AMQP's own: the same as a field table without its length.
+    /// AMQPLAIN: user name and password as a field table without its length.
     case amqplain(user: String, password: Secret<String>)
-    /// RFC 4422, appendix A: the certificate says it.
+    /// EXTERNAL, RFC 4422, appendix A: the client certificate.
     case external
 
     package var name: String {
@@ -29,7 +29,7 @@ package enum SASLMechanism: Hashable, Sendable {
         }
     }
 
-    /// One entry of a field table: a short string, and a long string behind its type letter.
+    /// Encodes one entry of a field table: a short string, a type letter and a long string.
     private static func entry(_ name: String, _ value: String) -> [UInt8] {
         let count = UInt32(clamping: value.utf8.count)
         let length = (0..<4).map { UInt8(truncatingIfNeeded: count >> (24 - 8 * $0)) }

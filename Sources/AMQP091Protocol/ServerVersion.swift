@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package import AMQP091Wire
 
-// ServerVersion: which RabbitMQ answered, for the few things that depend on it. Pure: server properties to a value.
+// ServerVersion: the version of RabbitMQ, for the few rules that depend on it. Pure: server properties to a value.
 
 /// The version of a RabbitMQ node, from the properties it sends with `connection.start` (10, 10).
 package struct ServerVersion: Hashable, Comparable, Sendable {
@@ -13,7 +13,7 @@ package struct ServerVersion: Hashable, Comparable, Sendable {
         self.minor = minor
     }
 
-    /// Reads the server properties; nil for another product, or a version that is no two numbers.
+    /// Parses the server properties; nil for another product, or a version that is not two numbers.
     package init?(_ serverProperties: FieldTable) {
         guard serverProperties["product"]?.stringValue == "RabbitMQ",
             let text = serverProperties["version"]?.stringValue
@@ -29,7 +29,7 @@ package struct ServerVersion: Hashable, Comparable, Sendable {
         (left.major, left.minor) < (right.major, right.minor)
     }
 
-    /// The first version that answers a late acknowledgement by cancelling the consumer, of quorum queues only, and that
+    /// The first version that cancels the consumer of a quorum queue for a late acknowledgement, and that
     /// counts a prefetch of the whole channel for each consumer.
     package static let v4_3 = ServerVersion(4, 3)
 }

@@ -1,29 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// SettlementLedger: what the application has said about the deliveries of one channel, and the exact basic.ack,
-// basic.nack and basic.reject that tell the broker so (§1.8.3.13, §1.8.3.14, RabbitMQ's nack).
+// SettlementLedger: the settlements of the deliveries of one channel, and the exact basic.ack,
+// basic.nack and basic.reject frames for them (§1.8.3.13, §1.8.3.14, RabbitMQ's nack).
 // Pure: no socket, clock, task or lock. The owner appends each frame it is given, in order.
 // Not here: when acknowledgements are drained (the owner, just before it writes), publishes and confirms (ConfirmTracker).
 //
 // Three rules make the broker's account equal the application's:
-//   1. Acknowledgements that wait to be merged leave before any refusal, so the order is the application's and a nack with
+//   1. Acknowledgements that wait to be merged are sent before any refusal, so the order is the application's and a nack with
 //      `multiple` finds nothing that was acknowledged.
 //   2. A frame names a tag that the broker still holds: RabbitMQ answers 406 to any other, also with `multiple`.
 //   3. While the broker cannot take settlements (a commit or a rollback is under way) the frames are kept, in order;
-//      while it gives everything back (basic.recover) nothing can be settled at all.
+//      while it requeues everything (basic.recover) nothing can be settled.
 
 /// The settlements of one channel and the frames that carry them.
 @usableFromInline
 package struct SettlementLedger: Sendable {
-    /// What is said about a delivery.
+    /// The settlement of a delivery.
     @frozen
     @usableFromInline
     package enum Verdict: Hashable, Sendable {
-        /// `basic.ack`: it was processed.
+        /// `basic.ack`: processed.
         case ack
-        /// `basic.nack`: it was not processed.
+        /// `basic.nack`: not processed.
         case nack(requeue: Bool)
-        /// `basic.reject`: it could not be processed; counts towards the delivery limit of a quorum queue.
+        /// `basic.reject`: processing failed; counts towards the delivery limit of a quorum queue.
         case reject(requeue: Bool)
     }
 
@@ -33,9 +33,9 @@ package struct SettlementLedger: Sendable {
     package struct Frame: Hashable, Sendable {
         /// The delivery tag, which the broker holds at this point of the stream.
         package let tag: UInt64
-        /// Whether every lower tag that the broker holds is meant too.
+        /// True if it covers every lower tag that the broker holds.
         package let multiple: Bool
-        /// What is said.
+        /// The settlement.
         package let verdict: Verdict
 
         @usableFromInline
@@ -46,7 +46,7 @@ package struct SettlementLedger: Sendable {
         }
     }
 
-    /// Why frames are kept.
+    /// The reason why frames are kept.
     @frozen
     @usableFromInline
     package enum Hold: Hashable, Sendable {
@@ -55,17 +55,17 @@ package struct SettlementLedger: Sendable {
         case committing
         /// `tx.rollback` is under way: what the transaction settled must be returned before anything else is settled.
         case rollingBack
-        /// `basic.recover` is under way: the broker gives back all it holds, so nothing can be settled.
+        /// `basic.recover` is under way: the broker requeues all unacknowledged deliveries, so nothing can be settled.
         case recovering
     }
 
-    /// What an acknowledgement came to.
+    /// The result of an acknowledgement.
     @frozen
     @usableFromInline
     package struct Acknowledged: Hashable, Sendable {
-        /// Deliveries it settled.
+        /// Number of settled deliveries.
         @usableFromInline package let count: Int
-        /// Whether the owner is to put the channel among those with acknowledgements to send.
+        /// True if the owner must add the channel to those with acknowledgements to send.
         @usableFromInline package let isFirst: Bool
 
         @inlinable
@@ -76,10 +76,10 @@ package struct SettlementLedger: Sendable {
     }
 
     @usableFromInline var runs = AckRuns()
-    /// Whether the channel stands among those with acknowledgements to send.
+    /// True if the channel is among those with acknowledgements to send.
     @usableFromInline package var isScheduled = false
     @usableFromInline var hold = Hold.none
-    /// The highest tag that was refused during a recover, by the client for a delivery nobody took.
+    /// The highest tag that the client refused during a recover, for a delivery without a consumer.
     private var highestVoid: UInt64 = 0
     /// Kept frames, oldest first.
     private var kept: [Frame] = []
@@ -88,16 +88,16 @@ package struct SettlementLedger: Sendable {
 
     package init() {}
 
-    /// Whether a rollback now would have something to return.
+    /// True if a rollback now would return deliveries.
     package var hasUncommitted: Bool { !(self.transaction ?? []).isEmpty }
-    /// The lowest tag that is not settled and told to the broker: the oldest delivery it waits for, if it has come.
+    /// The lowest tag that is not settled and sent: the oldest delivery the broker waits for, if it was delivered.
     package var oldestOpen: UInt64 { self.runs.oldestOpen }
 
     // MARK: what the application says
 
     /// Acknowledges one delivery, or with `multiple` every unsettled one up to and including it.
     ///
-    /// - Returns: Nil, and nothing changes, when they are settled already or are being recovered.
+    /// - Returns: Nil, and nothing changes, if they are settled already or are being recovered.
     @inlinable
     package mutating func acknowledge(_ tag: UInt64, multiple: Bool) -> Acknowledged? {
         guard self.hold != .recovering else { return nil }
@@ -114,7 +114,7 @@ package struct SettlementLedger: Sendable {
     ///   - tag: The delivery tag.
     ///   - verdict: `.nack` or `.reject`.
     ///   - send: Called for each frame to append now.
-    /// - Returns: False, and nothing changes, when it is settled already or is being recovered.
+    /// - Returns: False, and nothing changes, if it is settled already or is being recovered.
     package mutating func refuse(_ tag: UInt64, _ verdict: Verdict, send: (Frame) -> Void) -> Bool {
         guard self.hold != .recovering else {
             self.highestVoid = max(self.highestVoid, tag)
@@ -131,9 +131,9 @@ package struct SettlementLedger: Sendable {
     ///
     /// - Parameters:
     ///   - tag: The delivery tag.
-    ///   - requeue: Whether they go back to their queues.
+    ///   - requeue: True to requeue them.
     ///   - send: Called for each frame to append now.
-    /// - Returns: How many there were.
+    /// - Returns: The number of deliveries.
     package mutating func refuse(upTo tag: UInt64, requeue: Bool, send: (Frame) -> Void) -> Int {
         guard self.hold != .recovering, let last = self.runs.lastOpen(upTo: tag) else { return 0 }
         self.sendAcknowledgements(send)
@@ -142,11 +142,11 @@ package struct SettlementLedger: Sendable {
         return count
     }
 
-    /// Marks a tag used up by a delivery that needs no acknowledgement.
+    /// Marks the tag of a delivery that needs no acknowledgement.
     @inlinable
     package mutating func markAutomatic(_ tag: UInt64) { _ = self.runs.markAutomatic(tag) }
 
-    /// Sends what was acknowledged, in as few frames as the tags allow; nothing while frames are kept.
+    /// Sends pending acknowledgements in as few frames as the tags allow; nothing while frames are kept.
     @inlinable
     package mutating func drain(send: (Frame) -> Void) {
         self.isScheduled = false
@@ -154,35 +154,35 @@ package struct SettlementLedger: Sendable {
         self.sendAcknowledgements(send)
     }
 
-    /// The channel is gone: nothing more is sent.
+    /// Records that the channel has ended: nothing more is sent.
     package mutating func unschedule() { self.isScheduled = false }
 
     // MARK: transactions
 
-    /// `tx.select` is appended: what is settled from here on takes effect with a commit.
+    /// Records `tx.select`: later settlements take effect with a commit.
     package mutating func selecting() {
         if self.transaction == nil { self.transaction = [] }
     }
 
-    /// `tx.commit` is appended, after what was acknowledged.
+    /// Records `tx.commit`, appended after pending acknowledgements.
     package mutating func committing() {
         self.transaction = []
         self.hold = .committing
     }
 
-    /// `tx.rollback` is appended, after what was acknowledged.
+    /// Records `tx.rollback`, appended after pending acknowledgements.
     package mutating func rollingBack() { self.hold = .rollingBack }
 
-    /// `tx.commit-ok` came.
+    /// Handles `tx.commit-ok`.
     ///
-    /// - Returns: Whether the owner is to put the channel among those with acknowledgements to send.
+    /// - Returns: True if the owner must add the channel to those with acknowledgements to send.
     package mutating func committed(send: (Frame) -> Void) -> Bool { self.release(send) }
 
-    /// `tx.rollback-ok` came: what the transaction settled is held by the broker again, and is sent back to its queues.
+    /// Handles `tx.rollback-ok`: deliveries settled in the transaction are unsettled at the broker again, and are requeued.
     ///
-    /// The same frames in the same order cover the same deliveries: those that came since have higher tags.
+    /// The same frames in the same order cover the same deliveries: later ones have higher tags.
     ///
-    /// - Returns: Whether the owner is to put the channel among those with acknowledgements to send.
+    /// - Returns: True if the owner must add the channel to those with acknowledgements to send.
     package mutating func rolledBack(send: (Frame) -> Void) -> Bool {
         let undone = self.transaction ?? []
         self.transaction = []
@@ -193,10 +193,10 @@ package struct SettlementLedger: Sendable {
 
     // MARK: basic.recover
 
-    /// `basic.recover` is appended, after what was acknowledged.
+    /// Records `basic.recover`, appended after pending acknowledgements.
     package mutating func recovering() { self.hold = .recovering }
 
-    /// `basic.recover-ok` came.
+    /// Handles `basic.recover-ok`.
     ///
     /// - Parameter last: The highest delivery tag so far; this and every lower one is void.
     package mutating func recovered(through last: UInt64) {
@@ -226,7 +226,7 @@ package struct SettlementLedger: Sendable {
         self.noteAcknowledgements(send)
     }
 
-    /// Whether frames are kept, or noted for a rollback.
+    /// True if frames are kept, or recorded for a rollback.
     @usableFromInline var mustNote: Bool { self.hold != .none || self.transaction != nil }
 
     @usableFromInline

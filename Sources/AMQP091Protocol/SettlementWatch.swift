@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// SettlementWatch: how long the oldest delivery of a channel has not been settled, seen by looking from time to time.
-// Nothing is noted per delivery: the oldest open tag is compared with that of the last look. So the age is that since
-// the first look that found the tag the oldest, at most one interval too low.
+// SettlementWatch: measures, by sampling, for how long the oldest delivery of a channel has not been settled.
+// Nothing is recorded per delivery: the oldest open tag is compared with that of the last sample. So the age counts from
+// the first sample in which the tag was the oldest, and is at most one interval too low.
 // Pure: no clock, timer or lock; `now` is an argument.
 
-/// Watches for a delivery that is about to exceed the broker's time for settling it.
+/// Detects a delivery that is about to exceed the broker's acknowledgement timeout.
 package struct SettlementWatch: Sendable {
-    /// The broker's limit, nanoseconds.
+    /// The broker's limit in nanoseconds.
     package let limit: UInt64
     private var tag: UInt64 = 0
     private var since: UInt64 = 0
@@ -15,15 +15,15 @@ package struct SettlementWatch: Sendable {
 
     package init(limit: UInt64) { self.limit = limit }
 
-    /// How often to look, nanoseconds: a twentieth of the limit, at most a minute.
+    /// The sampling interval in nanoseconds: a twentieth of the limit, at most a minute.
     package static func interval(limit: UInt64) -> UInt64 { max(1, min(limit / 20, 60_000_000_000)) }
 
-    /// Looks.
+    /// Takes a sample.
     ///
     /// - Parameters:
-    ///   - oldest: The oldest tag that is not settled; nil when every delivery is.
-    ///   - now: Monotonic nanoseconds.
-    /// - Returns: Its age in nanoseconds, once, when four fifths of the limit have passed.
+    ///   - oldest: The oldest unsettled tag; nil if there is none.
+    ///   - now: The time in monotonic nanoseconds.
+    /// - Returns: Its age in nanoseconds, once, after four fifths of the limit.
     package mutating func look(oldest: UInt64?, now: MonotonicNanoseconds) -> UInt64? {
         guard let oldest else {
             self.tag = 0

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 private import DequeModule
 
-// WaitingLine: first come, first served, and anyone may leave from the middle: a waiter that was cancelled or timed out.
-// A place that was left is a blank until the places around it are gone or blanks outnumber the rest, so that n waiters
-// that all give up cost n log n, and the line stays in proportion to those who wait.
+// WaitingLine: a FIFO queue of waiters, each of which may leave from the middle (cancelled or timed out).
+// An abandoned place stays blank until the places around it are removed or blanks outnumber the rest, so that n waiters
+// that all leave cost n log n, and memory stays proportional to the number of waiters.
 // Pure: no socket, clock, task or lock.
 
-/// A queue of waiters, each of which may leave before its turn.
+/// A FIFO queue whose waiters may leave before their turn.
 package struct WaitingLine<Element> {
-    /// Names a place, so that it can be given up.
+    /// Identifies a place, to leave it.
     package struct Ticket: Hashable, Sendable { fileprivate let number: UInt64 }
 
     fileprivate struct Place {
@@ -18,19 +18,19 @@ package struct WaitingLine<Element> {
 
     private var places = Deque<Place>()
     private var next: UInt64 = 0
-    /// Waiters in the line.
+    /// Number of waiters.
     package private(set) var count = 0
 
     package init() {}
 
     package var isEmpty: Bool { self.count == 0 }
-    /// Places kept, blanks among them.
+    /// Number of places, blanks included.
     var placeCount: Int { self.places.count }
 
-    /// Blanks kept before the line is compacted.
+    /// Number of blanks before the line is compacted.
     private static var spareBlanks: Int { 32 }
 
-    /// Takes the last place.
+    /// Appends a waiter.
     package mutating func append(_ element: Element) -> Ticket {
         defer { self.next += 1 }
         self.places.append(Place(number: self.next, element: element))
@@ -38,7 +38,7 @@ package struct WaitingLine<Element> {
         return Ticket(number: self.next)
     }
 
-    /// Takes out the waiter that came first.
+    /// Removes the first waiter.
     package mutating func popFirst() -> Element? {
         while let place = self.places.popFirst() {
             guard let element = place.element else { continue }
@@ -48,7 +48,7 @@ package struct WaitingLine<Element> {
         return nil
     }
 
-    /// Takes out a waiter that gives up; nil when its turn came before.
+    /// Removes a waiter that leaves; nil if its turn came before.
     package mutating func remove(_ ticket: Ticket) -> Element? {
         guard let index = self.index(of: ticket), let element = self.places[index].element.take() else { return nil }
         self.count -= 1
@@ -56,7 +56,7 @@ package struct WaitingLine<Element> {
         return element
     }
 
-    /// Takes out the first waiter that meets a condition, leaving the others where they are.
+    /// Removes the first waiter that meets a condition.
     package mutating func removeFirst(where isWanted: (Element) -> Bool) -> Element? {
         for index in self.places.indices {
             guard let element = self.places[index].element, isWanted(element) else { continue }
@@ -68,7 +68,7 @@ package struct WaitingLine<Element> {
         return nil
     }
 
-    /// Takes out every waiter that meets a condition, first come first.
+    /// Removes all waiters that meet a condition, in order.
     package mutating func removeAll(where isWanted: (Element) -> Bool = { _ in true }) -> [Element] {
         guard self.count > 0 else { return [] }
         var taken: [Element] = []
@@ -82,7 +82,7 @@ package struct WaitingLine<Element> {
         return taken
     }
 
-    /// Places are in the order of their numbers.
+    /// Finds a place; places are ordered by number.
     private func index(of ticket: Ticket) -> Int? {
         var low = 0
         var high = self.places.count
