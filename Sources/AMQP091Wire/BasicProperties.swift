@@ -61,8 +61,8 @@ public struct BasicProperties: Hashable, Sendable {
     /// Hashes all properties.
     public func hash(into hasher: inout Hasher) { hasher.combine(self.values) }
 
-    /// Storage shared by copies. Sendable, because it is changed only while uniquely referenced.
     /// Storage shared by copies; Sendable, because it is changed only while uniquely referenced.
+    @usableFromInline
     final class Box: @unchecked Sendable {
         var values: Values
         init(_ values: Values) { self.values = values }
