@@ -328,7 +328,7 @@ struct ChannelDialogueTests {
         }
     }
 
-    @Test("Silence of more than one and a half heartbeat intervals ends the connection, after heartbeats of its own")
+    @Test("Silence of more than one and a half heartbeat intervals ends the connection, after the client has sent heartbeats")
     func silence() async throws {
         var configuration = AMQPClientConfiguration()
         configuration.heartbeat = .seconds(1)

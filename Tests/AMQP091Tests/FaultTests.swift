@@ -13,7 +13,7 @@ struct FaultTests {
         _ body: (ScriptedBroker, AMQPConnection, AMQPChannel, AMQPDeliveries) async throws -> Void
     ) async throws {
         try await ScriptedBroker.withChannel { broker, connection, channel in
-            let deliveries = try await TrapTests.consume(broker, channel)
+            let deliveries = try await PitfallTests.consume(broker, channel)
             try await body(broker, connection, channel, deliveries)
         }
     }
@@ -23,8 +23,8 @@ struct FaultTests {
     @Test("C14: empty bodies and heartbeats by the thousand take no memory, and the content ends when its octets come")
     func floods() async throws {
         try await Self.consuming { broker, connection, channel, deliveries in
-            let header = ViolationTests.frame(2, 1, TrapTests.header(2))
-            broker.sendRaw(ViolationTests.octets(TrapTests.deliver(deliveries)) + header)
+            let header = ViolationTests.frame(2, 1, PitfallTests.header(2))
+            broker.sendRaw(ViolationTests.octets(PitfallTests.deliver(deliveries)) + header)
             let pair = ViolationTests.frame(3, 1, []) + ViolationTests.frame(8, 0, [])
             let empty = Array(repeatElement(pair, count: 1000).joined())
             for _ in 0..<50 { broker.sendRaw(empty) }
@@ -120,8 +120,8 @@ struct FaultTests {
     @Test("C11: a content header with a weight closes the connection")
     func weight() async throws {
         try await Self.consuming { broker, connection, _, deliveries in
-            let header: [UInt8] = [0, 60, 0, 1] + TrapTests.header(2).dropFirst(4)
-            let octets = ViolationTests.octets(TrapTests.deliver(deliveries)) + ViolationTests.frame(2, 1, header)
+            let header: [UInt8] = [0, 60, 0, 1] + PitfallTests.header(2).dropFirst(4)
+            let octets = ViolationTests.octets(PitfallTests.deliver(deliveries)) + ViolationTests.frame(2, 1, header)
             broker.sendRaw(octets)
             let close = try await broker.expect(Connection.Close.self, on: 0)
             #expect(close.replyCode == .unexpectedFrame)

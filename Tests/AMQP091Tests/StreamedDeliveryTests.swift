@@ -34,7 +34,7 @@ struct StreamedDeliveryTests {
 
     @Test("Bodies of all sizes come out equal to the octet, in order, and are settled")
     func whole() async throws {
-        try await PainTests.withBroker { broker, connection, channel in
+        try await KnownDefectTests.withBroker { broker, connection, channel in
             try await channel.declareQueue("q")
             let sizes = [0, 1, 1000, 240_000, 300_000, 131_064 * 3, 5_000_000, 3]
             for size in sizes {
@@ -91,14 +91,14 @@ struct StreamedDeliveryTests {
 
     @Test("A reader that is behind stops the socket, and its reading starts it again")
     func backPressure() async throws {
-        try await PainTests.withBroker({ $0.consumerBufferSize = 1 << 18 }) { broker, connection, channel in
+        try await KnownDefectTests.withBroker({ $0.consumerBufferSize = 1 << 18 }) { broker, connection, channel in
             try await channel.declareQueue("q")
             let body = Self.octets(12 << 20)
             try await channel.publish(AMQPMessage(AMQPBody(body)), to: .queue("q"))
             try await channel.consume("q", acknowledgement: .automatic) { deliveries in
                 var iterator = deliveries.streamed.makeAsyncIterator()
                 let message = try #require(try await iterator.next(isolation: nil))
-                await PainTests.eventually { deliveries.inbox.isFull }
+                await KnownDefectTests.eventually { deliveries.inbox.isFull }
                 #expect(!deliveries.inbox.isOverfull)
                 let isEqual = try await Self.collect(message.body) == body
                 #expect(isEqual)
@@ -109,7 +109,7 @@ struct StreamedDeliveryTests {
 
     @Test("What is not read of a body is dropped with the next delivery, which comes all the same")
     func leftBehind() async throws {
-        try await PainTests.withBroker({ $0.consumerBufferSize = 1 << 18 }) { broker, connection, channel in
+        try await KnownDefectTests.withBroker({ $0.consumerBufferSize = 1 << 18 }) { broker, connection, channel in
             try await channel.declareQueue("q")
             let large = AMQPMessage(AMQPBody(Self.octets(3_000_000)))
             try await channel.publish(large, to: .queue("q"))
@@ -136,7 +136,7 @@ struct StreamedDeliveryTests {
 
     @Test("Leaving the scope in the middle of a body cancels the consumer, and the message goes back")
     func leftInTheMiddle() async throws {
-        try await PainTests.withBroker({ $0.consumerBufferSize = 1 << 18 }) { broker, connection, channel in
+        try await KnownDefectTests.withBroker({ $0.consumerBufferSize = 1 << 18 }) { broker, connection, channel in
             try await channel.declareQueue("q")
             for _ in 0..<2 { try await channel.publish(AMQPMessage(AMQPBody(Self.octets(3_000_000))), to: .queue("q")) }
             try await channel.consume("q") { deliveries in
@@ -207,7 +207,7 @@ struct StreamedDeliveryTests {
 
     @Test("The plain sequence yields the same bodies whole")
     func plain() async throws {
-        try await PainTests.withBroker { broker, connection, channel in
+        try await KnownDefectTests.withBroker { broker, connection, channel in
             try await channel.declareQueue("q")
             let body = Self.octets(2_000_000)
             try await channel.publish(AMQPMessage(AMQPBody(body)), to: .queue("q"))

@@ -6,7 +6,7 @@ import Testing
 @Suite("Lists of tests")
 struct ListedTestsTests {
     /// The page, and how many rows it has at least.
-    static let pages: [(page: String, rows: Int)] = [("docs/traps.md", 72)]
+    static let pages: [(page: String, rows: Int)] = [("docs/pitfalls.md", 72)]
 
     /// The cells of the rows that begin with a number.
     static func rows(_ page: String) throws -> [[String]] {

@@ -4,12 +4,12 @@ import AMQP091Testing
 import AMQP091Wire
 import Testing
 
-// Pains of consuming, of channels and of what is on the wire (3 to 5, 13, 14, 16 to 18, 23, 24).
+// Known defects of consuming, of channels and of the wire.
 
-extension PainTests {
+extension KnownDefectTests {
     enum Ending: CaseIterable { case queueDeleted, channelClosed, connectionClosed, linkLost }
 
-    @Test("Pain 3: a consumer never dies silently: it ends with its reason", arguments: Ending.allCases)
+    @Test("Consumer end: a sequence always ends with its reason", arguments: Ending.allCases)
     func consumerEnds(_ ending: Ending) async throws {
         try await Self.withBroker { broker, connection, channel in
             try await channel.declareQueue("q")
@@ -33,7 +33,7 @@ extension PainTests {
         }
     }
 
-    @Test("F12: Pain 4: a slow consumer leaves messages at the broker, without prefetch and without acknowledgement")
+    @Test("F12: Slow consumer: messages stay at the broker, without prefetch and without acknowledgement")
     func bounded() async throws {
         try await Self.withBroker {
             $0.consumerBufferSize = 64 << 10
@@ -50,7 +50,7 @@ extension PainTests {
                     #expect(delivery.body.count == 64 << 10)
                     read += 1
                     if read > 100 { break }
-                    // What the client, both sockets and the broker's own buffer hold; all 62 MiB without a bound.
+                    // The client, both sockets and the broker's buffer hold this much; without a bound all 62 MiB.
                     let held = count - read - (await broker.depth(of: "q") ?? 0)
                     #expect(held < 400)
                 }
@@ -58,7 +58,7 @@ extension PainTests {
         }
     }
 
-    @Test("U6: Pain 5: a delivery of a lost connection settles nothing on the new one")
+    @Test("U6: Stale delivery: settling it sends nothing on the next connection")
     func staleTags() async throws {
         try await Self.withBroker { broker, _, channel in
             try await channel.declareQueue("q")
@@ -84,7 +84,7 @@ extension PainTests {
         }
     }
 
-    @Test("Pain 13: what comes for a closed channel harms nobody, and its number is used last")
+    @Test("Closed channel: late frames are dropped, and its number is reused last")
     func framesAfterClose() async throws {
         try await ScriptedBroker.withChannel { broker, connection, channel in
             try broker.closeChannel(.notFound, "NOT_FOUND - gone")
@@ -104,7 +104,7 @@ extension PainTests {
         }
     }
 
-    @Test("Pain 14: no request waits for ever for a broker that does not answer, not even a close")
+    @Test("Request timeout: every request ends at its deadline if the broker does not reply, close included")
     func deadlines() async throws {
         try await Self.withBroker { broker, connection, channel in
             try await channel.declareQueue("q")
@@ -129,7 +129,7 @@ extension PainTests {
         }
     }
 
-    @Test("U5: Pain 16: a delivery is acknowledged once, and a second time costs no channel")
+    @Test("U5: Double acknowledgement: the second one sends nothing and closes no channel")
     func doubleAck() async throws {
         try await Self.withBroker { broker, _, channel in
             try await channel.declareQueue("q")
@@ -149,7 +149,7 @@ extension PainTests {
         }
     }
 
-    @Test("Pain 17: every type of field comes back as it was, in value and in type")
+    @Test("Field types: every type survives a round trip, in value and in type")
     func fieldTypes() async throws {
         let headers: FieldTable = [
             "bool": .bool(true), "int8": .int8(.min), "uint8": .uint8(.max), "int16": .int16(.min),
@@ -163,14 +163,14 @@ extension PainTests {
             let message = AMQPMessage("m", properties: BasicProperties(headers: headers))
             try await channel.publish(message, to: .queue("q"))
             let got = try #require(try await channel.get("q", acknowledgement: .automatic))
-            // RabbitMQ sorts them by name since 4.0.
+            // RabbitMQ 4.0 and later sorts them by name.
             let found = try #require(try got.properties().headers)
             #expect(found.names.sorted() == headers.names.sorted())
             for (name, value) in headers { #expect(found[name] == value) }
         }
     }
 
-    @Test("Pain 18: a header that is no UTF-8 and a timestamp of any size reach the consumer, which goes on")
+    @Test("Invalid properties: a header that is not UTF-8 and any timestamp reach the consumer, which continues")
     func oddProperties() async throws {
         try await Self.withBroker { _, _, channel in
             try await channel.declareQueue("q")
@@ -190,7 +190,7 @@ extension PainTests {
         }
     }
 
-    @Test("Pain 23: no octets of the broker trap the process, wherever they stand", arguments: 0..<24)
+    @Test("Malformed octets: nothing a broker sends traps the process, at any position", arguments: 0..<24)
     func anyOctets(seed: Int) async throws {
         var random = SplitMix(state: UInt64(seed))
         try await ScriptedBroker.withChannel { broker, connection, channel in
@@ -243,7 +243,7 @@ extension PainTests {
         }
     }
 
-    @Test("Pain 24: a body stays what it was as long as it is held, however much is read after it")
+    @Test("Held body: its octets do not change while it is held, whatever is read after it")
     func heldBodies() async throws {
         try await Self.withBroker { _, _, channel in
             let count = 2000

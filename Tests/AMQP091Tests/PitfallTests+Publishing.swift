@@ -6,8 +6,8 @@ import Testing
 
 // Publishes, confirms and returns.
 
-extension TrapTests {
-    @Test("Publish numbers: one refused locally, or cancelled before it was appended, takes none")
+extension PitfallTests {
+    @Test("Publish numbers: a publish that is refused locally or cancelled before it is appended uses none")
     func numbering() async throws {
         try await PublishDialogueTests.withConfirms { broker, _, channel in
             let long = String(repeating: "x", count: 256)
@@ -29,7 +29,7 @@ extension TrapTests {
         }
     }
 
-    @Test("Multiple nack: basic.nack may be multiple too, and shares its tags with basic.ack")
+    @Test("Multiple nack: basic.nack may be multiple, and shares its tags with basic.ack")
     func nackMultiple() async throws {
         try await PublishDialogueTests.withConfirms { broker, _, channel in
             for _ in 0..<4 { try await channel.publish("x", to: .queue("q")) }
@@ -44,7 +44,7 @@ extension TrapTests {
         }
     }
 
-    @Test("Unasked return: its content is read to the end even when nobody asked for confirms")
+    @Test("Unexpected return: its content is read to the end without confirms")
     func unaskedReturn() async throws {
         try await ScriptedBroker.withChannel { broker, _, channel in
             try await channel.publish("back", to: .queue("nowhere"), mandatory: true)
@@ -60,7 +60,7 @@ extension TrapTests {
         }
     }
 
-    @Test("Confirm numbers: they start at 1 after confirm.select, what was published before is not counted")
+    @Test("Confirm numbers: they start at 1 after confirm.select, and earlier publishes do not count")
     func confirmNumbers() async throws {
         try await ScriptedBroker.withChannel { broker, _, channel in
             for _ in 0..<3 { try await channel.publish("before", to: .queue("q")) }
@@ -77,7 +77,7 @@ extension TrapTests {
         }
     }
 
-    @Test("Pipelining: publishes do not wait for each other's confirms, and one ack ends them all")
+    @Test("Pipelining: publishes do not wait for each other's confirms, and one ack confirms them all")
     func pipelining() async throws {
         try await PublishDialogueTests.withConfirms { broker, _, channel in
             for number in 0..<200 { try await channel.publish("\(number)", to: .queue("q")) }
@@ -88,7 +88,7 @@ extension TrapTests {
         }
     }
 
-    @Test("Return with copies: it names the first routing key, and its publish is found by that")
+    @Test("Return with copies: it has the first routing key, which identifies its publish")
     func returnWithCopies() async throws {
         try await PublishDialogueTests.withConfirms { broker, _, channel in
             let properties = BasicProperties(headers: ["CC": ["r"], "BCC": ["s"]])
@@ -105,7 +105,7 @@ extension TrapTests {
         }
     }
 
-    @Test("U9: Immediate: it is not offered, the bit is never set")
+    @Test("U9: Immediate: it is not offered, and the bit is never set")
     func immediate() async throws {
         try await ScriptedBroker.withChannel { broker, _, channel in
             for mandatory in [false, true] {
@@ -118,7 +118,7 @@ extension TrapTests {
     }
 
     @Test(
-        "U13: Expiration: what is no decimal number of milliseconds is refused locally",
+        "U13: Expiration: anything but a decimal number of milliseconds is refused locally",
         arguments: ["abc", "-1", "1x", " 1", "", "4294967296"]
     )
     func expiration(_ text: String) async throws {
@@ -131,7 +131,7 @@ extension TrapTests {
         }
     }
 
-    @Test("Blocked: publishes only are held back, requests and acknowledgements go out")
+    @Test("Blocked: only publishes wait, requests and acknowledgements are sent")
     func blockedHoldsPublishesOnly() async throws {
         try await ScriptedBroker.withChannel { broker, connection, channel in
             let deliveries = try await Self.consume(broker, channel)
@@ -151,7 +151,7 @@ extension TrapTests {
         }
     }
 
-    @Test("Default exchange: a queue as destination is the empty name with the queue as routing key")
+    @Test("Default exchange: a queue as destination is the empty exchange with the queue as routing key")
     func defaultExchange() async throws {
         try await ScriptedBroker.withChannel { broker, _, channel in
             try await channel.publish("x", to: .queue("orders"))

@@ -6,8 +6,8 @@ import Testing
 
 // Field tables, frames and contents.
 
-extension TrapTests {
-    /// A content header of a body of so many octets, without properties.
+extension PitfallTests {
+    /// Encodes a content header for a body of this size, without properties.
     static func header(_ size: UInt8) -> [UInt8] { [0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, size, 0, 0] }
 
     static func deliver(_ deliveries: AMQPDeliveries, tag: UInt64 = 1) -> Method {
@@ -16,7 +16,7 @@ extension TrapTests {
         )
     }
 
-    @Test("U11: Frame-max: it counts the eight octets around a payload, and a body is cut exactly there")
+    @Test("U11: Frame-max: it includes the eight octets around a payload, and bodies are split exactly there")
     func frameMax() async throws {
         var configuration = AMQPClientConfiguration()
         configuration.frameMax = 8192
@@ -36,7 +36,7 @@ extension TrapTests {
         }
     }
 
-    @Test("Frame-max: frames larger than what is read at once arrive whole", arguments: [300_000, 700_000, 1_048_568])
+    @Test("Frame-max: frames larger than a read chunk arrive whole", arguments: [300_000, 700_000, 1_048_568])
     func largeFrames(_ size: Int) async throws {
         var options = InProcessBroker.Options()
         options.frameMax = 1 << 20
@@ -49,7 +49,7 @@ extension TrapTests {
                 let deliveries = try await channel.deliveries(from: "q", acknowledgement: .automatic)
                 var iterator = deliveries.makeAsyncIterator()
                 for number in 1...5 {
-                    // Small ones in between: the large frame begins anywhere in a chunk.
+                    // Small deliveries in between, so that the large frame begins anywhere in a chunk.
                     for length in [size, number * 997] {
                         var body = [UInt8](repeating: UInt8(number), count: length)
                         body[length / 2] = 0xCE
@@ -62,7 +62,7 @@ extension TrapTests {
         }
     }
 
-    @Test("C14: Empty body frame: one in the middle of a body is passed over")
+    @Test("C14: Empty body frame: one in the middle of a body is skipped")
     func emptyBodyFrame() async throws {
         try await ScriptedBroker.withChannel { broker, _, channel in
             let deliveries = try await Self.consume(broker, channel)
@@ -77,7 +77,7 @@ extension TrapTests {
         }
     }
 
-    @Test("Empty body: a header is the whole message, both ways, and a body frame behind it is a violation")
+    @Test("Empty body: the header is the whole message in both directions, and a body frame after it is a violation")
     func emptyBody() async throws {
         try await ScriptedBroker.withChannel { broker, connection, channel in
             try await channel.publish(AMQPMessage(AMQPBody([])), to: .queue("q"))
@@ -96,7 +96,7 @@ extension TrapTests {
         }
     }
 
-    @Test("U10: Large headers: properties that do not fit one frame are refused locally, those that just fit pass")
+    @Test("U10: Large headers: properties that exceed one frame are refused locally, the largest that fit pass")
     func largeHeaders() async throws {
         var configuration = AMQPClientConfiguration()
         configuration.frameMax = 8192
@@ -122,13 +122,13 @@ extension TrapTests {
         }
     }
 
-    @Test("Bits: those that follow each other share one octet, the first is the lowest")
+    @Test("Bits: consecutive bits share one octet, the first is the lowest")
     func bits() {
         let consumes: [(Basic.Consume, UInt8)] = [
             (.init(queue: "q"), 0), (.init(queue: "q", noLocal: true), 1), (.init(queue: "q", noAck: true), 2),
             (.init(queue: "q", exclusive: true), 4), (.init(queue: "q", noWait: true), 8),
         ]
-        // Behind the bits: an empty table of four octets and the frame end.
+        // After the bits: an empty table of four octets and the frame end.
         for (consume, bits) in consumes {
             #expect(ViolationTests.octets(.basicConsume(consume)).suffix(6).first == bits)
         }
@@ -142,7 +142,7 @@ extension TrapTests {
         }
     }
 
-    @Test("C2: Before tune: a frame is limited there too, on its header alone", arguments: [false, true])
+    @Test("C2: Before tune: an oversized frame is refused by its header", arguments: [false, true])
     func beforeTune(_ hasStarted: Bool) async throws {
         let error = try await LoginDialogueTests.error { broker in
             try await broker.expectProtocolHeader()
@@ -153,7 +153,7 @@ extension TrapTests {
             broker.sendRaw([1, 0, 0, 0, 2, 0, 0])
             try await broker.drain()
         }
-        // Whatever begins so is most likely no broker at all.
+        // A peer that begins like this is probably not a broker.
         #expect(error?.code == (hasStarted ? .protocolViolation : .connectFailed))
         #expect(error?.replyCode == (hasStarted ? .frameError : nil))
     }
@@ -175,7 +175,7 @@ extension TrapTests {
         }
     }
 
-    @Test("C19: Decimals: the digits are kept as four octets and read signed or unsigned")
+    @Test("C19: Decimals: the digits are kept as four octets and read as signed or unsigned")
     func decimals() {
         let decimal = FieldDecimal(scale: 2, digits: 0xFFFF_FFFE)
         #expect(decimal.signedDigits == -2)
@@ -194,7 +194,7 @@ extension TrapTests {
         }
     }
 
-    @Test("C18: Unknown field type: it spoils the properties of its message only")
+    @Test("C18: Unknown field type: it affects the properties of its message only")
     func unknownField() async throws {
         try await ScriptedBroker.withChannel { broker, _, channel in
             let deliveries = try await Self.consume(broker, channel)

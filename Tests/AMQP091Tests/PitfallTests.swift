@@ -4,12 +4,12 @@ import AMQP091Testing
 import AMQP091Wire
 import Testing
 
-// TrapTests: what clients of this protocol are known to get wrong, each trap by its name, as far as the dialogues of the
-// other suites do not show it already. Against a scripted peer, which can do what a broker does only now and then.
-// Each display name begins with the name of its trap. Here: login and channels; the rest in TrapTests+….
+// PitfallTests: parts of the protocol that clients are known to get wrong (docs/pitfalls.md), unless the dialogues of
+// other suites cover them. Against a scripted peer, which can do what a broker does only occasionally.
+// Each display name begins with the name of the pitfall. Here: login and channels; the rest in PitfallTests+….
 
-@Suite("Traps", .timeLimit(.minutes(1)))
-struct TrapTests {
+@Suite("Protocol pitfalls", .timeLimit(.minutes(1)))
+struct PitfallTests {
     static func consume(
         _ broker: ScriptedBroker,
         _ channel: AMQPChannel,
@@ -22,7 +22,7 @@ struct TrapTests {
     }
 
     @Test(
-        "Channel-max: the number of open channels is a limit of ours, one more is refused without a word to the broker"
+        "Channel-max: one channel above the limit is refused locally, and nothing is sent"
     )
     func channelMax() async throws {
         try await ScriptedBroker.withBroker { broker in
@@ -40,7 +40,7 @@ struct TrapTests {
         }
     }
 
-    @Test("C7: Reuse of numbers: that of a closed channel is used last, and what still comes for it is dropped")
+    @Test("C7: Reuse of numbers: a closed number is reused last, and late frames for it are dropped")
     func numbers() async throws {
         try await ScriptedBroker.withChannel { broker, connection, channel in
             try broker.closeChannel(.preconditionFailed, "closed")
@@ -55,7 +55,7 @@ struct TrapTests {
         }
     }
 
-    @Test("Missing exchange: it is told later, under another call, and the error blames basic.publish")
+    @Test("Missing exchange: a later call throws the error, which blames basic.publish")
     func missingExchange() async throws {
         try await ScriptedBroker.withChannel { broker, _, channel in
             try await channel.publish("x", to: .exchange("missing"))
@@ -71,7 +71,7 @@ struct TrapTests {
         }
     }
 
-    @Test("F2: Forced close: a shutdown of the broker is told by its code, so that it can be told from a refusal")
+    @Test("F2: Forced close: the reply code distinguishes a shutdown of the broker from a refusal")
     func forced() async throws {
         try await ScriptedBroker.withChannel { broker, connection, channel in
             let call = Task { try await channel.declareQueue("q") }
@@ -98,7 +98,7 @@ struct TrapTests {
         .init(channelMax: 65_535, frameMax: 1 << 20, heartbeat: 65_535),
     ]
 
-    @Test("Tune-ok: nothing in it is above the broker's limits, or 0 where the broker has one", arguments: tunes)
+    @Test("Tune-ok: no value is above the broker's limit, or 0 if the broker has one", arguments: tunes)
     func tuneOk(_ tune: Connection.Tune) async throws {
         try await ScriptedBroker.withBroker { broker in
             async let connecting = broker.connect()
@@ -111,7 +111,7 @@ struct TrapTests {
         }
     }
 
-    @Test("F2: 320 at open: a broker that shuts down is told from one that refuses the virtual host")
+    @Test("F2: 320 at open: a shutdown is distinguished from a refused virtual host")
     func forcedAtOpen() async throws {
         let error = try await LoginDialogueTests.error { broker in
             try await broker.expectProtocolHeader()
@@ -128,7 +128,7 @@ struct TrapTests {
         #expect(error?.replyCode == .connectionForced)
     }
 
-    @Test("Open: its reserved fields are empty and false, and what open-ok says in its own is passed over")
+    @Test("Open: reserved fields are empty and false, and those of open-ok are ignored")
     func reservedOfOpen() async throws {
         #expect(
             ViolationTests.octets(.connectionOpen(.init(virtualHost: "/")), on: 0)
@@ -143,7 +143,7 @@ struct TrapTests {
         }
     }
 
-    @Test("C26: Unknown broker: one that names no product and no capability is talked to all the same")
+    @Test("C26: Unknown broker: a broker without product and capabilities is accepted")
     func unknownBroker() async throws {
         var start = ScriptedBroker.start
         start.serverProperties = [:]
@@ -160,7 +160,7 @@ struct TrapTests {
         }
     }
 
-    @Test("Second channel.open: channels opened at once have a number each")
+    @Test("Second channel.open: channels opened concurrently have different numbers")
     func numbersOfTheirOwn() async throws {
         try await ScriptedBroker.withChannel { broker, connection, _ in
             let opened = try await withThrowingTaskGroup(of: UInt16.self) { group in
@@ -177,7 +177,7 @@ struct TrapTests {
     }
 
     @Test(
-        "Soft codes: they close the channel, which is answered, and not the connection",
+        "Soft codes: they close the channel, with close-ok, and not the connection",
         arguments: [311, 312, 313, 403, 404, 405, 406] as [UInt16]
     )
     func softCodes(_ code: UInt16) async throws {
@@ -194,7 +194,7 @@ struct TrapTests {
     }
 
     @Test(
-        "F3: Codes of a close: the broker's close of the connection is told by its code, whatever it is",
+        "F3: Codes of a close: the error has the reply code of connection.close, known or unknown",
         arguments: [200, 320, 402, 501, 502, 503, 504, 505, 506, 530, 540, 541, 999] as [UInt16]
     )
     func hardCodes(_ code: UInt16) async throws {

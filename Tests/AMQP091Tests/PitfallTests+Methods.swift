@@ -4,9 +4,9 @@ import AMQP091Testing
 import AMQP091Wire
 import Testing
 
-// Methods with a peculiar shape, and properties.
+// Methods with unusual arguments, and properties.
 
-extension TrapTests {
+extension PitfallTests {
     @Test("exchange.unbind-ok: it is method 51, not 41")
     func unbindOk() async throws {
         try await ScriptedBroker.withChannel { broker, _, channel in
@@ -17,7 +17,7 @@ extension TrapTests {
         }
     }
 
-    @Test("Commit: nothing is sent on a channel while it commits")
+    @Test("Commit: nothing is sent on a channel until commit-ok")
     func commit() async throws {
         try await ScriptedBroker.withChannel { broker, _, channel in
             let deliveries = try await Self.consume(broker, channel)
@@ -32,7 +32,7 @@ extension TrapTests {
             try first.ack()
             try second.nack(requeue: false)
             let publish = Task { try await channel.publish("waits", to: .queue("q")) }
-            // RabbitMQ answers any method before commit-ok with the end of the connection (504).
+            // RabbitMQ closes the connection (504) on any method before commit-ok.
             let declare = Task { try await channel.declareQueue("q") }
             let consume = Task { try await channel.deliveries(from: "q", consumerTag: "later") }
             let cancel = Task { try await channel.cancel(deliveries) }
@@ -67,7 +67,7 @@ extension TrapTests {
         }
     }
 
-    @Test("Direct reply-to: it is consumed without acknowledgement, and used on the channel that consumes it")
+    @Test("Direct reply-to: it is consumed without acknowledgement, and requests use the same channel")
     func directReplyTo() async throws {
         try await ScriptedBroker.withBroker { broker in
             async let connecting = broker.connect()
@@ -87,7 +87,7 @@ extension TrapTests {
             let request = try await broker.expectPublish(on: 1)
             #expect(request.properties.replyTo == "amq.rabbitmq.reply-to")
             #expect(request.method.mandatory)
-            // The reply may overtake the confirm, and stray replies are nobody's.
+            // The reply may overtake the confirm, and stray replies are dropped.
             for (tag, correlation) in [(1, "99"), (2, "not a number"), (3, request.properties.correlationID)] {
                 let deliver = Basic.Deliver(
                     consumerTag: consume.consumerTag,
@@ -112,7 +112,7 @@ extension TrapTests {
         }
     }
 
-    @Test("C20: Not UTF-8: octets in a header or a short string disturb neither the delivery nor the connection")
+    @Test("C20: Not UTF-8: octets in a header or a short string affect neither the delivery nor the connection")
     func notText() async throws {
         try await ScriptedBroker.withChannel { broker, _, channel in
             let deliveries = try await Self.consume(broker, channel)
@@ -142,14 +142,14 @@ extension TrapTests {
         }
     }
 
-    @Test("queue.unbind: it has no bits, the table ends it")
+    @Test("queue.unbind: it has no bits, and ends with the table")
     func queueUnbind() {
         let octets = ViolationTests.octets(.queueUnbind(.init(queue: "q", exchange: "e", routingKey: "k")))
         let payload: [UInt8] = [0, 50, 0, 50, 0, 0, 1, 113, 1, 101, 1, 107, 0, 0, 0, 0]
         #expect(octets == ViolationTests.frame(1, 1, payload))
     }
 
-    @Test("Passive: asking whether something exists sets that bit alone, and waits for the answer")
+    @Test("Passive: a check for existence sets this bit alone, and waits for the reply")
     func passive() async throws {
         try await ScriptedBroker.withChannel { broker, _, channel in
             async let queue = channel.inspectQueue("amq.q")
@@ -176,17 +176,17 @@ extension TrapTests {
     ]
 
     @Test(
-        "Ticket: the reserved number of a request is 0, and access.request is not among the methods",
+        "Ticket: the reserved number of a request is 0, and access.request is not a known method",
         arguments: ticketed
     )
     func ticket(_ method: Method) throws {
-        // Behind the frame's seven octets and the method's four.
+        // After the frame's seven octets and the method's four.
         #expect(ViolationTests.octets(method)[11...12] == [0, 0])
         let accessRequest: [UInt8] = [0, 30, 0, 10, 1, 47, 0]
         #expect(throws: WireError.self) { try Method.decode(accessRequest.span.bytes) }
     }
 
-    @Test("Refused secret: the broker closes the connection with 530, and that is what the call throws")
+    @Test("Refused secret: the broker closes the connection with 530, and the call throws that")
     func refusedSecret() async throws {
         try await ScriptedBroker.withChannel { broker, connection, _ in
             let call = Task { try await connection.updateSecret("expired") }

@@ -7,22 +7,22 @@ import Testing
 
 // Consumers, deliveries and their settlement.
 
-extension TrapTests {
-    @Test("Server-sent cancel: it wants no cancel-ok, and gets none")
+extension PitfallTests {
+    @Test("Server-sent cancel: it is not answered with cancel-ok")
     func cancelByBroker() async throws {
         try await ScriptedBroker.withChannel { broker, _, channel in
             let deliveries = try await Self.consume(broker, channel)
             try broker.send(.basicCancel(.init(consumerTag: deliveries.consumerTag, noWait: true)), on: 1)
             let error = await #expect(throws: AMQPError.self) { for try await _ in deliveries {} }
             #expect(error?.code == .consumerCancelled)
-            // RabbitMQ 4.3 keeps the consumer until the client cancels it too.
+            // RabbitMQ 4.3 keeps the consumer until the client cancels it, too.
             let answer = try await broker.expect(Basic.Cancel.self, on: 1)
             #expect(answer == .init(consumerTag: deliveries.consumerTag, noWait: true))
             try await DeadlineTests.goesOn(broker, channel)
         }
     }
 
-    @Test("Deliveries after cancel: what comes before cancel-ok goes back to the queue when its scope is left")
+    @Test("Deliveries after cancel: deliveries before cancel-ok are requeued when the scope ends")
     func deliveriesAfterCancel() async throws {
         try await ScriptedBroker.withChannel { broker, _, channel in
             let scope = Task { try await channel.consume("q") { _ in } }
@@ -37,7 +37,7 @@ extension TrapTests {
         }
     }
 
-    @Test("Unread deliveries: they go back when the scope is left, and what it has read stays its own")
+    @Test("Unread deliveries: they are requeued when the scope ends, and read ones stay unsettled")
     func unreadInBatch() async throws {
         try await ScriptedBroker.withChannel { broker, _, channel in
             let scope = Task {
@@ -76,7 +76,7 @@ extension TrapTests {
         }
     }
 
-    @Test("U12: Duplicate consumer tag: it is refused locally, the broker would close the connection")
+    @Test("U12: Duplicate consumer tag: it is refused locally, because the broker would close the connection")
     func consumerTag() async throws {
         try await ScriptedBroker.withChannel { broker, _, channel in
             let deliveries = try await Self.consume(broker, channel)
@@ -88,7 +88,7 @@ extension TrapTests {
         }
     }
 
-    @Test("Recover: no tag of before is sent after it, also when it is settled before recover-ok")
+    @Test("Recover: no earlier tag is sent after it, even if settled before recover-ok")
     func recover() async throws {
         try await ScriptedBroker.withChannel { broker, _, channel in
             let deliveries = try await Self.consume(broker, channel)
@@ -114,7 +114,7 @@ extension TrapTests {
         }
     }
 
-    @Test("F13: Acknowledgement timeout: it is an error of its own, and is warned of before it strikes")
+    @Test("F13: Acknowledgement timeout: it has a separate error code, and a warning comes before it")
     func acknowledgementTimeout() async throws {
         let warnings = Warnings()
         let configuration = {
@@ -151,14 +151,14 @@ extension TrapTests {
             #expect(error?.scope == .channel)
             #expect(held != nil)
             connection.abort()
-            // The end of the connection is that of the events, also for one who asks later.
+            // The events end with the connection, also for a later subscriber.
             #expect(await late.next(isolation: nil) == nil)
             var later = connection.lateDeliveries.makeAsyncIterator()
             #expect(await later.next(isolation: nil) == nil)
         }
     }
 
-    @Test("F13: Acknowledgement timeout: RabbitMQ 4.3 has it for quorum queues only, and others are not warned of")
+    @Test("F13: Acknowledgement timeout: RabbitMQ 4.3 has it for quorum queues only, and other queues cause no warning")
     func noTimeoutOn4_3() async throws {
         let warnings = Warnings()
         let configuration = {
@@ -173,7 +173,7 @@ extension TrapTests {
             let connection = try await connecting
             defer { connection.abort() }
             var late = connection.lateDeliveries.makeAsyncIterator()
-            // A classic queue on channel 1, a quorum queue on channel 2: only the second is told.
+            // A classic queue on channel 1, a quorum queue on channel 2: only the second is reported.
             for (number, queue) in [(UInt16(1), "classic"), (2, "quorum")] {
                 async let opening = connection.openChannel()
                 try await broker.openChannel(number)
@@ -192,7 +192,7 @@ extension TrapTests {
                 try broker.deliver("held", tag: 1, consumer: tag, on: number)
                 var iterator = deliveries.makeAsyncIterator()
                 _ = try await iterator.next(isolation: nil)
-                // As long as a warning takes, and longer.
+                // Longer than a warning takes.
                 if number == 1 { try await Task.sleep(for: .milliseconds(250)) }
             }
             let event = try #require(await late.next(isolation: nil))
@@ -200,7 +200,7 @@ extension TrapTests {
         }
     }
 
-    @Test("Consumer tag: without one of the caller's it is ours, another each time, and consume-ok is asked for")
+    @Test("Consumer tag: the client generates a unique one, and requests consume-ok")
     func ownConsumerTag() async throws {
         try await ScriptedBroker.withChannel { broker, _, channel in
             var tags: Set<String> = []
@@ -217,14 +217,14 @@ extension TrapTests {
         }
     }
 
-    @Test("Gets of several tasks: message, nothing and message go to their callers")
+    @Test("Gets of several tasks: each reply reaches its caller")
     func concurrentGets() async throws {
         try await ScriptedBroker.withChannel { broker, _, channel in
             let calls = (1...3).map { number in Task { try await channel.get("\(number)")?.body.string } }
             for _ in 1...3 {
                 let number = Int(try await broker.expect(Basic.Get.self, on: 1).queue) ?? 0
                 if number == 2 {
-                    // Its reserved short string, once a cluster id, may hold anything.
+                    // The reserved short string, formerly a cluster ID, may hold anything.
                     broker.sendRaw(ViolationTests.frame(1, 1, [0, 60, 0, 72, 2, 65, 0xFF]))
                     continue
                 }
@@ -237,7 +237,7 @@ extension TrapTests {
         }
     }
 
-    @Test("U7: Tag 0: all outstanding are settled by the highest tag, and a second time by nothing")
+    @Test("U7: Tag 0: all outstanding deliveries are settled by the highest tag, and a second call sends nothing")
     func tagZero() async throws {
         try await ScriptedBroker.withChannel { broker, _, channel in
             let deliveries = try await Self.consume(broker, channel)
@@ -257,7 +257,7 @@ extension TrapTests {
         }
     }
 
-    @Test("U8: Prefetch: its size is always 0, and it counts per consumer")
+    @Test("U8: Prefetch: the size is always 0, and the count is per consumer")
     func prefetch() async throws {
         try await ScriptedBroker.withChannel { broker, _, channel in
             async let setting: Void = channel.setPrefetch(count: 65_535)
@@ -270,7 +270,7 @@ extension TrapTests {
         }
     }
 
-    @Test("Streams: they are declared durable, and neither exclusive nor auto-delete")
+    @Test("Streams: they are declared durable, not exclusive and not auto-delete")
     func streams() async throws {
         try await ScriptedBroker.withChannel { broker, _, channel in
             async let declaring = channel.declareQueue("s", as: .stream())
@@ -283,7 +283,7 @@ extension TrapTests {
         }
     }
 
-    @Test("Names of a delivery: exchange, routing key and redelivered belong to each, also of one read")
+    @Test("Names of a delivery: exchange, routing key and redelivered are those of each delivery, also within one read")
     func namesOfADelivery() async throws {
         try await ScriptedBroker.withChannel { broker, _, channel in
             let deliveries = try await Self.consume(broker, channel)
@@ -310,7 +310,7 @@ extension TrapTests {
     }
 }
 
-/// Collects the delivery tags that are warned of.
+/// Collects the delivery tags of warnings.
 private struct Warnings: LogHandler {
     private let stream: AsyncStream<String>
     private let continuation: AsyncStream<String>.Continuation

@@ -4,11 +4,11 @@ import AMQP091Testing
 import AMQP091Wire
 import Testing
 
-// PainTests: what breaks in production with other clients, each by its number in the list of pains, so that the list can
-// be ticked off. Here: publishing (2, 6, 9 to 12, 15). Consuming and the rest: PainTests+Consuming.
+// KnownDefectTests: defects that other clients are known for in production.
+// Here: publishing. Consuming, channels and the wire: KnownDefectTests+Consuming.
 
-@Suite("Pains of other clients", .timeLimit(.minutes(1)))
-struct PainTests {
+@Suite("Known defects of other clients", .timeLimit(.minutes(1)))
+struct KnownDefectTests {
     /// A broker, a connection to it and a channel.
     static func withBroker(
         _ change: (inout AMQPClientConfiguration) -> Void = { _ in },
@@ -23,12 +23,12 @@ struct PainTests {
         }
     }
 
-    /// Waits until a condition holds that nothing tells of.
+    /// Polls until a condition holds, for conditions without an event.
     static func eventually(_ condition: () async -> Bool) async {
         while !(await condition()) { await Task.yield() }
     }
 
-    @Test("F4: Pain 2: a publish neither hangs nor lies when the broker stands still and the link dies")
+    @Test("F4: Frozen broker: a publish ends at its deadline, and as unknown when the link is lost")
     func publishWhenTheLinkDies() async throws {
         try await Self.withBroker { broker, connection, channel in
             try await channel.declareQueue("q")
@@ -36,7 +36,7 @@ struct PainTests {
             await broker.pause()
             var receipts: [AMQPPublishReceipt] = []
             for number in 0..<4 { receipts.append(try await publisher.enqueue("\(number)", to: .queue("q"))) }
-            // The window is full: who waits for it has a deadline, and its publish was not sent.
+            // The window is full: a waiting publisher has a deadline, and its publish was not sent.
             let late = await #expect(throws: AMQPError.self) {
                 try await publisher.enqueue("late", to: .queue("q"), timeout: .milliseconds(30))
             }
@@ -51,7 +51,7 @@ struct PainTests {
                 #expect(error?.code == .connectionClosed)
                 #expect(error?.isSafeToRetry == true)
             }
-            // Lost is unknown: neither confirmed nor refused.
+            // A lost link means unknown: neither confirmed nor refused.
             for receipt in receipts {
                 guard case .unknown = await receipt.outcome() else {
                     Issue.record("not unknown: \(await receipt.outcome())")
@@ -61,7 +61,7 @@ struct PainTests {
         }
     }
 
-    @Test("Pain 6: a cancelled call leaves the channel usable and renumbers nothing")
+    @Test("Cancelled call: the channel stays usable, and sequence numbers stay right")
     func cancellation() async throws {
         try await Self.withBroker { broker, connection, channel in
             try await channel.declareQueue("q")
@@ -91,20 +91,20 @@ struct PainTests {
         }
     }
 
-    @Test("Pain 9: confirms that nobody reads block neither the connection nor its close")
+    @Test("Unread confirms: they block neither the connection nor its close")
     func unreadConfirms() async throws {
         try await Self.withBroker { broker, connection, channel in
             try await channel.declareQueue("q")
             let publisher = try await connection.openPublisher(maxInFlight: 20_000)
             for number in 0..<10_000 { _ = try await publisher.enqueue("\(number)", to: .queue("q")) }
-            // Others go on on the same connection, while nobody has asked for an outcome.
+            // Other calls continue on the same connection while no outcome was requested.
             #expect(try await channel.inspectQueue("q").name == "q")
             try await connection.close()
             try await broker.waitUntil(depthOf: "q", is: 10_000)
         }
     }
 
-    @Test("Pain 10: a returned message is tied to its publish, among others that were not returned")
+    @Test("Return: it is matched to its publish among others that were not returned")
     func returned() async throws {
         try await Self.withBroker { _, connection, channel in
             try await channel.declareQueue("q")
@@ -123,12 +123,12 @@ struct PainTests {
         }
     }
 
-    @Test("Pain 11: publishes do not wait for each other's confirms, and one confirm settles them all")
+    @Test("Pipelined publishes: they do not wait for each other's confirms, and one confirm settles them all")
     func pipelined() async throws {
         let count: UInt64 = 1000
         try await PublishDialogueTests.withConfirms { broker, _, channel in
             for number in 1...count { try await channel.publish("\(number)", to: .queue("q")) }
-            // All are there before the broker has said a word.
+            // All publishes arrive before the broker sends a confirm.
             for _ in 1...count { _ = try await broker.expectPublish(on: 1) }
             #expect(channel.confirmCounts.unconfirmed == count)
             try broker.ack(count, multiple: true)
@@ -137,7 +137,7 @@ struct PainTests {
         }
     }
 
-    @Test("Pain 12: many tasks on one channel interleave no frames, with bodies of several frames each")
+    @Test("Shared channel: tasks interleave no frames of bodies with several frames")
     func sharedChannel() async throws {
         try await Self.withBroker {
             $0.frameMax = 8192
@@ -167,7 +167,7 @@ struct PainTests {
         }
     }
 
-    @Test("F9: Pain 15: under an alarm publishers wait and say why, others go on, and closing is bounded")
+    @Test("F9: Alarm: publishers wait and report the reason, other calls continue, and closing is bounded")
     func blocked() async throws {
         try await Self.withBroker { broker, publishing, channel in
             let consuming = try await AMQPConnection.connect(broker.configuration)
@@ -186,7 +186,7 @@ struct PainTests {
             #expect(error?.code == .timedOut)
             #expect(error?.replyText.contains("low on memory") == true)
             #expect(error?.isSafeToRetry == true)
-            // A connection that only consumes is not touched.
+            // A connection that only consumes is not affected.
             try await consumer.consume("q") { deliveries in
                 var count = 0
                 for try await delivery in deliveries {
@@ -196,7 +196,7 @@ struct PainTests {
                 }
             }
             try await broker.waitUntil(queue: "q") { $0?.unacknowledged == 0 }
-            // The broker does not read the close of a blocked connection: it ends all the same.
+            // The broker does not read the close of a blocked connection; it ends at its deadline.
             let closing = await #expect(throws: AMQPError.self) {
                 try await publishing.close(timeout: .milliseconds(50))
             }
