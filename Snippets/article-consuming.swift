@@ -30,7 +30,7 @@ func work(_ connection: AMQPConnection) async throws {
 
     try await connection.withChannel { channel in
         // snippet.loop
-        // One after the other, settled by hand.
+        // One after the other, settled explicitly.
         try await channel.consume("resize") { deliveries in
             for try await delivery in deliveries {
                 do {
@@ -44,7 +44,7 @@ func work(_ connection: AMQPConnection) async throws {
         // snippet.end
 
         // snippet.once
-        // Settling twice does not compile; what is dropped goes back to the queue.
+        // Settling twice does not compile; an unsettled delivery is requeued.
         try await channel.consume("resize") { deliveries in
             try await deliveries.forEach { delivery in
                 try await resize(delivery.body.string)
@@ -54,7 +54,7 @@ func work(_ connection: AMQPConnection) async throws {
         // snippet.end
 
         // snippet.streamed
-        // A body is read while it arrives, and never held whole.
+        // A body is read while it arrives, and never held as a whole.
         try await channel.consume("videos") { deliveries in
             for try await delivery in deliveries.streamed {
                 let file = try await File.create(named: delivery.routingKey, size: delivery.body.count)

@@ -21,8 +21,8 @@ func publish(_ message: AMQPMessage, _ publisher: AMQPPublisher) async throws(AM
 // snippet.scope
 func inspect(_ error: AMQPError) {
     switch error.scope {
-    case .operation: print("this call failed; channel and connection go on")
-    case .channel: print("the channel is closed; the connection goes on")
+    case .operation: print("this call failed; channel and connection stay open")
+    case .channel: print("the channel is closed; the connection stays open")
     case .connection: print("the connection is closed")
     }
     if let site = error.callSite { print("most likely because of what was sent at", site) }

@@ -18,7 +18,7 @@ func connect() async throws {
             try await channel.consume("orders") { deliveries in
                 for try await delivery in deliveries {
                     // snippet.span
-                    // In a loop of one's own; `process` has the span by itself.
+                    // In your own loop; `process` creates its span itself.
                     try await delivery.withSpan {
                         logger.info("order", metadata: ["amqp.routing_key": "\(delivery.routingKey)"])
                         try delivery.ack()

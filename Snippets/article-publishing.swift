@@ -8,21 +8,21 @@ func work(_ connection: AMQPConnection, _ orders: AsyncStream<AMQPMessage>) asyn
 
     // snippet.ways
     try await connection.withPublisher(maxInFlight: 1024) { publisher in
-        // Returns when the broker has it; throws .nacked or .returned when it has not.
+        // Returns when the broker has confirmed it; throws .nacked, .returned or another outcome.
         try await publisher.publish("42", to: destination, mandatory: true)
 
-        // Returns as soon as there is room; what is refused is thrown by waitForConfirms and at the end of the closure.
+        // Returns as soon as there is room; waitForConfirms and the end of the closure throw failures.
         try await publisher.send("43", to: destination)
 
         // One wait for many, and one outcome for each, in their order.
         let outcomes = await publisher.publish(contentsOf: ["44", "45"], to: destination)
-        for case .unknown(let reason) in outcomes { print("sent, and no word from the broker:", reason) }
+        for case .unknown(let reason) in outcomes { print("sent, and not confirmed:", reason) }
 
-        // The outcome later.
+        // The outcome is awaited later.
         let receipt = try await publisher.enqueue("46", to: destination)
         print(await receipt.outcome())
 
-        // Pulled from a sequence, never more unconfirmed than the window allows.
+        // Pulled from a sequence, with at most the window unconfirmed.
         let summary = try await publisher.publish(stream: orders, to: destination)
         print("\(summary.confirmed) of \(summary.total)")
     }
