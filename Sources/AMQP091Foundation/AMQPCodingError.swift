@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// AMQPCodingError: why a body was not made into a value, or a value not into a body. It never shows the body.
+// AMQPCodingError: errors of decoding and encoding bodies. It never shows the body.
 
-/// Why a body could not be read as a value, or a value not be written as a body.
+/// An error of decoding a body or encoding a value.
 public enum AMQPCodingError: Error, CustomStringConvertible {
-    /// The message says it is something else than JSON.
+    /// The content type of the message is not JSON.
     ///
-    /// Nil where it says nothing and that is not enough.
+    /// Nil if the message has no content type and one is required.
     case contentType(String?)
-    /// The message says its body is compressed or encoded otherwise, which is not undone here.
+    /// The message has a content encoding, such as compression, which is not decoded here.
     case contentEncoding(String)
-    /// The body is not such a value: what the decoder said.
+    /// The decoder's error.
     case decoding(any Error)
-    /// The value cannot be written: what the encoder said.
+    /// The encoder's error.
     case encoding(any Error)
 
-    /// One sentence.
+    /// A description in one sentence.
     public var description: String {
         switch self {
         case .contentType(let type?): "the content type of the message is \(type), not JSON"
@@ -26,7 +26,7 @@ public enum AMQPCodingError: Error, CustomStringConvertible {
         }
     }
 
-    /// Where in the body the trouble is, and never what stands there.
+    /// The position of the error in the body, never its content.
     private static func place(_ error: any Error) -> String {
         func path(_ context: DecodingError.Context) -> String {
             let path = context.codingPath.map { $0.intValue.map { "[\($0)]" } ?? $0.stringValue }

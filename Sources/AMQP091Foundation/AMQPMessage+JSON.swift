@@ -2,17 +2,17 @@
 public import AMQP091
 public import FoundationEssentials
 
-// JSON bodies: values into messages, which say so in their content type, and deliveries into values, which are asked
-// for it first. A module of its own, because it links FoundationEssentials.
+// JSON bodies: encodes values into messages with a JSON content type, and decodes deliveries after checking
+// it. A separate module, because it links FoundationEssentials.
 
 extension AMQPMessage {
-    /// A message whose body is this value in JSON, with content type `application/json`.
+    /// Creates a message whose body is this value in JSON, with content type `application/json`.
     ///
     /// - Parameters:
-    ///   - value: The value.
-    ///   - properties: The properties; a content type among them is kept.
-    ///   - encoder: Writes the value.
-    /// - Throws: ``AMQPCodingError/encoding(_:)`` when the value cannot be written.
+    ///   - value: The value to encode.
+    ///   - properties: The properties; an existing content type is kept.
+    ///   - encoder: The encoder.
+    /// - Throws: ``AMQPCodingError/encoding(_:)`` if the value cannot be encoded.
     public init(
         json value: some Encodable,
         properties: BasicProperties = BasicProperties(),
@@ -31,16 +31,16 @@ extension AMQPMessage {
 }
 
 extension AMQPDelivery {
-    /// The value in the JSON body.
+    /// Decodes the JSON body.
     ///
-    /// The message has to say that it is JSON: `application/json`, or a type that ends with `+json`, in UTF-8.
+    /// The content type must be `application/json` or end with `+json`, in UTF-8.
     ///
     /// - Parameters:
-    ///   - type: What to read; what the context asks for by default.
-    ///   - decoder: Reads the value.
-    ///   - acceptsMissingContentType: Whether a message that does not say what it is passes for JSON.
-    /// - Returns: The value.
-    /// - Throws: ``AMQPCodingError``; the delivery can be settled all the same.
+    ///   - type: The type to decode; inferred by default.
+    ///   - decoder: The decoder.
+    ///   - acceptsMissingContentType: True to treat a message without a content type as JSON.
+    /// - Returns: The decoded value.
+    /// - Throws: ``AMQPCodingError``; the delivery can still be settled.
     public func decode<Value: Decodable>(
         _ type: Value.Type = Value.self,
         using decoder: JSONDecoder = JSONDecoder(),
@@ -68,7 +68,7 @@ extension AMQPDelivery {
         }
     }
 
-    /// Whether a content type is JSON, in UTF-8 if it names a character set.
+    /// Returns true for a JSON content type whose character set, if any, is UTF-8.
     static func isJSON(_ contentType: String) -> Bool {
         let parts = contentType.lowercased().split(separator: ";").map { part in
             String(part.filter { $0 != " " && $0 != "\t" && $0 != "\"" })

@@ -30,7 +30,7 @@ package struct HeartbeatSchedule: Hashable, Sendable {
     ///
     /// - Parameters:
     ///   - seconds: The negotiated interval; 0 turns heartbeats off.
-    ///   - patience: Nanoseconds of silence after which the peer is dead; nil for one and a half intervals and half a second.
+    ///   - patience: Nanoseconds of silence after which the peer is dead; nil for 1.5 intervals and half a second.
     ///   - now: The time of the last octet in both directions.
     package init(seconds: UInt16, patience: UInt64? = nil, now: MonotonicNanoseconds) {
         self.half = seconds == 0 ? nil : UInt64(seconds) * 500_000_000

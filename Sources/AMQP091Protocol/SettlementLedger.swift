@@ -6,7 +6,7 @@
 // Not here: when acknowledgements are drained (the owner, just before it writes), publishes and confirms (ConfirmTracker).
 //
 // Three rules make the broker's account equal the application's:
-//   1. Acknowledgements that wait to be merged are sent before any refusal, so the order is the application's and a nack with
+//   1. Acknowledgements that wait to be merged are sent before any refusal: the order is the application's and a nack with
 //      `multiple` finds nothing that was acknowledged.
 //   2. A frame names a tag that the broker still holds: RabbitMQ answers 406 to any other, also with `multiple`.
 //   3. While the broker cannot take settlements (a commit or a rollback is under way) the frames are kept, in order;

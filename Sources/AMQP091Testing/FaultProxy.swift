@@ -1,29 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 import EpollNetworking
 
-// FaultProxy: stands between a client and a broker and does to their octets what a test asks for. One fault, which may
-// change at any time; octets of both ways are counted over all connections.
+// FaultProxy: a proxy between clients and a broker that injects link faults. One fault at a time, which may
+// change at any time; octets in both directions are counted over all connections.
 
-/// Stands between clients and a broker, and does to their octets what a test asks for.
+/// A proxy between clients and a broker that injects link faults.
 package final class FaultProxy: Sendable {
-    /// What is done to the octets.
+    /// A fault of the link.
     package enum Fault: Sendable, Equatable {
         case none
-        /// Ends the link when so many octets have gone to the client: by a reset, or in order.
+        /// Ends the link after this many octets to the client, by a reset or in order.
         case cut(after: Int, resets: Bool)
-        /// Changes one octet on its way to the client.
+        /// Changes one octet to the client.
         case corrupt(at: Int, mask: UInt8)
-        /// One octet per write, both ways.
+        /// Writes one octet at a time, in both directions.
         case slice
-        /// So many octets at most per millisecond, each way.
+        /// Limits the rate in octets per millisecond, in each direction.
         case throttle(Int)
-        /// Says that nothing more comes, but reads on.
+        /// Half-closes, but keeps reading.
         case halfClose
-        /// Takes octets and passes none on.
+        /// Reads octets and forwards none.
         case swallow
-        /// Reads nothing any more.
+        /// Stops reading.
         case stall
-        /// Passes octets on so much later, both ways.
+        /// Delays octets, in both directions.
         case delay(Duration)
         /// Puts octets that are no frame before what goes to a client next; once.
         case garbage
@@ -44,12 +44,12 @@ package final class FaultProxy: Sendable {
         self.broker = broker
     }
 
-    /// Where clients connect to.
+    /// The port for clients.
     package var port: UInt16 { self.listener.localAddress.port ?? 0 }
-    /// Octets that went to clients.
+    /// Number of octets sent to clients.
     package var octetsToClient: Int { self.state.withLock { $0.toClient } }
 
-    /// The fault from now on; the count begins anew.
+    /// Sets the fault and resets the count.
     package func set(_ fault: Fault) {
         let links = self.state.withLock { state in
             state.fault = fault
@@ -62,7 +62,7 @@ package final class FaultProxy: Sendable {
     /// Resets the link of the newest client.
     package func resetNewest() { self.state.withLock { $0.links.last }?.abort() }
 
-    /// Resets the links of all clients; how many there were.
+    /// Resets the links of all clients, and returns their number.
     @discardableResult
     package func resetAll() -> Int {
         let links = self.state.withLock { $0.links }
@@ -70,13 +70,13 @@ package final class FaultProxy: Sendable {
         return links.count
     }
 
-    /// Runs `body` with a proxy before the broker on this port of loopback.
+    /// Runs `body` with a proxy for the broker on this loopback port.
     package static func withProxy<Result>(
         to broker: UInt16,
         _ body: (FaultProxy) async throws -> Result
     ) async throws -> Result {
         var options = ListenerOptions()
-        // Small, so that a stalled side is felt soon.
+        // Small, so that back-pressure takes effect soon.
         options.connection.receiveBuffer = 64 << 10
         options.connection.sendBuffer = 64 << 10
         return try await StreamListener.withListener(on: .loopback(port: 0), options: options) { listener in
@@ -97,7 +97,7 @@ package final class FaultProxy: Sendable {
             await withTaskGroup(of: Void.self) { group in
                 group.addTask { await self.pump(client, broker, toClient: false) }
                 group.addTask { await self.pump(broker, client, toClient: true) }
-                // The end of one way ends the other, unless only one way is to end.
+                // The end of one direction ends the other, except in a half-close.
                 await group.next()
                 client.close()
                 broker.close()
@@ -142,14 +142,14 @@ package final class FaultProxy: Sendable {
                         continue
                     }
                     try await to.write(Array(octets.prefix(max(0, after - before))))
-                    // A reset would overtake what was just written.
+                    // A reset would overtake octets written just before.
                     if resets { try await Task.sleep(for: .milliseconds(1)) }
                     if resets { to.abort() } else { to.close() }
                     return
                 }
             }
         } catch {
-            // Either side left.
+            // Either side has closed.
         }
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Octets of the ten properties that are short strings: up to 255 octets, UTF-8 by specification, unchecked in practice. Other
+// Octets of the ten properties that are short strings: up to 255 octets, UTF-8 by specification, unchecked. Other
 // clients send UUIDs of 16 octets as correlation and message IDs. The properties of BasicProperties are texts, in which
 // invalid UTF-8 is replaced by U+FFFD; the octets are what is sent.
 

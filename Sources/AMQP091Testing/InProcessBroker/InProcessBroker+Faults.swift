@@ -1,66 +1,66 @@
 // SPDX-License-Identifier: Apache-2.0
 public import AMQP091Wire
 
-// Orders to misbehave. Each takes effect before it returns.
+// Fault injection. Each call takes effect before it returns.
 
 extension InProcessBroker {
-    /// What becomes of publishers' confirms.
+    /// The treatment of publisher confirms.
     public enum ConfirmOrder: Hashable, Sendable {
-        /// The next publishes in confirm mode are refused with `basic.nack` and dropped.
+        /// Nacks and drops the next publishes in confirm mode.
         case nackNext(Int)
-        /// The next mandatory publishes are returned (312 NO_ROUTE) and dropped.
+        /// Returns (312 NO_ROUTE) and drops the next mandatory publishes.
         case returnNext(Int)
-        /// No confirm is sent until ``release``.
+        /// Holds all confirms until ``release``.
         case hold
-        /// Every confirm, also of a refused publish, comes so much later, in order; ``release`` ends it.
+        /// Delays every confirm, nacks included, in order, until ``release``.
         case delay(Duration)
-        /// Confirms are sent at once again, those held back or delayed first.
+        /// Sends confirms at once again, held and delayed ones first.
         case release
     }
 
-    /// What befalls one method of a client.
+    /// A fault of one method of a client.
     public enum MethodOrder: Hashable, Sendable {
-        /// When the link is dropped.
+        /// The moment at which the link is dropped.
         public enum Moment: Hashable, Sendable {
             /// Before the method takes effect.
             case before
-            /// After it took effect, in the middle of its answer.
+            /// After it took effect, in the middle of its reply.
             case during
-            /// After it took effect and was answered.
+            /// After it took effect and its reply was sent.
             case after
         }
 
-        /// It takes effect, and its answer is lost.
+        /// The method takes effect, and its reply is lost.
         case loseAnswer
-        /// It takes effect and is answered so much later; its connection is not read until then.
+        /// The method takes effect, and its reply is delayed; its connection is not read until then.
         case delay(Duration)
-        /// It is refused with this code and reason: the channel is closed, or, for the codes that do, the connection.
+        /// The method is refused with this code and reason: the channel is closed, or the connection for hard codes.
         case refuse(ReplyCode, String)
         /// The link is dropped.
         case drop(Moment)
     }
 
-    /// Orders what befalls the next methods of one kind, from whichever client; several orders are obeyed in turn.
+    /// Injects faults into the next methods of one kind from any client; several faults apply in turn.
     ///
-    /// The answer to `basic.publish` is its confirm; to `basic.get`, the message. Methods of the login count too, such
-    /// as `connectionStartOk`. `basic.ack` and others without an answer have none to lose.
+    /// The reply to `basic.publish` is its confirm; to `basic.get`, the message. Methods of the login count, too, such
+    /// as `connectionStartOk`. `basic.ack` and other methods without a reply have none to lose.
     ///
     /// - Parameters:
     ///   - method: The kind of method, such as `.queueDeclare`.
-    ///   - orders: One for each of the next methods.
+    ///   - orders: One fault for each of the next methods.
     public func onNext(_ method: MethodID, _ orders: MethodOrder...) async {
         _ = await self.onLoop { core in
             for order in orders { core.methodOrders.append(order, for: method) }
         }
     }
 
-    /// Takes back the orders of ``onNext(_:_:)`` that no method has come for.
+    /// Removes the faults of ``onNext(_:_:)`` that were not used.
     public func cancelMethodOrders() async { _ = await self.onLoop { $0.methodOrders.removeAll() } }
 
-    /// From here on clients are sent at most so many octets at a time; nil ends it.
+    /// Splits writes to clients into pieces of at most this many octets; nil ends it.
     ///
-    /// A piece leaves every millisecond, and on a Unix socket or a socket pair not before the client has read the one
-    /// before, so that its reads end where the pieces do.
+    /// A piece is sent every millisecond, and on a Unix socket or a socket pair after the client has read the one
+    /// before, so that the client's reads end where the pieces do.
     ///
     /// - Parameter octets: The size of a piece, 1 or more; with TLS, of the octets before they are encrypted.
     public func splitWrites(every octets: Int?) async {
@@ -70,9 +70,9 @@ extension InProcessBroker {
         }
     }
 
-    /// Drops every client's link without a word, as a crash or a cut cable does.
+    /// Drops every client's link without a close, as a crash or a cut cable does.
     ///
-    /// - Parameter reason: Not sent; says in the test what is simulated.
+    /// - Parameter reason: The simulated cause; not sent.
     public func dropConnections(_ reason: String = "") async {
         _ = await self.onLoop { core in
             for connection in Array(core.connections.values) { connection.reset() }
@@ -81,7 +81,7 @@ extension InProcessBroker {
 
     /// Closes every client's connection in order: `connection.close`, 320 CONNECTION_FORCED.
     ///
-    /// - Parameter reason: Stands in the reply text, as an operator's does.
+    /// - Parameter reason: The operator's reason in the reply text.
     public func closeConnections(_ reason: String = "shutdown") async {
         _ = await self.onLoop { core in
             let refusal = Refusal(.connectionForced, "broker forced connection closure with reason '\(reason)'")
@@ -95,7 +95,7 @@ extension InProcessBroker {
     ///
     /// - Parameters:
     ///   - code: The reply code, such as 406.
-    ///   - reason: What RabbitMQ would say behind the code's name.
+    ///   - reason: The reply text after the code's name.
     public func closeChannels(_ code: ReplyCode, _ reason: String) async {
         _ = await self.onLoop { core in
             for connection in Array(core.connections.values) {
@@ -113,7 +113,7 @@ extension InProcessBroker {
         _ = await self.onLoop { $0.users[user] = password }
     }
 
-    /// Limits the time to acknowledge a delivery, also of those that clients hold already; see
+    /// Limits the time to acknowledge a delivery, also for current unacknowledged deliveries; see
     /// ``Options/consumerTimeout``.
     ///
     /// - Parameter timeout: The time from delivery to acknowledgement, in milliseconds; nil for no limit.
@@ -126,17 +126,17 @@ extension InProcessBroker {
         }
     }
 
-    /// Treats every unacknowledged delivery of a queue as if its time to be acknowledged were over.
+    /// Times out every unacknowledged delivery of a queue at once.
     ///
-    /// As RabbitMQ 4.3: a consumer of a quorum queue is sent `basic.cancel`, its messages return to the queue, and it
-    /// stays in the queue, without deliveries, until the client sends `basic.cancel` or settles what it holds; consumers
+    /// As with RabbitMQ 4.3: a consumer of a quorum queue is sent `basic.cancel`, its messages are requeued, and it
+    /// stays in the queue, without deliveries, until the client sends `basic.cancel` or settles its deliveries; consumers
     /// of classic queues are not affected. Before 4.3 the channel is closed with 406 PRECONDITION_FAILED, whatever the
     /// type of the queue.
     ///
     /// - Parameters:
     ///   - name: The queue.
     ///   - virtualHost: Its virtual host.
-    /// - Returns: False when there is no such queue.
+    /// - Returns: False if there is no such queue.
     @discardableResult
     public func timeOutAcknowledgements(of name: String, virtualHost: String = "/") async -> Bool {
         await self.onLoop { core in
@@ -148,7 +148,7 @@ extension InProcessBroker {
         } ?? false
     }
 
-    /// Orders something about confirms.
+    /// Changes the treatment of confirms.
     public func confirm(_ order: ConfirmOrder) async {
         _ = await self.onLoop { core in
             switch order {
@@ -164,20 +164,20 @@ extension InProcessBroker {
         }
     }
 
-    /// Raises or clears an alarm: connections that publish under it are sent `connection.blocked` and not read.
+    /// Raises or clears an alarm: connections that publish meanwhile are sent `connection.blocked` and not read.
     ///
-    /// - Parameter reason: As RabbitMQ gives it, `low on memory` or `low on disk`; nil clears the alarm.
+    /// - Parameter reason: RabbitMQ's reason, `low on memory` or `low on disk`; nil clears the alarm.
     public func setAlarm(_ reason: String?) async {
         _ = await self.onLoop { core in core.orderedAlarm = reason }
     }
 
-    /// Stands still: accepts, reads and writes nothing until ``resume()``; links stay up, without heartbeats.
+    /// Freezes the broker: it accepts, reads and writes nothing until ``resume()``; links stay up, without heartbeats.
     public func pause() async { _ = await self.onLoop { $0.freeze(true) } }
 
-    /// Goes on after ``pause()``.
+    /// Resumes after ``pause()``.
     public func resume() async { _ = await self.onLoop { $0.freeze(false) } }
 
-    /// Whether new links are dropped as soon as they are made.
+    /// Sets whether new links are dropped at once.
     public func refuseConnections(_ refused: Bool) async { _ = await self.onLoop { $0.refusesConnections = refused } }
 
     /// Deletes a queue as an operator does: its consumers get `basic.cancel`.
@@ -185,7 +185,7 @@ extension InProcessBroker {
     /// - Parameters:
     ///   - name: The queue.
     ///   - virtualHost: Its virtual host.
-    /// - Returns: False when there is none.
+    /// - Returns: False if there is no such queue.
     @discardableResult
     public func deleteQueue(_ name: String, virtualHost: String = "/") async -> Bool {
         await self.onLoop { core in

@@ -2,88 +2,88 @@
 public import AMQP091
 import EpollNetworking
 
-// Looking inside a broker, and waiting until something is so. Values are of one moment.
+// Inspection of a broker, and waiting for conditions. Values are snapshots.
 
 extension InProcessBroker {
-    /// A queue at one moment.
+    /// A snapshot of a queue.
     public struct QueueInfo: Hashable, Sendable {
         /// Its name.
         public let name: String
         /// Its virtual host.
         public let virtualHost: String
-        /// Messages nobody holds.
+        /// Number of ready messages.
         public let ready: Int
-        /// Messages that consumers hold.
+        /// Number of unacknowledged messages.
         public let unacknowledged: Int
-        /// Its consumers.
+        /// Number of consumers.
         public let consumers: Int
-        /// Whether it was declared durable.
+        /// True if it was declared durable.
         public let isDurable: Bool
-        /// Whether it belongs to one connection.
+        /// True if it is exclusive to one connection.
         public let isExclusive: Bool
-        /// Whether it goes with its last consumer.
+        /// True if it is deleted with its last consumer.
         public let isAutoDelete: Bool
         /// The arguments it was declared with.
         public let arguments: FieldTable
     }
 
-    /// A binding at one moment.
+    /// A snapshot of a binding.
     public struct BindingInfo: Hashable, Sendable {
-        /// The exchange messages are published to.
+        /// The source exchange.
         public let source: String
-        /// The queue or exchange they reach.
+        /// The destination queue or exchange.
         public let destination: String
-        /// Whether the destination is a queue.
+        /// True if the destination is a queue.
         public let isToQueue: Bool
-        /// The key or pattern.
+        /// The routing key or pattern.
         public let routingKey: String
-        /// What a headers exchange compares.
+        /// The arguments, which a headers exchange compares.
         public let arguments: FieldTable
     }
 
-    /// A connection at one moment.
+    /// A snapshot of a connection.
     public struct ConnectionInfo: Hashable, Sendable {
-        /// Counted from 1 in the order they came.
+        /// Its number, counted from 1 in order of connecting.
         public let number: Int
-        /// Who logged in; empty before the login.
+        /// The user name; empty before the login.
         public let user: String
-        /// The name the client gave itself; empty for none.
+        /// The client's connection name; empty for none.
         public let name: String
-        /// Channels open.
+        /// Number of open channels.
         public let channels: Int
-        /// Whether an alarm holds it back.
+        /// True if an alarm blocks it.
         public let isBlocked: Bool
     }
 
-    /// A condition that did not come true in time.
+    /// A condition that did not hold in time.
     public struct TimedOut: Error, Hashable, Sendable, CustomStringConvertible {
-        /// What was waited for, and what was there instead.
+        /// The expected and the actual state.
         public let description: String
     }
 
-    /// How many messages of a queue nobody holds; nil when there is no such queue.
+    /// Returns the number of ready messages of a queue; nil if there is no such queue.
     public func depth(of queue: String, virtualHost: String = "/") async -> Int? {
         await self.queue(queue, virtualHost: virtualHost)?.ready
     }
 
-    /// A queue; nil when there is none of this name.
+    /// Returns a queue; nil if there is none of this name.
     public func queue(_ name: String, virtualHost: String = "/") async -> QueueInfo? {
         await self.onLoop { core in core.virtualHosts[virtualHost]?.queues[name].map { QueueInfo($0) } } ?? nil
     }
 
-    /// All queues, by name.
+    /// Returns all queues, ordered by name.
     public func queues(virtualHost: String = "/") async -> [QueueInfo] {
         await self.onLoop { core in
             (core.virtualHosts[virtualHost]?.queues.values.map { QueueInfo($0) } ?? []).sorted { $0.name < $1.name }
         } ?? []
     }
 
-    /// The names of all exchanges, the predeclared ones among them.
+    /// Returns the names of all exchanges, including predeclared ones.
     public func exchanges(virtualHost: String = "/") async -> [String] {
         await self.onLoop { core in (core.virtualHosts[virtualHost]?.exchanges.keys.sorted()) ?? [] } ?? []
     }
 
-    /// The bindings from an exchange, in the order they were made.
+    /// Returns the bindings from an exchange, in order of creation.
     public func bindings(from exchange: String, virtualHost: String = "/") async -> [BindingInfo] {
         await self.onLoop { core in
             (core.virtualHosts[virtualHost]?.exchanges[exchange]?.bindings ?? []).map {
@@ -92,21 +92,21 @@ extension InProcessBroker {
         } ?? []
     }
 
-    /// All connections, in the order they came.
+    /// Returns all connections, in order of connecting.
     public func connections() async -> [ConnectionInfo] {
         await self.onLoop { core in
             core.connections.values.map { ConnectionInfo($0) }.sorted { $0.number < $1.number }
         } ?? []
     }
 
-    /// Waits until a queue has so many messages that nobody holds.
+    /// Waits until a queue has this number of ready messages.
     ///
     /// - Parameters:
     ///   - queue: The queue.
-    ///   - count: How many.
+    ///   - count: The expected number.
     ///   - virtualHost: Its virtual host.
-    ///   - timeout: How long at most.
-    /// - Throws: ``TimedOut`` that says what was there instead; `CancellationError`.
+    ///   - timeout: The longest wait.
+    /// - Throws: ``TimedOut`` with the actual state; `CancellationError`.
     public func waitUntil(
         depthOf queue: String,
         is count: Int,
@@ -124,14 +124,14 @@ extension InProcessBroker {
         )
     }
 
-    /// Waits until a condition on a queue holds; nil stands for a queue that is not there.
+    /// Waits until a condition on a queue holds; nil stands for a missing queue.
     ///
     /// - Parameters:
     ///   - queue: The queue.
     ///   - virtualHost: Its virtual host.
-    ///   - timeout: How long at most.
-    ///   - condition: Runs on the broker's thread, whenever something has happened; it must not block.
-    /// - Throws: ``TimedOut`` that says what was there instead; `CancellationError`.
+    ///   - timeout: The longest wait.
+    ///   - condition: The condition; runs on the broker's thread after each change and must not block.
+    /// - Throws: ``TimedOut`` with the actual state; `CancellationError`.
     public func waitUntil(
         queue: String,
         virtualHost: String = "/",
@@ -149,7 +149,7 @@ extension InProcessBroker {
 
     /// Waits until every connection has ended.
     ///
-    /// - Parameter timeout: How long at most.
+    /// - Parameter timeout: The longest wait.
     /// - Throws: ``TimedOut``; `CancellationError`.
     package func waitUntilNobodyIsConnected(timeout: Duration = .seconds(10)) async throws {
         guard try await !self.wait(timeout: timeout, { $0.connections.isEmpty }) else { return }

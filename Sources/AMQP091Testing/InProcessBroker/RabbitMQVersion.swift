@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// RabbitMQVersion: the release of RabbitMQ whose behaviour an in-process broker has. What differs between releases is in
+// RabbitMQVersion: the release of RabbitMQ whose behaviour an in-process broker has. Differences between releases are in
 // RabbitMQVersion+Rules; each rule was measured on 3.10.8, 4.0.5 and 4.3.6.
 
 extension InProcessBroker {
@@ -26,14 +26,14 @@ extension InProcessBroker {
             self.patch = patch
         }
 
-        /// Reads what `server-properties` say, such as `4.3.6` or `4.1.0-beta.2`; nil for anything else.
+        /// Parses the version of `server-properties`, such as `4.3.6` or `4.1.0-beta.2`; nil for anything else.
         package init?(_ text: String) {
             let parts = text.split(separator: ".", maxSplits: 2).map { Int($0.prefix { "0"..."9" ~= $0 }) }
             guard parts.count >= 2, let major = parts[0], let minor = parts[1] else { return nil }
             self.init(major: major, minor: minor, patch: parts.count > 2 ? parts[2] ?? 0 : 0)
         }
 
-        /// Whether the first release is older.
+        /// Compares releases; the lower is older.
         public static func < (left: RabbitMQVersion, right: RabbitMQVersion) -> Bool {
             (left.major, left.minor, left.patch) < (right.major, right.minor, right.patch)
         }
@@ -43,5 +43,5 @@ extension InProcessBroker {
     }
 }
 
-/// The short name inside this module.
+/// The short name in this module.
 typealias RabbitMQVersion = InProcessBroker.RabbitMQVersion

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Wire
 
-// Dialogue: what both sides of a ScriptedBroker said, in order, for the text of a failure.
-// Keeps the last lines only. Octets of bodies are shown by their number, credentials not at all.
+// Dialogue: the methods of both sides of a ScriptedBroker, in order, for the text of a failure.
+// Keeps the last lines only. Bodies are shown by size, credentials not at all.
 
 struct Dialogue: Sendable {
     private static let limit = 200
@@ -28,7 +28,7 @@ struct Dialogue: Sendable {
 }
 
 extension Method {
-    /// Its name and the arguments that are not empty, false or zero.
+    /// The name of a method, and its arguments that are not empty, false or zero.
     var dialogueText: String {
         let name = self.id.name ?? "\(self.id)"
         guard let arguments = Mirror(reflecting: self).children.first?.value else { return name }

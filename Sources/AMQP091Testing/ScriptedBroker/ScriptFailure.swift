@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// ScriptFailure: the client did not do what the script says, with the dialogue up to there.
+// ScriptFailure: the peer deviated from the script; with the dialogue so far.
 
-/// What a script expected and what came, and the dialogue before it.
+/// A deviation from the script.
 package struct ScriptFailure: Error, Sendable, CustomStringConvertible {
-    /// What the script expected.
+    /// The expectation of the script.
     package let expected: String
-    /// What came instead.
+    /// The actual event.
     package let found: String
-    /// Both sides, in order.
+    /// The dialogue so far.
     package let dialogue: String
 
     package var description: String {

@@ -3,17 +3,17 @@ package import AMQP091
 package import AMQP091Wire
 import EpollNetworking
 
-// Whole dialogues of a ScriptedBroker: the login, and the opening of channels, as RabbitMQ conducts them.
+// Whole dialogues of a ScriptedBroker: login and opening of channels, as with RabbitMQ.
 
 extension ScriptedBroker {
-    /// What a login came to: what the client said.
+    /// The client's methods of a login.
     package struct Login: Sendable {
         package var startOk: Connection.StartOk
         package var tuneOk: Connection.TuneOk
         package var open: Connection.Open
     }
 
-    /// The `connection.start` that RabbitMQ sends.
+    /// RabbitMQ's `connection.start`.
     package static let start = Connection.Start(
         versionMajor: 0,
         versionMinor: 9,
@@ -29,7 +29,7 @@ extension ScriptedBroker {
         locales: Array("en_US".utf8)
     )
 
-    /// As `start`, of a RabbitMQ of this version.
+    /// RabbitMQ's `connection.start` of this version.
     package static func rabbitMQ(_ version: String) -> Connection.Start {
         var start = Self.start
         start.serverProperties["product"] = "RabbitMQ"
@@ -37,7 +37,7 @@ extension ScriptedBroker {
         return start
     }
 
-    /// Conducts the whole login.
+    /// Performs the whole login.
     @discardableResult
     package func handshake(
         start: Connection.Start = ScriptedBroker.start,
@@ -60,7 +60,7 @@ extension ScriptedBroker {
         try self.send(.channelOpenOk(.init()), on: channel)
     }
 
-    /// Answers the client's `connection.close` and waits for the end of the link.
+    /// Answers the client's `connection.close`, and waits for the end of the link.
     package func acceptClose() async throws {
         try await self.expect(Connection.Close.self, on: 0)
         try self.send(.connectionCloseOk(.init()))
@@ -71,10 +71,10 @@ extension ScriptedBroker {
     ///
     /// - Parameters:
     ///   - configuration: The client's options.
-    ///   - patience: How long each expectation waits.
-    ///   - body: Gets the broker, the client's connection, and its channel 1.
-    /// - Returns: What `body` returns.
-    /// - Throws: What `body` throws, or that the login failed.
+    ///   - patience: The timeout of each expectation.
+    ///   - body: Receives the broker, the client's connection and its channel 1.
+    /// - Returns: The result of `body`.
+    /// - Throws: The error of `body` or of the login.
     package static func withChannel<Result>(
         _ configuration: AMQPClientConfiguration = AMQPClientConfiguration(),
         patience: Duration = .seconds(10),

@@ -2,8 +2,8 @@
 package import AMQP091Wire
 import EpollNetworking
 
-// What a ScriptedBroker says, and how it misbehaves. Nothing here waits: octets are queued in order, and so are the
-// ends of the link, so a script reads from top to bottom.
+// Sending and faults of a ScriptedBroker. Nothing here waits: octets are queued in order, and so are
+// ends of the link, so that a script reads from top to bottom.
 
 extension ScriptedBroker {
     /// Sends a method.
@@ -11,7 +11,7 @@ extension ScriptedBroker {
         self.enqueue(try Self.octets(of: method, on: channel), "\(channel): \(method.dialogueText)")
     }
 
-    /// Sends a method with its content, the body in frames of at most the negotiated size.
+    /// Sends a method with its content, in body frames of at most the negotiated size.
     package func send(
         _ method: Method,
         on channel: UInt16,
@@ -66,7 +66,7 @@ extension ScriptedBroker {
     /// Sends a heartbeat.
     package func sendHeartbeat() { self.enqueue([8, 0, 0, 0, 0, 0, 0, 0xCE], "heartbeat") }
 
-    /// Sends octets as they are.
+    /// Sends raw octets.
     package func sendRaw(_ octets: [UInt8]) { self.enqueue(octets, "raw \(octets.prefix(32))") }
 
     /// Sends part of a method's frame: the first `count` octets.
@@ -77,7 +77,7 @@ extension ScriptedBroker {
 
     // MARK: how octets leave
 
-    /// Runs `body` and sends all it said in one write.
+    /// Runs `body` and sends all its octets in one write.
     package func coalescing(_ body: () throws -> Void) rethrows {
         self.state.withLock { $0.held = $0.held ?? [] }
         defer {
@@ -86,33 +86,33 @@ extension ScriptedBroker {
         try body()
     }
 
-    /// From here on the client reads at most so many octets at a time; nil ends it.
+    /// Limits each read of the client to this many octets; nil removes the limit.
     ///
-    /// The next piece leaves when the client has read the one before.
+    /// The next piece is sent after the client has read the one before.
     package func splitWrites(every octets: Int?) {
         self.state.withLock { $0.pieceSize = octets.map { max(1, $0) } }
     }
 
-    /// Sends a method with its content in two pieces, cut after `count` octets; the client reads them one by one.
+    /// Sends a method with its content in two pieces, split after `count` octets, which the client reads one by one.
     package func send(_ octets: [UInt8], cutAfter count: Int, _ text: String) {
         self.state.withLock { $0.dialogue.broker("\(text), cut after \(count)") }
         let pieces = [Array(octets.prefix(count)), Array(octets.dropFirst(count))].filter { !$0.isEmpty }
         self.link.send(pieces.map { .octets($0) }, drained: true)
     }
 
-    /// Stops reading: what the client writes piles up in its socket.
+    /// Stops reading, so that the client's socket fills up.
     package func stopReading() { self.link.setPaused(true) }
 
-    /// Reads again.
+    /// Resumes reading.
     package func resumeReading() { self.link.setPaused(false) }
 
-    /// Ends the sending half after what was said; still reads.
+    /// Half-closes after the queued octets, and keeps reading.
     package func finish() {
         self.state.withLock { $0.dialogue.broker("(end)") }
         self.link.send([.finish], drained: false)
     }
 
-    /// Drops the link after what was said.
+    /// Drops the link after the queued octets.
     package func drop() {
         self.state.withLock { $0.dialogue.broker("(drops the link)") }
         self.link.send([.close], drained: false)
@@ -140,14 +140,14 @@ extension ScriptedBroker {
 
     // MARK: octets
 
-    /// The octets of a method's frame.
+    /// Returns the octets of a method's frame.
     package static func octets(of method: Method, on channel: UInt16) throws -> [UInt8] {
         var buffer = WireBuffer()
         try method.encodeFrame(channel: ChannelNumber(channel), into: &buffer)
         return buffer.withUnsafeBytes { Array($0) }
     }
 
-    /// The octets of a method with its content.
+    /// Returns the octets of a method with its content.
     package static func octets(
         of method: Method,
         properties: BasicProperties = BasicProperties(),

@@ -4,12 +4,12 @@ package import AMQP091Wire
 import EpollNetworking
 package import Logging
 
-// ScriptedBroker: the far end of one connection that does what a test tells it, no more: expect, send, misbehave.
-// It knows frames, not rules: nothing is answered by itself. Every expectation has a deadline and fails with the whole
-// dialogue. It talks over a socket pair; no port, no thread but its own loop's.
-// Here: life and expectations. ScriptedBroker+Sending: what it says and how it misbehaves; +Login: whole dialogues.
+// ScriptedBroker: the broker's end of one connection, driven by a test: expect, send, inject faults.
+// It knows frames, not rules: it sends no reply by itself. Every expectation has a deadline and fails with the whole
+// dialogue. It uses a socket pair: no port, no thread but that of its loop.
+// Here: life and expectations. ScriptedBroker+Sending: sending and faults; +Login: whole dialogues.
 
-/// The far end of one connection, told by a test what to expect and what to say.
+/// The broker's end of one connection, driven by a test.
 package final class ScriptedBroker: Sendable {
     /// A frame from the client.
     package enum Received: Equatable, Sendable {
@@ -20,7 +20,7 @@ package final class ScriptedBroker: Sendable {
         case heartbeat
     }
 
-    /// A publish from the client, put together.
+    /// An assembled publish from the client.
     package struct Publish: Equatable, Sendable {
         package var method: Basic.Publish
         package var properties: BasicProperties
@@ -32,7 +32,7 @@ package final class ScriptedBroker: Sendable {
         var held: [UInt8]?
         var pieceSize: Int?
         var frameMaximum = 131_072
-        /// Octets of the client's protocol header are read as such.
+        /// The client's protocol header is expected next.
         var hasGreeted = false
     }
 
@@ -40,7 +40,7 @@ package final class ScriptedBroker: Sendable {
     let state = Locked(State())
     private let client: Locked<StreamSocket?>
     private let loop: EventLoop
-    /// How long an expectation waits.
+    /// The timeout of an expectation.
     package let patience: Duration
 
     private init(patience: Duration) throws {
@@ -52,13 +52,13 @@ package final class ScriptedBroker: Sendable {
         self.link.start()
     }
 
-    /// Runs `body` with a broker whose client end is not taken yet, and drops the link afterwards.
+    /// Runs `body` with a broker without a client yet, and drops the link afterwards.
     ///
     /// - Parameters:
-    ///   - patience: How long each expectation waits.
-    ///   - body: Gets the broker.
-    /// - Returns: What `body` returns.
-    /// - Throws: What `body` throws.
+    ///   - patience: The timeout of each expectation.
+    ///   - body: Receives the broker.
+    /// - Returns: The result of `body`.
+    /// - Throws: The error of `body`.
     package static func withBroker<Result>(
         patience: Duration = .seconds(10),
         _ body: (ScriptedBroker) async throws -> Result
@@ -68,7 +68,7 @@ package final class ScriptedBroker: Sendable {
         return try await body(broker)
     }
 
-    /// Connects a client to this broker; the script has to answer meanwhile.
+    /// Connects a client to this broker; the script must answer meanwhile.
     package func connect(
         _ configuration: AMQPClientConfiguration = AMQPClientConfiguration(),
         logger: Logger? = nil
@@ -81,9 +81,9 @@ package final class ScriptedBroker: Sendable {
 
     // MARK: expectations
 
-    /// The next method, which must be of this type, such as `Queue.Declare.self`.
+    /// Expects a method of this type, such as `Queue.Declare.self`.
     ///
-    /// Heartbeats before it are passed over.
+    /// Heartbeats before it are skipped.
     @discardableResult
     package func expect<Arguments>(_ type: Arguments.Type, on channel: UInt16? = nil) async throws -> Arguments {
         let expected = channel.map { "\(type) on channel \($0)" } ?? "\(type)"
@@ -94,7 +94,7 @@ package final class ScriptedBroker: Sendable {
         return arguments
     }
 
-    /// The next method, which must be this one.
+    /// Expects this method.
     @discardableResult
     package func expect(_ id: MethodID, on channel: UInt16? = nil) async throws -> Method {
         let (method, number) = try await self.expectMethod()
@@ -104,14 +104,14 @@ package final class ScriptedBroker: Sendable {
         return method
     }
 
-    /// The next method, whatever it is.
+    /// Expects any method.
     package func expectMethod() async throws -> (method: Method, channel: UInt16) {
         let (frame, number) = try await self.nextButHeartbeat("a method")
         guard case .method(let method) = frame else { throw self.failure("a method", Self.text(frame, number)) }
         return (method, number)
     }
 
-    /// A whole publish.
+    /// Expects a whole publish.
     package func expectPublish(on channel: UInt16? = nil) async throws -> Publish {
         let method = try await self.expect(Basic.Publish.self, on: channel)
         let (frame, number) = try await self.nextButHeartbeat("a content header")
@@ -125,13 +125,13 @@ package final class ScriptedBroker: Sendable {
         return Publish(method: method, properties: header.properties, body: body)
     }
 
-    /// A heartbeat as the very next frame.
+    /// Expects a heartbeat as the next frame.
     package func expectHeartbeat() async throws {
         let (frame, number) = try await self.next("a heartbeat")
         guard frame == .heartbeat else { throw self.failure("a heartbeat", Self.text(frame, number)) }
     }
 
-    /// The eight octets that begin a connection.
+    /// Expects the protocol header.
     package func expectProtocolHeader() async throws {
         let (frame, number) = try await self.next("the protocol header")
         guard frame == .protocolHeader(Frame.protocolHeader) else {
@@ -139,7 +139,7 @@ package final class ScriptedBroker: Sendable {
         }
     }
 
-    /// The end of the link, with nothing but heartbeats before it.
+    /// Expects the end of the link, with only heartbeats before it.
     package func expectEnd() async throws {
         let deadline = MonotonicTime.now + self.patience
         while let (frame, number) = try await self.nextOrEnd("the end of the link", deadline) {
@@ -147,7 +147,7 @@ package final class ScriptedBroker: Sendable {
         }
     }
 
-    /// The end of the link, whatever comes before it.
+    /// Expects the end of the link, after any frames.
     package func drain() async throws {
         let deadline = MonotonicTime.now + self.patience
         while try await self.nextOrEnd("the end of the link", deadline) != nil {}
@@ -160,7 +160,7 @@ package final class ScriptedBroker: Sendable {
         }
     }
 
-    /// The next frame, whatever it is.
+    /// Expects any frame.
     package func next(_ expected: String = "a frame") async throws -> (Received, UInt16) {
         let deadline = MonotonicTime.now + self.patience
         guard let next = try await self.nextOrEnd(expected, deadline) else {
@@ -236,6 +236,6 @@ package final class ScriptedBroker: Sendable {
         ScriptFailure(expected: expected, found: found, dialogue: self.state.withLock { $0.dialogue.text })
     }
 
-    /// Both sides so far, in order.
+    /// The dialogue so far.
     package var dialogue: String { self.state.withLock { $0.dialogue.text } }
 }

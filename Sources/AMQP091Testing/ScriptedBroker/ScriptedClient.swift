@@ -3,13 +3,13 @@ package import AMQP091
 package import AMQP091Wire
 import EpollNetworking
 
-// ScriptedClient: the near end of a connection that says what a test tells it, also what no client library would: the
-// other half of ScriptedBroker, for tests of brokers. Used by one task. Contents are put together; heartbeats are passed
-// over; every wait has a deadline and fails with the dialogue.
+// ScriptedClient: the client's end of a connection, driven by a test, also with frames that no client library sends: the
+// counterpart of ScriptedBroker, for tests of brokers. Used by one task. Contents are assembled; heartbeats are
+// skipped; every wait has a deadline and fails with the dialogue.
 
-/// A client that says what a test tells it.
+/// The client's end of one connection, driven by a test.
 package final class ScriptedClient {
-    /// A method from the broker, with its content where it has one.
+    /// A method from the broker, with its content if it has one.
     package struct Event: Sendable {
         package var method: Method
         package var channel: UInt16
@@ -36,7 +36,7 @@ package final class ScriptedClient {
 
     deinit { self.loop.shutdown() }
 
-    /// Connects to the first address of a configuration, without a word yet.
+    /// Connects to the first address of a configuration, and sends nothing yet.
     package static func connect(
         _ configuration: AMQPClientConfiguration,
         patience: Duration = .seconds(10)
@@ -54,14 +54,14 @@ package final class ScriptedClient {
         return ScriptedClient(socket: socket, loop: loop, patience: patience)
     }
 
-    /// Sends the protocol header and takes `connection.start`.
+    /// Sends the protocol header and reads `connection.start`.
     @discardableResult
     package func greet() async throws -> Connection.Start {
         self.sendRaw(Frame.protocolHeader)
         return try await self.expect(Connection.Start.self)
     }
 
-    /// Conducts the whole login and opens channel 1.
+    /// Performs the whole login and opens channel 1.
     @discardableResult
     package func login(
         _ configuration: AMQPClientConfiguration,
@@ -90,7 +90,7 @@ package final class ScriptedClient {
         return start
     }
 
-    /// What clients commonly can do.
+    /// Capabilities that clients commonly announce.
     package static let capabilities = [
         "publisher_confirms", "consumer_cancel_notify", "basic.nack", "exchange_exchange_bindings",
         "connection.blocked", "authentication_failure_close",
@@ -130,10 +130,10 @@ package final class ScriptedClient {
         self.link.send([.octets(octets)], drained: false)
     }
 
-    /// Stops reading: what the broker writes piles up in its socket.
+    /// Stops reading, so that the broker's socket fills up.
     package func stopReading() { self.link.setPaused(true) }
 
-    /// Reads again.
+    /// Resumes reading.
     package func resumeReading() { self.link.setPaused(false) }
 
     /// Drops the link.
@@ -141,14 +141,14 @@ package final class ScriptedClient {
 
     // MARK: hearing
 
-    /// Sends a request and waits for its reply; what comes before it is kept for `next`.
+    /// Sends a request and waits for its reply; earlier methods are kept for `next`.
     @discardableResult
     package func call(_ method: Method, on channel: UInt16? = nil) async throws -> Method {
         try self.send(method, on: channel)
         return try await self.reply(method.id.replies).method
     }
 
-    /// Takes a message from a queue, or nothing.
+    /// Gets a message from a queue; nil if it is empty.
     package func get(_ queue: String, noAck: Bool = true) async throws -> Event? {
         try self.send(.basicGet(.init(queue: queue, noAck: noAck)))
         let event = try await self.reply(Method.basicGet(.init(queue: queue)).id.replies)
@@ -168,18 +168,18 @@ package final class ScriptedClient {
         }
     }
 
-    /// What came first and was not taken yet.
+    /// Returns the first method that was not taken yet.
     package func next(_ expected: String = "a method") async throws -> Event {
         if !self.pending.isEmpty { return self.pending.removeFirst() }
         return try await self.receive(expected)
     }
 
-    /// The next method, which must be of this type.
+    /// Expects a method of this type.
     package func expect<Arguments>(_ type: Arguments.Type) async throws -> Arguments {
         try await self.expectEvent(type).arguments
     }
 
-    /// The next method, which must be of this type, with its content.
+    /// Expects a method of this type, with its content.
     package func expectEvent<Arguments>(_ type: Arguments.Type) async throws -> (arguments: Arguments, event: Event) {
         let event = try await self.next("\(type)")
         guard let arguments = Mirror(reflecting: event.method).children.first?.value as? Arguments else {
@@ -188,13 +188,13 @@ package final class ScriptedClient {
         return (arguments, event)
     }
 
-    /// The next delivery, with its arguments.
+    /// Expects a delivery.
     package func delivery() async throws -> (deliver: Basic.Deliver, event: Event) {
         let (deliver, event) = try await self.expectEvent(Basic.Deliver.self)
         return (deliver, event)
     }
 
-    /// Fails if anything has come that was not taken, up to the reply of a request that goes through `queue`.
+    /// Fails if a method was received and not taken, up to the reply of a request that goes through `queue`.
     package func expectNothing(before queue: String) async throws {
         try await self.call(.queueDeclare(.init(queue: queue, passive: true)))
         if let event = self.pending.first {
@@ -202,7 +202,7 @@ package final class ScriptedClient {
         }
     }
 
-    /// Answers `connection.close` or `channel.close` and tells what it said.
+    /// Answers `connection.close` or `channel.close` and returns it.
     package func expectClose() async throws -> (code: ReplyCode, text: String, method: MethodID, isConnection: Bool) {
         while true {
             let event = try await self.next("a close")
@@ -218,7 +218,7 @@ package final class ScriptedClient {
         }
     }
 
-    /// The end of the link; what comes before it is passed over.
+    /// Expects the end of the link, after any frames.
     package func expectEnd() async throws {
         let deadline = MonotonicTime.now + self.patience
         while try await self.frame("the end of the link", deadline) != nil {}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Wire
 
-// How RabbitMQ names the types of field values and shows them in its texts, and when it calls two of them equal.
+// RabbitMQ's names of field types, its text form of values, and its equality of values.
 
 extension FieldValue {
     /// RabbitMQ's name of the type.
@@ -27,7 +27,7 @@ extension FieldValue {
         }
     }
 
-    /// The value alone, as in RabbitMQ's texts.
+    /// The value in RabbitMQ's text form.
     var plainText: String {
         switch self {
         case .longString(let octets), .bytes(let octets): String(decoding: octets, as: UTF8.self)
@@ -36,7 +36,7 @@ extension FieldValue {
         }
     }
 
-    /// Equal in RabbitMQ's sense: integers of any width by their number, others by type and value.
+    /// Compares as RabbitMQ does: integers of any width by value, others by type and value.
     func isEquivalent(to other: FieldValue) -> Bool {
         if let left = self.integerValue, let right = other.integerValue { return left == right }
         if let left = self.doubleValue, let right = other.doubleValue { return left == right }
@@ -45,7 +45,7 @@ extension FieldValue {
 }
 
 extension FieldTable {
-    /// Throws when a key of `keys` differs between the arguments something was declared with and new ones.
+    /// Throws if a key of `keys` differs between the existing and the new arguments.
     func requireEquivalent(
         _ new: FieldTable,
         keys: [String],

@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Wire
 
-// BrokerQueue: messages waiting, messages held by consumers, and who gets the next one. No IO and no clock: the time is
-// asked of its services, which also run what a queue only decides: dead letters, timers, being served again.
-// Unsafe: the reference to the virtual host is not counted; hosts live as long as the broker, queues within them.
+// BrokerQueue: ready messages, unacknowledged messages, and the choice of the next consumer. No IO and no clock: the time is
+// provided by its services, which also perform its decisions: dead letters, timers, serving.
+// Unsafe: the reference to the virtual host is unowned; hosts outlive their queues.
 
-/// What a queue needs from its broker.
+/// The services of the broker for queues.
 protocol QueueServices: AnyObject {
     /// Monotonic nanoseconds; the same during one turn.
     var now: UInt64 { get }
     /// The release of RabbitMQ whose behaviour the broker has.
     var version: RabbitMQVersion { get }
-    /// Has the queue hand out messages before the turn ends.
+    /// Schedules the queue to be served before the turn ends.
     func serviceSoon(_ queue: BrokerQueue)
     func deadLetter(_ message: Message, from queue: BrokerQueue, _ reason: DeathReason)
-    /// Has `timerFired` called at the moment, in place of an earlier one.
+    /// Schedules a call of `timerFired`, replacing an earlier one.
     func setTimer(of queue: BrokerQueue, at deadline: UInt64)
 }
 
-/// Why a message died, as `x-death` names it.
+/// The reason of a dead-lettering, as in `x-death`.
 enum DeathReason: String {
     case rejected
     case expired
@@ -33,16 +33,16 @@ final class BrokerQueue {
     let isExclusive: Bool
     let arguments: FieldTable
     let options: QueueOptions
-    /// The connection that declared an exclusive queue; the queue goes with it.
+    /// The connection that declared an exclusive queue; the queue is deleted with it.
     let owner: ObjectIdentifier?
     unowned(unsafe) let host: VirtualHost
 
     private(set) var ready: ReadyEntries
-    /// Messages that consumers hold.
+    /// Number of unacknowledged messages.
     private(set) var unacknowledged = 0
     private(set) var consumers = ConsumerList()
     private(set) var isDeleted = false
-    /// The queue is in the list of those to be served.
+    /// True if the queue is scheduled to be served.
     var isServiceDue = false
     var timerDeadline = UInt64.max
     private var nextSequence: UInt64 = 0
@@ -63,19 +63,19 @@ final class BrokerQueue {
         self.used()
     }
 
-    /// Somebody declared, got from or consumed the queue: its `x-expires` begins anew.
+    /// Restarts `x-expires` after a declare, get or consume.
     func used() {
         guard let expires = self.options.expires else { return }
         self.lastUse = self.host.services.now
         self.host.services.setTimer(of: self, at: self.lastUse + expires * 1_000_000)
     }
 
-    /// The virtual host is gone.
+    /// Ends the queue with its virtual host.
     func forgetConsumers() { self.consumers = ConsumerList() }
 
     // MARK: in
 
-    /// Takes a message, or refuses it because the queue is full.
+    /// Enqueues a message, or refuses it because the queue is full.
     func publish(_ message: Message) -> Bool {
         if self.options.isLimited, self.options.overflow != .dropHead, self.isFull(with: message) {
             if self.options.overflow == .rejectPublishAndDeadLetter {
@@ -121,7 +121,7 @@ final class BrokerQueue {
 
     // MARK: out
 
-    /// Hands out what consumers take, and drops what has expired.
+    /// Delivers to consumers, and drops expired messages.
     func service() {
         guard !self.isDeleted else { return }
         let now = self.host.services.now
@@ -146,7 +146,7 @@ final class BrokerQueue {
         if next < self.timerDeadline { self.host.services.setTimer(of: self, at: next) }
     }
 
-    /// The head, for `basic.get`.
+    /// Removes and returns the head, for `basic.get`.
     func take(isAutomatic: Bool) -> QueueEntry? {
         self.service()
         guard let entry = self.ready.popFirst() else { return nil }
@@ -179,10 +179,10 @@ final class BrokerQueue {
         if !self.isDeleted { self.bury(entry, .rejected) }
     }
 
-    /// Takes messages back.
+    /// Requeues messages.
     ///
-    /// Those of a failure, `basic.reject` or the end of their channel, always count towards the delivery limit; others do
-    /// in releases that count them.
+    /// A failure, `basic.reject` or the end of the channel, always counts towards the delivery limit; other returns count
+    /// in the releases that count them.
     func requeued(_ entries: [QueueEntry], isFailure: Bool) {
         self.unacknowledged -= entries.count
         guard !self.isDeleted else { return }
@@ -214,7 +214,7 @@ final class BrokerQueue {
         self.ready.append(entry)
     }
 
-    /// The message as it is handed out: a quorum queue tells how often it was before.
+    /// Returns the message as delivered: a quorum queue adds the count of earlier deliveries.
     func message(of entry: QueueEntry, isGet: Bool) -> Message {
         guard self.options.isQuorum else { return entry.message }
         let version = self.host.version
@@ -234,7 +234,7 @@ final class BrokerQueue {
 
     // MARK: consumers and the end
 
-    /// Starts a consumer, unless exclusive use stands against it.
+    /// Starts a consumer, unless exclusive use forbids it.
     func add(_ consumer: Consumer) throws(Refusal) {
         let isTaken =
             self.consumers.all.contains { $0.isExclusive } || (consumer.isExclusive && !self.consumers.isEmpty)
@@ -246,14 +246,14 @@ final class BrokerQueue {
         if !self.isServiceDue { self.host.services.serviceSoon(self) }
     }
 
-    /// Consumers as `queue.declare-ok` counts them.
+    /// Number of consumers in `queue.declare-ok`.
     var consumerCount: Int {
         guard self.options.hasSingleActiveConsumer else { return self.consumers.count }
         return self.consumers.all.count { $0.lateDeliveries == 0 }
     }
 
-    /// Deliveries of a consumer were not acknowledged in time: their messages come back, and the consumer gets no more
-    /// until it is cancelled, or has settled them all the same.
+    /// Times out deliveries of a consumer: their messages are requeued, and the consumer gets no more
+    /// until it is cancelled, or settles them after all.
     func timedOut(_ entries: [QueueEntry], of consumer: Consumer) {
         consumer.lateDeliveries += entries.count
         self.consumers.putLast(consumer)
@@ -277,7 +277,7 @@ final class BrokerQueue {
         self.service()
     }
 
-    /// Drops everything; consumers are told.
+    /// Deletes the queue and notifies its consumers.
     func end() {
         guard !self.isDeleted else { return }
         _ = self.purge()

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Wire
 
-// Consumer: one subscription to one queue, and where its deliveries go.
-// Unsafe: the reference to the sink is not counted; a channel takes its consumers back before it ends.
+// Consumer: one consumer of one queue, and the destination of its deliveries.
+// Unsafe: the reference to the sink is unowned; a channel removes its consumers before it ends.
 
-/// Takes deliveries; a channel.
+/// The destination of deliveries: a channel.
 protocol DeliverySink: AnyObject {
-    /// Whether the channel's limit and the connection's buffer take another delivery.
+    /// True if the channel's limit and the connection's buffer have room for a delivery.
     func hasRoom(for consumer: Consumer) -> Bool
     func deliver(_ entry: QueueEntry, to consumer: Consumer)
-    /// The queue was deleted, and the consumer with it.
+    /// Called when the queue was deleted, and the consumer with it.
     func cancelled(_ consumer: Consumer)
 }
 
@@ -19,16 +19,16 @@ final class Consumer {
     let isAutomatic: Bool
     let isExclusive: Bool
     let priority: Int64
-    /// Unacknowledged deliveries at most; 0 for no limit.
+    /// Maximum number of unacknowledged deliveries; 0 for no limit.
     let prefetch: Int
     let arguments: FieldTable
     unowned(unsafe) let sink: any DeliverySink
     var unacknowledged = 0
-    /// Milliseconds to acknowledge a delivery, if its arguments say so.
+    /// Acknowledgement timeout in milliseconds from its arguments, if any.
     let timeout: UInt64?
-    /// Deliveries that were not acknowledged in time and are not settled yet.
+    /// Number of timed-out deliveries that are not settled yet.
     var lateDeliveries = 0
-    /// The frame arguments that every delivery begins with: the tag as a short string.
+    /// The consumer tag as a short string, with which the arguments of every delivery begin.
     let tagOctets: [UInt8]
 
     init(
@@ -60,7 +60,7 @@ final class Consumer {
     }
 }
 
-/// The consumers of one queue: the highest priority first, in turn within one.
+/// The consumers of one queue: highest priority first, round robin within a priority.
 struct ConsumerList {
     private struct Group {
         let priority: Int64
@@ -69,7 +69,7 @@ struct ConsumerList {
     }
 
     private var groups: [Group] = []
-    /// In the order they came: the first is the single active one.
+    /// In order of arrival: the first is the single active consumer.
     private(set) var all: [Consumer] = []
 
     var isEmpty: Bool { self.all.isEmpty }
@@ -85,7 +85,7 @@ struct ConsumerList {
         }
     }
 
-    /// The consumer is the last to be the single active one.
+    /// The latest single active consumer.
     mutating func putLast(_ consumer: Consumer) {
         guard let index = self.all.firstIndex(where: { $0 === consumer }) else { return }
         self.all.append(self.all.remove(at: index))

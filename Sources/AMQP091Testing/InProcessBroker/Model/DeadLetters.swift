@@ -2,11 +2,11 @@
 import AMQP091Wire
 import Glibc
 
-// DeadLetters: what a message that died looks like when it is published again, and where it must not go: a queue it came
-// from without anybody rejecting it on the way would see it for ever.
+// DeadLetters: the headers of a dead-lettered message, and cycle detection: a queue from which it came
+// without a rejection on the way must not get it again.
 
 enum DeadLetters {
-    /// The message with its death in the headers; nil when it cannot be encoded any more.
+    /// Returns the message with its death in the headers; nil if it can no longer be encoded.
     static func message(_ message: Message, from queue: BrokerQueue, _ reason: DeathReason, exchange: String)
         -> Message?
     {
@@ -26,7 +26,7 @@ enum DeadLetters {
         }
         if let known, let table = deaths.remove(at: known).tableValue {
             death = table
-            // A publisher can have made it up.
+            // The publisher may have set the header.
             let (count, overflow) = (death["count"]?.integerValue ?? 0).addingReportingOverflow(1)
             death["count"] = .int64(overflow ? .max : count)
         } else {
@@ -65,7 +65,7 @@ enum DeadLetters {
         ["exchange", "queue", "reason"].map { "x-\(death)-death-\($0)" }
     }
 
-    /// Whether the message has been in this queue and came here by itself.
+    /// Returns true if the message was in this queue before and came here without a rejection.
     static func isCycle(_ headers: FieldTable, to queue: String) -> Bool {
         let deaths = (headers["x-death"]?.arrayValue ?? []).compactMap(\.tableValue)
         guard let index = deaths.firstIndex(where: { $0["queue"]?.stringValue == queue }) else { return false }

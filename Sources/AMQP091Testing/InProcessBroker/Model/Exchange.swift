@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Wire
 
-// BrokerExchange and its bindings. What a message is routed to is VirtualHost's matter, which follows bindings from
+// BrokerExchange and its bindings. Routing is done by VirtualHost, which follows bindings from
 // exchange to exchange.
 
 enum ExchangeKind: String {
@@ -65,7 +65,7 @@ final class BrokerExchange {
         }
     }
 
-    /// Adds a binding, once.
+    /// Adds a binding unless it exists.
     func bind(_ destination: Destination, _ routingKey: String, _ arguments: FieldTable) throws(Refusal) {
         let match = self.kind == .headers ? try HeadersMatch(arguments) : nil
         if self.kind == .localRandom, !routingKey.isEmpty {
@@ -85,7 +85,7 @@ final class BrokerExchange {
         self.byKey[routingKey, default: []].append(self.bindings.count - 1)
     }
 
-    /// Removes the bindings that `body` names; true when there were any.
+    /// Removes the bindings that `body` selects; returns true if there were any.
     func unbind(where body: (Binding) -> Bool) -> Bool {
         let count = self.bindings.count
         self.bindings.removeAll(where: body)
@@ -99,7 +99,7 @@ final class BrokerExchange {
         text.utf8.reduce(0xcbf2_9ce4_8422_2325) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
     }
 
-    /// Calls `body` with the destinations of every matching binding; one may come several times.
+    /// Calls `body` with the destination of every matching binding; one may occur several times.
     func forEachMatch(_ routingKey: String, _ headers: FieldTable, _ body: (Destination) -> Void) {
         switch self.kind {
         case .direct: for index in self.byKey[routingKey] ?? [] { body(self.bindings[index].destination) }

@@ -2,7 +2,7 @@
 import AMQP091Wire
 
 // HeadersMatch: the binding arguments of a headers exchange. x-match is all (default) or any, and with the suffix
-// "-with-x" names that begin with "x-" are compared too. A void value asks only that the header is there.
+// "-with-x" names that begin with "x-" are compared, too. A void value requires only that the header exists.
 
 struct HeadersMatch {
     private enum Mode: String {

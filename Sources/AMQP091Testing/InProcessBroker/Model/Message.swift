@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Wire
 
-// Message: one message in one allocation, shared by all queues it is in: what every delivery of it copies to the wire.
+// Message: one message in one allocation, shared by all its queues: the octets that every delivery copies to the wire.
 //
 //   exchange short string, routing key short string | property flags and values | body
 //
-// Unsafe: the three counts in the head add up to the octets behind it, written once before anybody else sees it.
+// Unsafe: the three counts in the head add up to the octets after it, written once before the message is shared.
 
 struct MessageHead {
-    /// Octets of exchange and routing key, with their lengths.
+    /// Size of exchange and routing key with their lengths, in octets.
     var routeCount: Int
-    /// Octets of property flags and values.
+    /// Size of property flags and values in octets.
     var propertiesCount: Int
-    /// Octets of the body.
+    /// Size of the body in octets.
     var bodyCount: Int
-    /// The property.
+    /// The `priority` property.
     var priority: UInt8?
-    /// Milliseconds the publisher gives it, or nil.
+    /// The publisher's time to live in milliseconds, or nil.
     var timeToLive: UInt64?
-    /// It was a dead letter: the broker itself wrote its `x-death`.
+    /// True for a dead letter, whose `x-death` the broker wrote.
     var hasDied = false
 }
 
@@ -51,7 +51,7 @@ final class Message: ManagedBuffer<MessageHead, UInt8> {
         return unsafeDowncast(buffer, to: Message.self)
     }
 
-    /// Octets it takes, for the limit on memory.
+    /// Its size for the memory limit, in octets.
     var size: Int { 96 + self.header.routeCount + self.header.propertiesCount + self.header.bodyCount }
 
     private func part<Result>(_ start: Int, _ count: Int, _ body: (UnsafeRawBufferPointer) throws -> Result) rethrows
@@ -85,7 +85,7 @@ final class Message: ManagedBuffer<MessageHead, UInt8> {
         }
     }
 
-    /// The properties, decoded; they were checked when the message came.
+    /// The properties, decoded; they were checked at the publish.
     var properties: BasicProperties {
         self.withProperties { octets in
             var reader = WireReader(RawSpan(_unsafeBytes: octets))
@@ -93,7 +93,7 @@ final class Message: ManagedBuffer<MessageHead, UInt8> {
         }
     }
 
-    /// The same message with other headers.
+    /// Returns the message with other headers.
     func with(headers: FieldTable) -> Message? {
         var properties = self.properties
         properties.headers = headers
@@ -109,7 +109,7 @@ final class Message: ManagedBuffer<MessageHead, UInt8> {
         return changed
     }
 
-    /// The same body with another route or other properties.
+    /// Returns the body with another route or other properties.
     func with(exchange: String, routingKey: String, properties: BasicProperties, timeToLive: UInt64?) -> Message? {
         var buffer = WireBuffer()
         do throws(WireError) {

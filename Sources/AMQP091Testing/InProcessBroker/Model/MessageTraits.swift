@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Wire
 
-// MessageTraits: what the properties of a publish mean to the broker, checked as RabbitMQ checks them. Publishers often
-// send the same properties again and again, so a channel keeps the traits of the last ones.
+// MessageTraits: the properties of a publish that matter to the broker, checked as RabbitMQ checks them. Publishers often
+// repeat the same properties, so a channel keeps the traits of the last ones.
 
 final class MessageTraits {
     let properties: BasicProperties
     let priority: UInt8?
     let timeToLive: UInt64?
-    /// More routing keys, from the headers CC and BCC.
+    /// Additional routing keys from the headers CC and BCC.
     let extraKeys: [String]
     let hasBlindCopies: Bool
-    /// The headers are not in the order in which RabbitMQ passes them on.
+    /// True if the headers are not in the order in which RabbitMQ forwards them.
     let isReordered: Bool
     var headers: FieldTable { self.properties.headers ?? FieldTable() }
 
-    /// Checks properties; `user` is who logged in.
+    /// Checks properties; `user` is the logged-in user.
     init(_ properties: BasicProperties, user: String, version: RabbitMQVersion) throws(Refusal) {
         if let userID = properties.userID, userID != user {
             throw Refusal(
@@ -63,7 +63,7 @@ final class MessageTraits {
 }
 
 extension FieldTable {
-    /// The fields in the order of their names' octets, the first of each name; nil when that is what they are.
+    /// Returns the fields sorted by name, the first of each name; nil if they already are.
     var sortedByName: FieldTable? {
         let names = self.names
         guard !zip(names, names.dropFirst()).allSatisfy({ $0.utf8.lexicographicallyPrecedes($1.utf8) }) else {

@@ -14,30 +14,30 @@ struct QueueOptions {
     var overflow = Overflow.dropHead
     var deadLetterExchange: String?
     var deadLetterRoutingKey: String?
-    /// Which message is handed out next.
+    /// The order of messages.
     var order = ReadyEntries.Order.fifo
     var hasSingleActiveConsumer = false
     var isQuorum = false
-    /// Returns after which a quorum queue gives a message up; nil for no limit.
+    /// Delivery limit of a quorum queue; nil for no limit.
     var deliveryLimit: Int?
-    /// What comes back is appended, not handed out first.
+    /// True if requeued messages are appended instead of delivered first.
     var appendsReturns = false
-    /// A dead letter that no queue took is kept and published again.
+    /// True if a dead letter without a destination is kept and published again.
     var keepsDeadLetters = false
-    /// Milliseconds a consumer has to acknowledge a delivery.
+    /// Acknowledgement timeout in milliseconds.
     var consumerTimeout: UInt64?
 
-    /// Whether a publish can be refused, or push another message out.
+    /// True if a publish can be refused or drop another message.
     var isLimited: Bool { self.maximumLength != nil || self.maximumOctets != nil }
 
-    /// Keys that have to be the same when a queue is declared again.
+    /// Keys that must be equal when a queue is declared again.
     static let comparedKeys = [
         "x-expires", "x-message-ttl", "x-dead-letter-exchange", "x-dead-letter-routing-key", "x-max-length",
         "x-max-length-bytes", "x-max-priority", "x-overflow", "x-queue-mode", "x-single-active-consumer",
         "x-queue-type", "x-delivery-limit",
     ]
 
-    /// Milliseconds above which a time is none: 139 years, whose nanoseconds still fit.
+    /// Milliseconds above which a time counts as none: 139 years, whose nanoseconds still fit.
     static let ceiling: UInt64 = 1 << 42
 
     init(_ declare: Queue.Declare, virtualHost: String, version: RabbitMQVersion) throws(Refusal) {
@@ -86,7 +86,7 @@ struct QueueOptions {
             self.deadLetterRoutingKey = text
         }
         try self.readStrategy(declare.arguments, check)
-        // A queue of RabbitMQ's own for transient use is told apart before what its type asks for.
+        // The check of transient queues precedes the checks of their type.
         guard declare.durable || declare.exclusive || !version.refusesTransientQueues else { throw .transientQueue }
         guard self.isQuorum else { return }
         guard declare.durable else { throw check.property("non-durable") }
@@ -107,7 +107,7 @@ struct QueueOptions {
     }
 
     private mutating func readDeliveryLimit(_ arguments: FieldTable, _ version: RabbitMQVersion) {
-        // A limit that is no number is none; RabbitMQ does not check it.
+        // A limit that is not a number is ignored; RabbitMQ does not check it.
         let limit = arguments["x-delivery-limit"]?.integerValue
         self.deliveryLimit = limit.map { Int(clamping: $0) } ?? version.defaultDeliveryLimit
         if let limit, limit < 0, version.allowsNoDeliveryLimit { self.deliveryLimit = nil }
@@ -137,7 +137,7 @@ struct QueueOptions {
             Refusal(.preconditionFailed, "\(self.head(key)): \(reason)")
         }
 
-        /// An argument that queues of this type do not have.
+        /// Refuses an argument that queues of this type do not have.
         func unknown(_ key: String, isQuorum: Bool) -> Refusal {
             Refusal(
                 .preconditionFailed,

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Wire
 
-// What differs between the releases of RabbitMQ, one rule per property. A release between two measured ones has the rules
-// of the measured one before it, unless the release notes name the release that brought the change.
+// Differences between releases of RabbitMQ, one rule per property. A release between two tested ones has the rules
+// of the earlier one, unless the release notes name the release with the change.
 
 extension InProcessBroker.RabbitMQVersion {
     private static let v4 = RabbitMQVersion(major: 4, minor: 0)
@@ -11,7 +11,7 @@ extension InProcessBroker.RabbitMQVersion {
 
     // MARK: exchanges
 
-    /// The reply code for an exchange type nobody knows: 503 ends the connection, 406 the channel.
+    /// The reply code for an unknown exchange type: 503 closes the connection, 406 the channel.
     var unknownExchangeTypeCode: ReplyCode { self < Self.v4 ? .commandInvalid : .preconditionFailed }
 
     /// Exchange types beyond those of AMQP 0-9-1.
@@ -25,45 +25,45 @@ extension InProcessBroker.RabbitMQVersion {
 
     // MARK: messages
 
-    /// Header tables of messages are sorted by name, and of several fields of one name the first is kept.
+    /// Header tables of messages are sorted by name, and the first field of each name is kept.
     var sortsHeaders: Bool { self >= Self.v4 }
     /// Deaths are counted by the broker; an `x-death` that a client publishes is a header like any other.
     var ignoresPublishedDeaths: Bool { self >= Self.v4 }
     /// Dead letters carry `x-last-death-*`.
     var tellsLastDeath: Bool { self >= Self.v4 }
-    /// The header CC is removed from dead letters whose queue gives them another key.
+    /// The header CC is removed from dead letters whose queue sets another key.
     var removesCopiesFromDeadLetters: Bool { self < Self.v4 }
-    /// Largest body in octets, unless the configuration has another limit.
+    /// Largest body in octets, unless configured otherwise.
     var maximumMessageSize: Int { self < Self.v4 ? 128 << 20 : 16 << 20 }
-    /// A content header that announces more octets ends the connection; nil for no such limit.
+    /// A content header that announces more octets closes the connection; nil for no such limit.
     var maximumContentSize: Int? { self < Self.v4_3_0 ? nil : 512 << 20 }
 
     // MARK: queues
 
     /// Queues that are neither durable nor exclusive are refused.
     var refusesTransientQueues: Bool { self >= Self.v4_3_0 }
-    /// Returns after which a quorum queue gives a message up, when its arguments name none.
+    /// Default delivery limit of a quorum queue.
     var defaultDeliveryLimit: Int? { self < Self.v4 ? nil : 20 }
-    /// A negative `x-delivery-limit` stands for none; before, a message is given up when it comes back once.
+    /// A negative `x-delivery-limit` means none; before, a message is dropped at its first return.
     var allowsNoDeliveryLimit: Bool { self >= Self.v4 }
-    /// `basic.nack` and `basic.recover` count towards `x-delivery-limit`, as `basic.reject` does.
+    /// `basic.nack` and `basic.recover` count towards `x-delivery-limit`, like `basic.reject`.
     var countsNacks: Bool { self < Self.v4_3_0 }
-    /// Quorum queues tell how often a message was acquired.
+    /// Quorum queues add `x-acquired-count`.
     var tellsAcquiredCount: Bool { self >= Self.v4_3_0 }
-    /// Quorum queues put `x-delivery-count` into what `basic.get` takes for the first time.
+    /// Quorum queues add `x-delivery-count` to a message that `basic.get` takes for the first time.
     var tellsZeroDeliveryCount: Bool { self < Self.v4 }
-    /// A quorum queue without a limit appends what comes back.
+    /// A quorum queue without a limit appends requeued messages.
     var appendsReturnsWithoutLimit: Bool { self < Self.v4 }
-    /// How quorum queues order messages of different priorities.
+    /// The order of priorities in quorum queues.
     var quorumPriorities: ReadyEntries.Order {
         self < Self.v4 ? .fifo : self < Self.v4_3_0 ? .twoLevels : .priorities(maximum: 31, default: 4)
     }
 
     // MARK: consumers
 
-    /// `basic.qos` with `global` counts all deliveries of a channel; since, it is read as without.
+    /// `basic.qos` with `global` counts all deliveries of a channel; later releases ignore `global`.
     var hasGlobalPrefetch: Bool { self < Self.v4_3_0 }
-    /// An acknowledgement that is late costs a consumer of a quorum queue its subscription; before, it closes the channel.
+    /// A late acknowledgement cancels the consumer of a quorum queue; before, it closes the channel.
     var cancelsLateConsumers: Bool { self >= Self.v4_3_0 }
 
     // MARK: connections
@@ -71,7 +71,7 @@ extension InProcessBroker.RabbitMQVersion {
     /// Largest payload of a frame before `connection.tune-ok`, in octets.
     var maximumLoginPayload: Int { self < Self.v4_1 ? 4096 : 8192 }
 
-    /// Arguments that a queue of a type refuses, whatever their values.
+    /// Returns the arguments that queues of a type refuse.
     func refusedArguments(isQuorum: Bool) -> [String] {
         let streams = ["x-max-age", "x-initial-cluster-size", "x-stream-max-segment-size-bytes"]
         if isQuorum { return ["x-max-priority", "x-queue-mode", "x-queue-version"] + streams }

@@ -1,30 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
 import DequeModule
 
-// ReadyEntries: the messages of one queue that no consumer holds, in the order in which they are handed out. In a classic
-// queue a message that comes back takes its old place, found by its sequence number. A quorum queue hands out first what
-// came back, oldest return first.
+// ReadyEntries: the ready messages of one queue, in delivery order. In a classic
+// queue a requeued message returns to its old place, found by its sequence number. A quorum queue delivers requeued
+// messages first, oldest return first.
 
 /// One message in one queue.
 struct QueueEntry {
     var message: Message
     /// Its place in the queue.
     var sequence: UInt64
-    /// The moment it expires, monotonic nanoseconds; .max for never.
+    /// Its expiry in monotonic nanoseconds; .max for never.
     var expires: UInt64
-    /// How often it came back in a way that counts towards the delivery limit.
+    /// Number of returns that count towards the delivery limit.
     var returns: Int = 0
-    /// How often it was handed out and came back.
+    /// Number of deliveries that were requeued.
     var acquisitions: Int = 0
     var isRedelivered = false
 }
 
 struct ReadyEntries {
-    /// Which message is next.
+    /// The order of messages.
     enum Order: Hashable {
         /// The oldest.
         case fifo
-        /// The oldest of the highest priority; priorities above the maximum count as it.
+        /// The oldest of the highest priority; priorities above the maximum count as the maximum.
         case priorities(maximum: UInt8, default: UInt8)
         /// Two messages of a priority above 4, then one of the others if it is older than the next of the former.
         case twoLevels
@@ -34,12 +34,12 @@ struct ReadyEntries {
     private let returnsFirst: Bool
     /// One deque per priority; the last is the highest.
     private var levels: [Deque<QueueEntry>]
-    /// What came back, if that is handed out first.
+    /// Requeued messages, if they are delivered first.
     private var returned = Deque<QueueEntry>()
-    /// Messages handed out since a low one was, for `twoLevels`.
+    /// Number of messages delivered since the last of low priority, for `twoLevels`.
     private var weight = 0
     private(set) var count = 0
-    /// Octets of bodies.
+    /// Total size of bodies in octets.
     private(set) var octets = 0
 
     init(_ order: Order, returnsFirst: Bool = false) {
@@ -67,7 +67,7 @@ struct ReadyEntries {
         self.counted(entry, 1)
     }
 
-    /// Takes entries back: in a classic queue to where they were, in a quorum queue before all others.
+    /// Requeues entries: in a classic queue to their places, in a quorum queue before all others.
     mutating func restore(_ entries: some Sequence<QueueEntry>) {
         if self.returnsFirst {
             for entry in entries {
@@ -129,12 +129,12 @@ struct ReadyEntries {
         self.octets += sign * entry.message.header.bodyCount
     }
 
-    /// The expiry of each level's head: the heads are what can expire.
+    /// The earliest expiry of the heads, which alone can expire.
     var nextExpiry: UInt64 {
         self.levels.reduce(self.returned.first?.expires ?? .max) { min($0, $1.first?.expires ?? .max) }
     }
 
-    /// Takes the heads that have expired.
+    /// Removes and returns expired heads.
     mutating func popExpired(now: UInt64) -> QueueEntry? {
         if let first = self.returned.first, first.expires <= now {
             self.returned.removeFirst()

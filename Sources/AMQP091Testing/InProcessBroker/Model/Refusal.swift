@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Wire
 
-// Refusal: what the broker says no with: a reply code, and the text RabbitMQ gives it. Whether it costs the channel or
-// the connection follows from the code. Texts can quote the peer; they are cut to a short string where they are sent.
+// Refusal: a reply code with RabbitMQ's text. The code decides whether it closes the channel or
+// the connection. Texts can quote the peer; they are truncated to a short string when sent.
 
 struct Refusal: Error {
     let code: ReplyCode

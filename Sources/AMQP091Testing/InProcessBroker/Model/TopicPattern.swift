@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // TopicPattern: the binding key of a topic exchange (AMQP 0-9-1 §3.1.3.3): words between dots, * for one word, # for any
-// number of them. Matching is linear in both, with one point to go back to, so that no pattern costs more than the
+// number of them. Matching needs one backtracking point, so that no pattern costs more than the
 // product of the two lengths.
 
 struct TopicPattern: Hashable {
@@ -33,7 +33,7 @@ struct TopicPattern: Hashable {
     func matches(words: [Substring]) -> Bool {
         var part = 0
         var word = 0
-        // Behind the last #, and how many words it has taken so far.
+        // The position after the last #, and the number of words it has matched so far.
         var retryPart: Int?
         var retryWord = 0
         while word < words.count {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Wire
 
-// Declaring, binding and deleting, with RabbitMQ's checks in RabbitMQ's order. `owner` is the connection that asks.
+// Declaring, binding and deleting, with RabbitMQ's checks in RabbitMQ's order. `owner` is the requesting connection.
 
 extension VirtualHost {
     // MARK: queues
 
-    /// The queue, if there is one and `owner` may use it.
+    /// Returns the queue if it exists and `owner` may use it.
     func queue(_ name: String, for owner: ObjectIdentifier?) throws(Refusal) -> BrokerQueue {
         guard let queue = self.queues[name] else { throw .noQueue(name, self.name) }
         guard !queue.isExclusive || queue.owner == owner else { throw .locked(name, self.name) }
@@ -57,13 +57,13 @@ extension VirtualHost {
         )
     }
 
-    /// A name nobody else has: the prefix and 22 characters.
+    /// Returns a unique name: the prefix and 22 characters.
     static func generated(_ prefix: String) -> String {
         let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
         return prefix + String((0..<22).map { _ in alphabet[Int.random(in: 0..<alphabet.count)] })
     }
 
-    /// Deletes a queue and answers how many messages went with it.
+    /// Deletes a queue and returns the number of its messages.
     func delete(_ delete: Queue.Delete, for owner: ObjectIdentifier?) throws(Refusal) -> Int {
         guard self.queues[delete.queue] != nil else { return 0 }
         let queue = try self.queue(delete.queue, for: owner)
@@ -123,7 +123,7 @@ extension VirtualHost {
 
     private func kind(_ type: String) throws(Refusal) -> ExchangeKind {
         if let kind = ExchangeKind(rawValue: type), self.version.has(kind) { return kind }
-        // RabbitMQ tells names it has heard of from others.
+        // RabbitMQ treats known names differently.
         let word = type.hasPrefix("x-") ? "unknown" : "invalid"
         throw Refusal(self.version.unknownExchangeTypeCode, "\(word) exchange type '\(type)'")
     }
@@ -205,7 +205,7 @@ extension VirtualHost {
         self.remove(from: source) { $0.isSame(.exchange(destination), unbind.routingKey, unbind.arguments) }
     }
 
-    /// An auto-delete exchange goes with the last binding from it.
+    /// Deletes an auto-delete exchange with the last binding from it.
     private func remove(from exchange: BrokerExchange, where body: (BrokerExchange.Binding) -> Bool) {
         guard exchange.unbind(where: body) else { return }
         self.topologyVersion += 1

@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Wire
 
-// VirtualHost: exchanges and queues by name, and the way a message takes through them. Declarations, bindings and
+// VirtualHost: exchanges and queues by name, and routing. Declarations, bindings and
 // deletions are in VirtualHost+Topology.
 
 final class VirtualHost {
     let name: String
-    /// Not counted: the broker owns its virtual hosts.
+    /// Unowned: the broker owns its virtual hosts.
     unowned(unsafe) let services: any QueueServices
     var exchanges: [String: BrokerExchange] = [:]
     var queues: [String: BrokerQueue] = [:]
-    /// Octets of all messages in the queues.
+    /// Total size of messages in the queues, in octets.
     var usedOctets = 0
-    /// Grows with every change of exchanges, queues and bindings: routes found before are then out of date.
+    /// Incremented by every change of exchanges, queues and bindings, which invalidates cached routes.
     var topologyVersion: UInt64 = 0
-    /// Channels that consume replies directly, by the name of their pseudo-queue.
+    /// Channels with direct reply-to consumers, by the name of their pseudo-queue.
     var replyConsumers: [String: Consumer] = [:]
 
     init(name: String, services: any QueueServices) {
@@ -25,7 +25,7 @@ final class VirtualHost {
         }
     }
 
-    /// Exchanges that are bound to each other, and consumers and their queues, hold each other.
+    /// Breaks reference cycles of exchanges that are bound to each other, and of consumers and queues.
     deinit {
         for exchange in self.exchanges.values { _ = exchange.unbind { _ in true } }
         for queue in self.queues.values { queue.forgetConsumers() }
@@ -40,10 +40,10 @@ final class VirtualHost {
 
     static let replyQueue = "amq.rabbitmq.reply-to"
 
-    /// The queues a message reaches, each once.
+    /// Returns the queues that a message is routed to, each once.
     ///
-    /// Bindings are followed from exchange to exchange, each visited once; an exchange that matches nothing hands over to
-    /// its alternate.
+    /// Bindings are followed from exchange to exchange, each visited once; an exchange without a match forwards to
+    /// its alternate exchange.
     func route(_ exchange: BrokerExchange, keys: [String], headers: FieldTable) -> [BrokerQueue] {
         if exchange.name.isEmpty {
             var found: [BrokerQueue] = []
@@ -76,7 +76,7 @@ final class VirtualHost {
         return found
     }
 
-    /// The exchange a client may publish to.
+    /// Returns the exchange if a client may publish to it.
     func exchange(toPublish name: String) throws(Refusal) -> BrokerExchange {
         guard let exchange = self.exchanges[name] else { throw .noExchange(name, self.name) }
         guard !exchange.isInternal else {

@@ -2,11 +2,11 @@
 import AMQP091Wire
 import EpollNetworking
 
-// A channel under Options.disorderSeed: what queues say is put into ChannelMail and passed on later, some of it each turn.
-// Without a seed `mail` is nil and nothing of this is called.
+// A channel with Options.disorderSeed: events of queues are put into ChannelMail and forwarded later, some in each turn.
+// Without a seed `mail` is nil and none of this is called.
 
 extension BrokerChannel {
-    /// Passes on what queues said: a random portion of it, or all.
+    /// Forwards events of queues: a random number of them, or all.
     func passOnMail(all: Bool = false) {
         guard var portion = self.mail?.portion() else { return }
         if all { portion = .max }
@@ -38,7 +38,7 @@ extension BrokerChannel {
         case .consumeOk(let tag): self.send(.basicConsumeOk(.init(consumerTag: tag)))
         case .cancelOk(let tag): self.send(.basicCancelOk(.init(consumerTag: tag)))
         case .cancelled(let consumer):
-            // The client may have cancelled it in the meantime.
+            // The client may have cancelled it meanwhile.
             if self.consumers[consumer.tag] === consumer { self.tellCancelled(consumer) }
         case .late(let consumer):
             if self.consumers[consumer.tag] === consumer { self.tellLate(consumer) }
@@ -49,7 +49,7 @@ extension BrokerChannel {
         }
     }
 
-    /// Sends confirms as far as queues have answered.
+    /// Sends confirms for which all queues have answered.
     func flushDisorderedConfirms() {
         guard !self.core.confirmOrder.areHeld else { return }
         for confirm in self.disorderedConfirms.take() {
@@ -62,7 +62,7 @@ extension BrokerChannel {
         }
     }
 
-    /// The channel ends: what was not passed on was not delivered.
+    /// Ends the channel: events that were not forwarded were not delivered.
     func dropMail() {
         if let timer = self.mailTimer.take() { self.core.loop.cancel(timer) }
         for event in self.mail?.removeAll() ?? [] {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Wire
 
-// What a method on an open channel does, and its reply.
+// Methods on an open channel, and their replies.
 
 extension BrokerChannel {
     func received(_ method: Method) throws(Refusal) {
@@ -74,7 +74,7 @@ extension BrokerChannel {
 
     // MARK: queue
 
-    /// The name, or for an empty one the queue declared last on this channel.
+    /// Returns the name, or for an empty one the queue declared last on this channel.
     private func named(_ name: String) throws(Refusal) -> String {
         if !name.isEmpty { return name }
         guard let current = self.currentQueue else { throw Refusal(.notFound, "no previously declared queue") }
@@ -107,7 +107,7 @@ extension BrokerChannel {
     }
 
     private func received(_ declare: Queue.Declare) throws(Refusal) {
-        // The pseudo-queue of direct replies can be asked for, and says whether its consumer is there.
+        // A passive declaration of the pseudo-queue of direct replies shows whether its consumer exists.
         if declare.queue == VirtualHost.replyQueue || declare.queue.hasPrefix(VirtualHost.replyQueue + ".") {
             let isThere =
                 declare.queue == VirtualHost.replyQueue || self.host.replyConsumers[declare.queue] != nil
@@ -160,7 +160,7 @@ extension BrokerChannel {
             } else {
                 self.send(.basicCancelOk(.init(consumerTag: cancel.consumerTag)))
             }
-        // A client that answers our own cancel, though none is due.
+        // A client that answers the broker's cancel, although no reply is expected.
         case .basicCancelOk: break
         case .basicGet(let get):
             self.get(get, from: try self.host.queue(try self.named(get.queue), for: ObjectIdentifier(self.connection)))

@@ -2,17 +2,17 @@
 import AMQP091Wire
 import EpollNetworking
 
-// Publishing: a content put together, checked, routed, returned or confirmed. What a channel published last is kept in
-// both its halves, the route and the properties: most publishes repeat them, and then cost no lookup and no decoding.
+// Publishing: assembles, checks and routes a content, and returns or confirms it. Both halves of a channel's last publish,
+// the route and the properties, are cached: most publishes repeat them, and then need no lookup and no decoding.
 
-/// Where publishes with one exchange and routing key go.
+/// The cached route of one exchange and routing key.
 final class PublishRoute {
     let octets: [UInt8]
     let exchange: BrokerExchange
     let routingKey: String
-    /// The version of the virtual host the exchange was found in.
+    /// The version of the virtual host in which the exchange was found.
     let foundAt: UInt64
-    /// The queues found for `traits`, as long as `version` is the virtual host's.
+    /// The queues for `traits`, valid while `version` is the virtual host's.
     var queues: [BrokerQueue] = []
     var traits: MessageTraits?
     var version = UInt64.max
@@ -25,13 +25,13 @@ final class PublishRoute {
     }
 }
 
-/// A publish whose frames come one by one.
+/// A publish that arrives in several frames.
 struct AssemblingPublish {
     let route: [UInt8]
     let bits: UInt8
     var properties: [UInt8]?
     var bodySize = 0
-    /// Octets of the body so far; of one above the limit no more than that is kept.
+    /// The body so far; octets above the limit are not kept.
     var received = 0
     var body: [UInt8] = []
 }
@@ -83,7 +83,7 @@ extension BrokerChannel {
         }
         try self.checkSize(content.bodySize)
         guard let order = self.contentOrder.take() else { return self.publish(content, properties) }
-        // The answer of a publish is its confirm, which otherwise waits for the end of the turn.
+        // The reply to a publish is its confirm, which otherwise waits for the end of the turn.
         self.flushConfirms()
         self.connection.obey(order) {
             self.publish(content, properties)
@@ -119,7 +119,7 @@ extension BrokerChannel {
         content.body.reserveCapacity(min(content.bodySize, 1 << 20))
     }
 
-    /// RabbitMQ looks at the size when it has the whole body.
+    /// RabbitMQ checks the size when it has the whole body.
     private func checkSize(_ size: Int) throws(Refusal) {
         let limit = self.core.options.maximumMessageSize
         guard size <= limit else {
@@ -229,7 +229,7 @@ extension BrokerChannel {
         ) ?? message
     }
 
-    /// Hands a message to the queues it reaches, and tells its publisher what became of it.
+    /// Enqueues a message in its queues, and confirms or returns it.
     func route(_ message: Message, _ route: PublishRoute, _ traits: MessageTraits?, mandatory: Bool) {
         if self.core.confirmOrder.nacks > 0, self.published != nil {
             self.core.confirmOrder.nacks -= 1
@@ -246,7 +246,7 @@ extension BrokerChannel {
                 keys: [route.routingKey] + (traits?.extraKeys ?? []),
                 headers: traits?.headers ?? FieldTable()
             )
-            // A random route holds for one message.
+            // A random route is valid for one message.
             route.version = route.exchange.kind == .localRandom ? .max : self.host.topologyVersion
             route.traits = traits
         }
@@ -256,12 +256,12 @@ extension BrokerChannel {
         self.confirm(isAccepted: isAccepted, route.queues)
     }
 
-    /// A direct reply goes to its channel without a queue; true when the channel is there.
+    /// Sends a direct reply to its channel without a queue; returns true if the channel exists.
     private func deliverReply(_ message: Message, _ route: PublishRoute) -> Bool {
         guard route.exchange.name.isEmpty, let consumer = self.host.replyConsumers[route.routingKey] else {
             return false
         }
-        // A client that does not read its replies loses them, as with RabbitMQ one that has gone.
+        // A client that does not read its replies loses them, as a closed one does with RabbitMQ.
         if consumer.sink.hasRoom(for: consumer) {
             consumer.sink.deliver(QueueEntry(message: message, sequence: 0, expires: .max), to: consumer)
         }
@@ -288,7 +288,7 @@ extension BrokerChannel {
         if !isAccepted { self.core.touch(self.connection) }
     }
 
-    /// Every queue answers for itself, and so does the channel when there is none.
+    /// Every queue confirms separately; the channel does if there is none.
     private func confirmLater(_ tag: UInt64, isAccepted: Bool, _ queues: [BrokerQueue]) {
         self.disorderedConfirms.published(tag, queues: max(1, queues.count))
         let due = (MonotonicTime(nanoseconds: self.core.now) + self.core.confirmOrder.delay).nanoseconds
@@ -297,7 +297,7 @@ extension BrokerChannel {
         self.core.touch(self.connection)
     }
 
-    /// Confirms what was published since the last time, in as few methods as can be.
+    /// Confirms new publishes, in as few methods as possible.
     func flushConfirms() {
         if self.mail != nil { return self.flushDisorderedConfirms() }
         guard var last = self.published, last > self.confirmed, !self.core.confirmOrder.areHeld else { return }
@@ -317,7 +317,7 @@ extension BrokerChannel {
         self.acknowledge(upTo: last)
     }
 
-    /// The last publish whose confirm is due, under the order to delay confirms; nil when none is.
+    /// The last publish whose delayed confirm is due; nil if none is.
     private func delayed(_ last: UInt64) -> UInt64? {
         let now = self.core.now
         if last > self.delayedConfirms.last?.upTo ?? self.confirmed {

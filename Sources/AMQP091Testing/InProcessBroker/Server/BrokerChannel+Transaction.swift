@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Wire
 
-// Transactions (class tx): publishes and settlements are kept until commit, or taken back at rollback.
+// Transactions (class tx): publishes and settlements are kept until commit, or discarded at rollback.
 
 struct Transaction {
     var publishes: [(message: Message, route: PublishRoute, traits: MessageTraits?, mandatory: Bool)] = []
     var settled: [([UnackedDelivery], BrokerChannel.Settlement)] = []
-    /// Octets of the publishes.
+    /// Total size of the publishes in octets.
     var octets = 0
 }
 
@@ -29,7 +29,7 @@ extension BrokerChannel {
                 self.route(message, route, traits, mandatory: mandatory)
             }
             for (deliveries, settlement) in transaction.settled { self.settle(deliveries, settlement) }
-            // RabbitMQ waits until the queues have what was published.
+            // RabbitMQ waits until the queues have the publishes.
             let queues = transaction.publishes.flatMap(\.route.queues)
             self.isCommitting = !queues.isEmpty
             if self.mail != nil {
@@ -43,7 +43,7 @@ extension BrokerChannel {
         }
     }
 
-    /// The end of a turn: the queues have what was committed.
+    /// Ends a turn: the queues have the committed publishes.
     func finishCommit() {
         guard self.isCommitting else { return }
         self.isCommitting = false

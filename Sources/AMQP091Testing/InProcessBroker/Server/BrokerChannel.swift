@@ -3,8 +3,8 @@ import AMQP091Wire
 import DequeModule
 import EpollNetworking
 
-// BrokerChannel: one opening of one channel: its consumers, what it holds, its confirms or its transaction.
-// Unsafe: the reference to the connection is not counted; a channel is used by its connection only, and ends with it.
+// BrokerChannel: one open channel: its consumers, unacknowledged deliveries, confirms or transaction.
+// Unsafe: the reference to the connection is unowned; a channel is used by its connection only, and ends with it.
 // Here: deliveries, settling, the end. Methods: BrokerChannel+Methods. Publishing and contents: BrokerChannel+Publish.
 
 final class BrokerChannel: DeliverySink {
@@ -16,40 +16,40 @@ final class BrokerChannel: DeliverySink {
     var consumers: [String: Consumer] = [:]
     private(set) var unacknowledged = UnackedDeliveries()
     private var nextTag: UInt64 = 1
-    /// Of consumers started from now on; 0 for no limit.
+    /// Prefetch of consumers started later; 0 for no limit.
     var prefetch = 0
-    /// Of all consumers of the channel together; 0 for no limit.
+    /// Prefetch of all consumers of the channel together; 0 for no limit.
     var channelPrefetch = 0
-    /// What an empty queue name stands for.
+    /// The queue that an empty name means.
     var currentQueue: String?
     var replyConsumer: Consumer?
-    /// We have sent channel.close; only its answer counts.
+    /// channel.close was sent; only close-ok is processed.
     private(set) var isClosing = false
 
-    /// A transaction was committed and its reply is not sent yet; RabbitMQ takes no other method until then.
+    /// A commit is under way; RabbitMQ accepts no other method until its reply.
     var isCommitting = false
-    /// What queues said and is not passed on yet; nil without a seed for disorder.
+    /// Events of queues that were not forwarded yet; nil without a seed for disorder.
     var mail: ChannelMail?
     var mailTimer: TimerID?
     var isMailDue = false
     var disorderedConfirms = DisorderedConfirms()
-    /// Deliveries in `mail` that the client has to acknowledge.
+    /// Number of deliveries in `mail` that need an acknowledgement.
     var pendingDeliveries = 0
-    /// Publishes of a commit that queues have not taken yet.
+    /// Number of publishes of a commit that queues have not accepted yet.
     var openCommits = 0
-    /// Fires when the next delivery is late.
+    /// Fires when the next delivery times out.
     private var lateTimer: (timer: TimerID, due: UInt64)?
 
-    /// Publishes so far, in confirm mode; nil out of it.
+    /// Number of publishes in confirm mode; nil otherwise.
     var published: UInt64?
     /// The last publish that was confirmed.
     var confirmed: UInt64 = 0
     var heldNacks: [UInt64] = []
-    /// Publishes whose confirms were ordered to come later.
+    /// Publishes with delayed confirms.
     var delayedConfirms = Deque<(upTo: UInt64, due: UInt64)>()
     var transaction: Transaction?
     var assembling: AssemblingPublish?
-    /// What was ordered about the publish that is being put together.
+    /// The fault of the publish that is being assembled.
     var contentOrder: InProcessBroker.MethodOrder?
     var lastRoute: PublishRoute?
     var lastTraits: (octets: [UInt8], traits: MessageTraits)?
@@ -75,7 +75,7 @@ final class BrokerChannel: DeliverySink {
         return self.connection.hasRoom
     }
 
-    /// Events waiting to be passed on above which consumers are passed over.
+    /// Number of waiting events above which consumers are skipped.
     private static let mailBound = 1000
 
     func deliver(_ entry: QueueEntry, to consumer: Consumer) {
@@ -88,7 +88,7 @@ final class BrokerChannel: DeliverySink {
         self.write(entry, to: consumer)
     }
 
-    /// A delivery that waited in the mail.
+    /// Sends a delivery that waited in the mail.
     func passOn(_ entry: QueueEntry, to consumer: Consumer) {
         if !consumer.isAutomatic { self.pendingDeliveries -= 1 }
         self.write(entry, to: consumer)
@@ -159,7 +159,7 @@ final class BrokerChannel: DeliverySink {
         self.send(.basicCancel(.init(consumerTag: consumer.tag, noWait: true)))
     }
 
-    /// The queues of its consumers have to look again: there is room now.
+    /// Schedules the queues of its consumers: there is room now.
     func serveConsumers() {
         for consumer in self.consumers.values where !consumer.queue.isServiceDue {
             self.core.serviceSoon(consumer.queue)
@@ -168,7 +168,7 @@ final class BrokerChannel: DeliverySink {
 
     // MARK: late acknowledgements
 
-    /// When a delivery is late; nil for never.
+    /// The time at which a delivery times out; nil for never.
     private func dueTime(of delivery: UnackedDelivery) -> UInt64? {
         var timeout = self.core.consumerTimeout
         if self.core.version.cancelsLateConsumers {
@@ -196,7 +196,7 @@ final class BrokerChannel: DeliverySink {
         self.lateTimer = (timer, due)
     }
 
-    /// Deals with deliveries that are late, and those of `queue` as if they were.
+    /// Handles timed-out deliveries, and all of `queue` as if they were.
     func checkLate(as queue: BrokerQueue? = nil) {
         guard !self.isClosing else { return }
         let now = self.core.now
@@ -238,7 +238,7 @@ final class BrokerChannel: DeliverySink {
         }
     }
 
-    /// The limit on the time to acknowledge was changed.
+    /// Applies a changed acknowledgement timeout.
     func watchLateAgain() {
         if let (timer, _) = self.lateTimer.take() { self.core.loop.cancel(timer) }
         self.checkLate()
@@ -278,7 +278,7 @@ final class BrokerChannel: DeliverySink {
         }
     }
 
-    /// The common case, without a list of what is settled.
+    /// The common case, without a list of settled deliveries.
     private func acknowledge(_ tag: UInt64, multiple: Bool) throws(Refusal) {
         if multiple, tag == 0 {
             self.unacknowledged.take(upTo: .max) { self.acknowledged($0) }
@@ -300,7 +300,7 @@ final class BrokerChannel: DeliverySink {
         if !consumer.queue.isServiceDue { self.core.serviceSoon(consumer.queue) }
     }
 
-    /// The message is in its queue already; the consumer can get messages again when it owes none.
+    /// Settles a timed-out delivery, whose message was requeued; the consumer resumes when all are settled.
     private func settledLate(_ delivery: UnackedDelivery) {
         guard let consumer = delivery.consumer else { return }
         consumer.unacknowledged -= 1
@@ -329,7 +329,7 @@ final class BrokerChannel: DeliverySink {
         if self.channelPrefetch > 0 { self.serveConsumers() }
     }
 
-    /// Takes settlements back that a transaction had kept.
+    /// Discards settlements of a transaction.
     func restore(_ deliveries: [UnackedDelivery]) { self.unacknowledged.restore(deliveries) }
 
     func requeueAll(_ settlement: Settlement) {
@@ -342,7 +342,7 @@ final class BrokerChannel: DeliverySink {
 
     func send(_ method: Method) { self.connection.send(method, on: self.number) }
 
-    /// Ends a consumer; an auto-delete queue goes with its last one.
+    /// Ends a consumer; an auto-delete queue is deleted with its last one.
     func remove(_ consumer: Consumer) {
         self.consumers[consumer.tag] = nil
         if self.replyConsumer === consumer {
@@ -354,7 +354,7 @@ final class BrokerChannel: DeliverySink {
         if consumer.queue.isAutoDelete, consumer.queue.consumers.isEmpty { self.host.delete(consumer.queue) }
     }
 
-    /// Gives everything back.
+    /// Requeues all unacknowledged deliveries.
     func end() {
         for consumer in Array(self.consumers.values) { self.remove(consumer) }
         for (deliveries, _) in self.transaction?.settled ?? [] { self.unacknowledged.restore(deliveries) }
@@ -368,7 +368,7 @@ final class BrokerChannel: DeliverySink {
         if let (timer, _) = self.lateTimer.take() { self.core.loop.cancel(timer) }
     }
 
-    /// Tells the client why the channel ends, and ignores it until it has answered.
+    /// Sends channel.close, and ignores the channel until close-ok.
     func close(_ refusal: Refusal, _ method: MethodID?) {
         guard !self.isClosing else { return }
         self.flushConfirms()

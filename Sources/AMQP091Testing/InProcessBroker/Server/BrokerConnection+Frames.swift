@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Wire
 
-// What a frame means, and what is done about one that means nothing: the smallest scope the specification allows is
-// closed, with RabbitMQ's reply code.
+// Handling of frames. An invalid one closes the smallest scope that the specification allows,
+// with RabbitMQ's reply code.
 
 extension BrokerConnection {
     func received(_ frame: DecodedFrame, _ payload: RawSpan) {
@@ -38,7 +38,7 @@ extension BrokerConnection {
         }
     }
 
-    /// Does what a method says, or closes what has to be closed for it.
+    /// Performs a method, or closes the channel or connection for it.
     func perform(_ method: Method, on number: UInt16) {
         do throws(Refusal) {
             if number == 0 { try self.receivedOnConnection(method) } else { try self.received(method, number) }
@@ -66,7 +66,7 @@ extension BrokerConnection {
         self.send(.channelOpenOk(.init()), on: number)
     }
 
-    /// Closes what the code closes.
+    /// Closes the channel or connection, depending on the code.
     func refuse(_ refusal: Refusal, _ method: MethodID?, _ number: UInt16) {
         if !refusal.code.isHard, let channel = self.channels[number] {
             channel.close(refusal, method)
@@ -75,7 +75,7 @@ extension BrokerConnection {
         }
     }
 
-    /// Octets that are no frame.
+    /// Handles malformed octets.
     func received(_ error: WireError) {
         guard self.phase != .closing, self.phase != .ended else { return }
         // RabbitMQ drops a link that is not logged in without a reply.
@@ -83,7 +83,7 @@ extension BrokerConnection {
         let code: ReplyCode
         if case .invalidHeartbeat = error.kind { code = .frameError } else { code = error.replyCode }
         self.close(code, Refusal(code, "\(error)").text, nil)
-        // Nothing it says now can be trusted to be a close-ok; its end of the stream is waited for.
+        // No close-ok can be recognised now: wait for the end of the stream.
         self.finish()
     }
 }

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Wire
 
-// The login, and the other methods of channel 0, as RabbitMQ conducts them.
+// The login and other methods of channel 0, as with RabbitMQ.
 
 extension BrokerConnection {
     func receivedProtocolHeader(_ octets: [UInt8]) {
         guard octets == Frame.protocolHeader else {
-            // What we speak instead, and the end (§2.2.4).
+            // The supported protocol header, then the end (§2.2.4).
             for octet in Frame.protocolHeader { self.out.append(octet) }
             return self.finish()
         }
@@ -32,7 +32,7 @@ extension BrokerConnection {
         self.send(.connectionStart(start))
     }
 
-    /// A method on channel 0.
+    /// Handles a method on channel 0.
     func receivedOnConnection(_ method: Method) throws(Refusal) {
         switch (self.phase, method) {
         case (.closing, .connectionClose): self.send(.connectionCloseOk(.init()))
@@ -84,12 +84,12 @@ extension BrokerConnection {
 
     private var mechanisms: String { self.certificateUser == nil ? "AMQPLAIN PLAIN" : "AMQPLAIN EXTERNAL PLAIN" }
 
-    /// Who the client's certificate says it is, if that user may log in by it.
+    /// The user of the client certificate, if that user may log in with it.
     private var certificateUser: String? {
         self.certificateSubject.flatMap { self.core.options.certificateUsers.contains($0) ? $0 : nil }
     }
 
-    /// The user; nil for one who is not known, or not by this password.
+    /// Returns the user; nil for an unknown user or a wrong password.
     private func authenticated(_ startOk: Connection.StartOk) -> String? {
         if startOk.mechanism == "EXTERNAL" { return self.certificateUser }
         guard let (user, password) = Self.credentials(startOk), self.core.users[user] == password else { return nil }
@@ -103,7 +103,7 @@ extension BrokerConnection {
             guard parts.count == 3 else { return nil }
             return (String(decoding: parts[1], as: UTF8.self), String(decoding: parts[2], as: UTF8.self))
         case "AMQPLAIN":
-            // A table without the length before it.
+            // A table without its length.
             var buffer = WireBuffer()
             guard (try? buffer.appendLongString(startOk.response)) != nil else { return nil }
             var reader = WireReader(buffer.bytes)

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Wire
 
-// What tests ordered about methods: MethodOrders holds it, and BrokerConnection obeys when such a method comes.
+// Faults of methods: MethodOrders holds them, and BrokerConnection applies them when such a method arrives.
 
-/// Orders about the next methods of a kind, each obeyed once.
+/// Faults of the next methods of a kind, each applied once.
 struct MethodOrders {
     private var orders: [(method: MethodID, order: InProcessBroker.MethodOrder)] = []
 
@@ -22,7 +22,7 @@ struct MethodOrders {
 }
 
 extension BrokerConnection {
-    /// Does what a method says, and what was ordered about it.
+    /// Performs a method with its fault.
     func obey(_ method: Method, on number: UInt16) {
         guard !self.core.methodOrders.isEmpty, let order = self.core.methodOrders.next(for: method.id) else {
             return self.perform(method, on: number)
@@ -31,12 +31,12 @@ extension BrokerConnection {
         case .delay(let duration): self.stall(for: duration) { self.perform(method, on: number) }
         case .refuse(let code, let reason):
             self.refuse(Refusal(code, reason), method.id, number)
-            // A close that crosses ours is answered all the same.
+            // A close that crosses the broker's close is answered, too.
             if [.channelClose, .connectionClose].contains(method.id) { self.perform(method, on: number) }
         case .drop(.before): self.reset()
         case .loseAnswer, .drop:
             if method.hasContent, let channel = self.channels[number] {
-                // It is not whole before its last octet.
+                // The reply is incomplete before its last octet.
                 channel.contentOrder = order
                 self.perform(method, on: number)
             } else {
@@ -49,7 +49,7 @@ extension BrokerConnection {
         }
     }
 
-    /// Answers by `body`, and spoils the answer.
+    /// Runs `body`, and applies the fault to its reply.
     func obey(_ order: InProcessBroker.MethodOrder, _ body: () -> Void) {
         let count = self.out.count
         body()

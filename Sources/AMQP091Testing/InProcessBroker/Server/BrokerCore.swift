@@ -5,34 +5,34 @@ import EpollNetworking
 import SecretValues
 import SystemPackage
 
-// BrokerCore: all state of one in-process broker, on one loop thread, without a lock. Connections turn octets into calls
-// of the model; what a turn brought is finished at its end: queues are served, dead letters published, confirms merged,
-// and every connection that has something to say writes once.
+// BrokerCore: all state of one in-process broker, on one loop thread, without a lock. Connections decode octets into calls
+// of the model; the end of a turn completes its work: queues are served, dead letters published, confirms merged,
+// and every connection with output writes once.
 
 final class BrokerCore: LoopWork, QueueServices, @unchecked Sendable {
     let loop: EventLoop
     let options: InProcessBroker.Options
     var virtualHosts: [String: VirtualHost] = [:]
     var connections: [ObjectIdentifier: BrokerConnection] = [:]
-    /// Connections so far.
+    /// Number of connections so far.
     var connectionCount = 0
     private(set) var now = MonotonicTime.now.nanoseconds
     var version: RabbitMQVersion { self.options.version }
-    /// Milliseconds a client has to acknowledge a delivery; nil for no limit.
+    /// Acknowledgement timeout in milliseconds; nil for none.
     var consumerTimeout: UInt64?
     var acceptors: [BrokerAcceptor] = []
 
-    /// The reason while publishers are held back, by an order or by the limit on memory.
+    /// The reason while publishers are blocked, by a test or by the memory limit.
     var orderedAlarm: String?
     private(set) var alarm: String?
-    /// The whole broker stands still.
+    /// True while the broker is frozen.
     private(set) var isFrozen = false
     var refusesConnections = false
     /// Passwords by user name.
     @Secret var users: [String: String]
     var confirmOrder = ConfirmOrders()
     var methodOrders = MethodOrders()
-    /// Octets of one write at most, on order.
+    /// Maximum size of a write in octets, if a test limits it.
     var pieceSize: Int?
 
     private var isFlushScheduled = false
@@ -47,11 +47,11 @@ final class BrokerCore: LoopWork, QueueServices, @unchecked Sendable {
         let message: Message
         let queue: BrokerQueue
         let reason: DeathReason
-        /// The queues that have not taken it yet, when others have.
+        /// The queues that have not accepted it yet, if others have.
         var remaining: [String]?
     }
 
-    /// Dead letters of at-least-once queues that some queue did not take, and the version of the host they met.
+    /// Dead letters of at-least-once queues that some queue did not accept, and the version of the host then.
     private var heldDeaths: [(death: Death, foundAt: UInt64)] = []
     private var isRetryScheduled = false
 
@@ -65,7 +65,7 @@ final class BrokerCore: LoopWork, QueueServices, @unchecked Sendable {
 
     // MARK: the turn
 
-    /// Called by whatever comes from outside, before it touches the model.
+    /// Called by every external event before it changes the model.
     func beginTurn() {
         self.now = MonotonicTime.now.nanoseconds
         self.scheduleFlush()
@@ -77,10 +77,10 @@ final class BrokerCore: LoopWork, QueueServices, @unchecked Sendable {
         self.loop.atEndOfTick(self)
     }
 
-    /// The end of a turn.
+    /// Completes a turn.
     func runOnLoop() {
         self.isFlushScheduled = false
-        // A dead letter makes a queue due again; each message dies in a queue once, unless somebody rejects it.
+        // A dead letter schedules another queue; each message dies in a queue once, unless it is rejected.
         self.retryHeldDeaths(all: false)
         while !self.dueQueues.isEmpty || !self.deaths.isEmpty {
             self.serveDueQueues()
@@ -121,7 +121,7 @@ final class BrokerCore: LoopWork, QueueServices, @unchecked Sendable {
         }
     }
 
-    /// Publishes a dead letter; the queues that did not take it, or nil when there is none that could.
+    /// Publishes a dead letter; returns the queues that did not accept it, or nil if it is routed to none.
     private func publish(_ death: Death) -> [String]? {
         let host = death.queue.host
         guard let name = death.queue.options.deadLetterExchange, let exchange = host.exchanges[name],
@@ -164,7 +164,7 @@ final class BrokerCore: LoopWork, QueueServices, @unchecked Sendable {
         guard !self.heldDeaths.isEmpty else { return }
         let held = self.heldDeaths
         self.heldDeaths = []
-        // Before what died since, so that the order holds.
+        // Before later dead letters, to keep the order.
         for (death, foundAt) in held.reversed() {
             guard all || foundAt != death.queue.host.topologyVersion else {
                 self.heldDeaths.append((death, foundAt))
@@ -228,7 +228,7 @@ final class BrokerCore: LoopWork, QueueServices, @unchecked Sendable {
 
     // MARK: waits for a condition
 
-    /// Calls `body` once, when the condition holds or the deadline has passed.
+    /// Calls `body` once, when the condition holds or at the deadline.
     func wait(until deadline: MonotonicTime, for condition: @escaping () -> Bool, _ body: @escaping (Bool) -> Void)
         -> UInt64
     {
@@ -254,7 +254,7 @@ final class BrokerCore: LoopWork, QueueServices, @unchecked Sendable {
         for (token, wait) in self.waits where wait.condition() { self.endWait(token, true) }
     }
 
-    /// The end of the broker: every link is dropped.
+    /// Ends the broker: every link is dropped.
     func stop() {
         for acceptor in self.acceptors { acceptor.close() }
         self.acceptors = []
@@ -267,26 +267,26 @@ final class BrokerCore: LoopWork, QueueServices, @unchecked Sendable {
     }
 }
 
-/// A condition somebody waits for.
+/// A condition with its waiter.
 struct BrokerWait {
     let condition: () -> Bool
     let body: (Bool) -> Void
     let timer: TimerID
 }
 
-/// A closure as the work of a loop's timer; loop thread only.
+/// A closure run by a loop's timer; loop thread only.
 final class BrokerTimer: LoopWork, @unchecked Sendable {
     private let body: () -> Void
     init(_ body: @escaping () -> Void) { self.body = body }
     func runOnLoop() { self.body() }
 }
 
-/// What tests ordered about confirms.
+/// Faults of confirms.
 struct ConfirmOrders {
     var nacks = 0
     var returns = 0
     var areHeld = false
-    /// Between a publish and its confirm.
+    /// Delay between a publish and its confirm.
     var delay = Duration.zero
 }
 

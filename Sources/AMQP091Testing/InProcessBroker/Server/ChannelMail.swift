@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 import DequeModule
 
-// ChannelMail: what queues have sent to a channel and the channel has not passed on yet, under Options.disorderSeed.
+// ChannelMail: events of queues that a channel has not forwarded yet, with Options.disorderSeed.
 //
-// In RabbitMQ a queue is a process of its own. Its consume-ok, cancel-ok, deliveries and confirms reach the channel as
-// messages: in order for one queue, in any order between queues, and later than the replies that the channel itself gives
-// to requests it reads in the meantime. Here every queue has a box, and a seeded generator chooses the next one.
+// In RabbitMQ each queue is a process. Its consume-ok, cancel-ok, deliveries and confirms reach the channel as
+// messages: in order for one queue, in any order between queues, and later than the channel's own replies
+// to requests that it reads meanwhile. Here every queue has a mailbox, and a seeded generator chooses the next one.
 // Pure: no socket, clock or lock.
 
 struct ChannelMail {
@@ -13,18 +13,18 @@ struct ChannelMail {
         case deliver(QueueEntry, Consumer)
         case consumeOk(tag: String)
         case cancelOk(tag: String)
-        /// The queue ended the consumer.
+        /// The queue cancelled the consumer.
         case cancelled(Consumer)
-        /// A consumer was late.
+        /// A consumer timed out.
         case late(Consumer)
-        /// A queue took a publish, or refused it.
+        /// A queue accepted or refused a publish.
         case settled(UInt64, isAccepted: Bool)
         /// A queue has a publish of a transaction.
         case committed
     }
 
     private struct Box {
-        /// Nil for what no queue has to answer.
+        /// Nil for events without a queue.
         let queue: ObjectIdentifier?
         var events = Deque<(event: Event, due: UInt64)>()
     }
@@ -33,14 +33,14 @@ struct ChannelMail {
     private(set) var count = 0
     private var generator: Generator
 
-    /// Choices differ between channels, and are the same for the same seed, connection and channel.
+    /// Choices differ between channels, and are equal for the same seed, connection and channel.
     init(seed: UInt64, connection: Int, channel: UInt16) {
         self.generator = Generator(state: seed &+ UInt64(connection) << 32 &+ UInt64(channel) << 16)
     }
 
     var isEmpty: Bool { self.boxes.isEmpty }
 
-    /// Adds an event of a queue, not to be passed on before `due`, monotonic nanoseconds.
+    /// Adds an event of a queue, to be forwarded at `due` or later, in monotonic nanoseconds.
     mutating func append(_ event: Event, from queue: BrokerQueue?, due: UInt64 = 0) {
         let key = queue.map { ObjectIdentifier($0) }
         self.count += 1
@@ -51,13 +51,13 @@ struct ChannelMail {
         self.boxes[index].events.append((event, due))
     }
 
-    /// How many events are passed on in one turn: often none.
+    /// Chooses the number of events to forward in one turn, often none.
     mutating func portion() -> Int { Int(self.generator.next() % 5) }
 
-    /// How long until the next turn passes something on, in microseconds.
+    /// Chooses the time until the next turn forwards events, in microseconds.
     mutating func pause() -> Int64 { Int64(self.generator.next() % 1500) }
 
-    /// The next event of a queue chosen at random among those that have one due.
+    /// Removes and returns the next event of a random queue with a due event.
     mutating func next(now: UInt64) -> Event? {
         let ready = self.boxes.indices.filter { self.boxes[$0].events.first?.due ?? .max <= now }
         guard !ready.isEmpty else { return nil }
@@ -68,7 +68,7 @@ struct ChannelMail {
         return event
     }
 
-    /// Takes everything, oldest first for each queue.
+    /// Removes and returns all events, oldest first for each queue.
     mutating func removeAll() -> [Event] {
         defer {
             self.boxes = []
@@ -93,12 +93,12 @@ struct ChannelMail {
 
 /// Confirms of publishes whose queues answer out of order.
 struct DisorderedConfirms {
-    /// Queues that have not answered, by publish.
+    /// Number of queues that have not answered, by publish.
     private var pending: [UInt64: (queues: Int, isAccepted: Bool)] = [:]
     private var accepted: [UInt64] = []
     private var refused: [UInt64] = []
 
-    /// A publish was routed to so many queues.
+    /// Records a publish that was routed to this number of queues.
     mutating func published(_ tag: UInt64, queues: Int, isAccepted: Bool = true) {
         if queues > 0 {
             self.pending[tag] = (queues, isAccepted)
@@ -127,7 +127,7 @@ struct DisorderedConfirms {
         let isAccepted: Bool
     }
 
-    /// What is to be sent, merged as RabbitMQ merges it: one `multiple` below the oldest open publish, the others singly.
+    /// Returns the confirms to send, merged as RabbitMQ does: one `multiple` below the oldest open publish, others singly.
     mutating func take() -> [Confirm] {
         defer {
             self.accepted = []

@@ -2,7 +2,7 @@
 import AMQP091Wire
 
 // The frames of a delivery, a get and a return, copied from a Message in one pass.
-// Unsafe: writes through one cursor into room reserved up front; `needed` adds up every octet it is moved over.
+// Unsafe: writes through one cursor into room reserved before; `needed` counts every octet that it passes.
 
 extension WireBuffer {
     /// Appends basic.deliver (60, 60) with its content.
@@ -70,7 +70,7 @@ extension WireBuffer {
         self.commit(methodSize + 8)
     }
 
-    /// Appends a message's header and body behind a method that was appended before.
+    /// Appends a message's header and body after its method.
     mutating func appendContent(of message: Message, channel: UInt16, maximumPayload: Int) {
         let head = message.header
         let needed = 12 + head.propertiesCount + 8

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Wire
 
-// PublishFinder: recognises one whole basic.publish (60, 40) with its content where it lies, in one pass, as the client's
-// DeliverDecoder does for deliveries. It only says yes to well-formed frames of one channel, one behind the other; for
-// anything else it answers nil, and the general decoder judges those octets. It never throws and never waits.
+// PublishFinder: recognises one whole basic.publish (60, 40) with its content in place, in one pass, as the client's
+// DeliverDecoder does for deliveries. It accepts only consecutive, well-formed frames of one channel; for
+// anything else it returns nil, and the general decoder examines the octets. It never throws and never waits.
 
 struct PublishFinder {
-    /// Where the parts of a publish lie: octet offsets.
+    /// Offsets of the parts of a publish, in octets.
     struct Found {
         var channel: UInt16
         /// Exchange and routing key, as short strings.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import DequeModule
 
-// UnackedDeliveries: what one channel holds, by delivery tag. Tags only grow, so the oldest is in front; one settled out
-// of order leaves a gap that goes when it reaches the front.
+// UnackedDeliveries: the unacknowledged deliveries of one channel, by delivery tag. Tags only grow, so the oldest is
+// first; one settled out of order leaves a gap that is removed when it reaches the front.
 
 struct UnackedDelivery {
     let tag: UInt64
@@ -10,9 +10,9 @@ struct UnackedDelivery {
     let queue: BrokerQueue
     /// Nil for a message taken with `basic.get`.
     let consumer: Consumer?
-    /// Monotonic nanoseconds.
+    /// The time of delivery in monotonic nanoseconds.
     var deliveredAt: UInt64 = 0
-    /// It was not acknowledged in time: its message is back in the queue.
+    /// True if it timed out and its message was requeued.
     var isLate = false
 }
 
@@ -30,7 +30,7 @@ struct UnackedDeliveries {
         self.count += 1
     }
 
-    /// Takes one; nil when it is not there.
+    /// Removes one; nil if it does not exist.
     mutating func take(_ tag: UInt64) -> UnackedDelivery? {
         if let first = self.slots.first, first.tag == tag {
             self.slots.removeFirst()
@@ -51,7 +51,7 @@ struct UnackedDeliveries {
         return found
     }
 
-    /// Takes all up to and including a tag, oldest first.
+    /// Removes all up to and including a tag, oldest first.
     mutating func take(upTo tag: UInt64, _ body: (UnackedDelivery) -> Void) {
         while let first = self.slots.first, first.tag <= tag {
             self.slots.removeFirst()
@@ -67,14 +67,14 @@ struct UnackedDeliveries {
         for slot in self.slots { if let delivery = slot.delivery { body(delivery) } }
     }
 
-    /// Marks deliveries as late.
+    /// Marks deliveries as timed out.
     mutating func markLate(_ isLate: (UnackedDelivery) -> Bool) {
         for index in self.slots.indices {
             if let delivery = self.slots[index].delivery, isLate(delivery) { self.slots[index].delivery?.isLate = true }
         }
     }
 
-    /// Puts taken deliveries back, as a rolled back transaction does.
+    /// Restores removed deliveries, as a rollback does.
     mutating func restore(_ deliveries: [UnackedDelivery]) {
         var all = self.slots.compactMap(\.delivery) + deliveries
         all.sort { $0.tag < $1.tag }
