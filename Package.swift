@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import PackageDescription
 
-/// What every Swift target is compiled with: language mode 6 and the features the code is written for.
+/// Settings of every Swift target: upcoming features the code is written for.
 let settings: [SwiftSetting] = [
     .enableUpcomingFeature("ExistentialAny"),
     .enableUpcomingFeature("MemberImportVisibility"),
@@ -166,7 +166,7 @@ let package = Package(
             dependencies: ["AMQP091", "AMQP091Testing", logging, lifecycle, metrics, tracing, configuration] + testKits,
             swiftSettings: settings
         ),
-        // What scripts/fuzz fuzzes, in the package Fuzzing; here to replay its corpus.
+        // The targets of scripts/fuzz, for the package Fuzzing; here to replay the corpus.
         .target(
             name: "AMQP091FuzzTargets",
             dependencies: [
@@ -175,7 +175,7 @@ let package = Package(
             path: "Fuzzing/Targets",
             swiftSettings: settings
         ),
-        // What needs the machine for itself: scripts/test gives it a process of its own.
+        // Tests that need the whole machine: scripts/test runs them in a separate process.
         .testTarget(
             name: "WeatherTests",
             dependencies: ["AMQP091FuzzTargets", "AMQP091Testing", "AMQP091", "AMQP091Wire", "EpollNetworking"],

@@ -8,7 +8,7 @@ let uri = ProcessInfo.processInfo.environment["AMQP_URI"] ?? "amqp://guest:guest
 try await AMQPConnection.withConnection(uri) { connection in
     try await connection.withChannel { channel in
         try await channel.declareExchange("logs", type: .fanout)
-        // A queue of our own, with a name of the broker's: it goes with this connection.
+        // A private queue with a name chosen by the broker; it is deleted with this connection.
         let queue = try await channel.declareQueue(exclusive: true)
         try await channel.bindQueue(queue.name, to: "logs")
         try await channel.consume(queue.name, acknowledgement: .automatic) { deliveries in

@@ -24,7 +24,7 @@ _Static_assert(sizeof(struct sockaddr_un) <= sizeof(struct sockaddr_storage), "e
 _Static_assert(sizeof(socklen_t) == sizeof(unsigned), "lengths of addresses pass as unsigned");
 _Static_assert(EAGAIN == EWOULDBLOCK, "one would-block");
 
-// What every message may need is called by its number: the C library's own functions for these are cancellation points
+// System calls of the hot path are made by number: the C library's functions for these are cancellation points
 // of its threads, which cost two locked instructions each. Nobody cancels these threads.
 
 ptrdiff_t cepoll_recv(int descriptor, void *buffer, size_t capacity) {

@@ -36,7 +36,7 @@ struct ctls_session {
     SSL_SESSION *session;
 };
 
-// What was read and not yet parsed, or written and not yet sent: octets[start..<end].
+// Octets read and not yet parsed, or written and not yet sent: octets[start..<end].
 typedef struct {
     uint8_t *octets;
     size_t start, end, capacity;

@@ -42,7 +42,7 @@ struct Sums: Sendable {
     var faults: [String: Int] = [:]
 }
 
-/// What everybody writes into.
+/// The shared record of all workers.
 final class Notes: Sendable {
     private let state = Mutex<(sums: Sums, broken: [String])>((Sums(), []))
 

@@ -6,7 +6,7 @@ import Synchronization
 
 struct Resources: CustomStringConvertible, Sendable {
     var kibibytes: Int
-    /// Of it what is allocated; the rest is code, stacks and what the allocator keeps.
+    /// The allocated part; the rest is code, stacks and free memory of the allocator.
     var heapKibibytes: Int
     var descriptors: Int
     var threads: Int

@@ -4,7 +4,7 @@ import AMQP091Testing
 import EpollNetworking
 import Glibc
 
-// Soak: publishers, consumers, calls and visitors against one broker, in weather made by a seed, in rounds of twenty
+// Soak: publishers, consumers, calls and visitors against one broker, under seeded faults, in rounds of twenty
 // seconds: work under faults, then a clear sky until nothing is under way, then the accounts. Started by scripts/soak.
 //
 //   AMQPSoak MINUTES SEED [URI]        exits with 1 when a promise was broken or something grew
@@ -88,7 +88,7 @@ enum Soak {
             let workers = Workers(configuration: configuration, seed: seed, gate: gate, notes: notes)
             let suffix = broker == nil ? "-\(seed)" : ""
             let ledgers = (0..<4).map { Ledger("soak-\($0)\(suffix)", hasOutbox: $0 % 2 == 1, notes) }
-            let weather = Weather(proxy: proxy, broker: broker, notes: notes)
+            let faults = FaultSchedule(proxy: proxy, broker: broker, notes: notes)
             let calls = "soak-calls\(suffix)"
             let grown = await withTaskGroup(of: Void.self) { group in
                 for (index, ledger) in ledgers.enumerated() {
@@ -99,9 +99,9 @@ enum Soak {
                 let server = Task { await Tasks.counting { await workers.serve(calls) } }
                 for index in 30..<32 { group.addTask { await Tasks.counting { await workers.call(calls, index) } } }
                 for index in 40..<43 { group.addTask { await Tasks.counting { await workers.churn(index) } } }
-                let grown = await Self.rounds(minutes, SeededGenerator(seed, 99), gate, ledgers, weather, notes)
+                let grown = await Self.rounds(minutes, SeededGenerator(seed, 99), gate, ledgers, faults, notes)
                 gate.stop()
-                // Those who wait for deliveries that do not come any more.
+                // Consumers that wait for deliveries that will not come.
                 group.cancelAll()
                 server.cancel()
                 await server.value
@@ -125,7 +125,7 @@ enum Soak {
         _ generator: SeededGenerator,
         _ gate: Gate,
         _ ledgers: [Ledger],
-        _ weather: Weather,
+        _ faults: FaultSchedule,
         _ notes: Notes
     ) async -> String? {
         var generator = generator
@@ -137,10 +137,10 @@ enum Soak {
             round += 1
             let roundEnd = clock.now + .seconds(20)
             while clock.now < roundEnd {
-                await weather.strike(&generator)
+                await faults.inject(&generator)
                 await pause(milliseconds: 100 + generator.below(1500))
             }
-            await weather.clear()
+            await faults.clear()
             gate.close()
             await Self.account(ledgers, notes)
             let now = Resources.now()

@@ -3,7 +3,7 @@ import AMQP091
 import Synchronization
 
 // Workers: what a service does with the client, chosen by a seed: publishes in each of the ways, consumes in each of the
-// ways, calls and answers, connects and leaves. Each runs until it is told to stop, over whatever the weather brings.
+// ways, calls and answers, connects and leaves. Each runs until it is stopped, under all faults.
 
 /// Whether work is wanted, and how much of it is under way.
 final class Gate: Sendable {

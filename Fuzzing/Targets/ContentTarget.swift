@@ -30,7 +30,7 @@ enum ContentTarget {
                 case (_, false): Self.expectViolation(action)
                 }
             case 1:
-                // What a header announces is read from its octets, as the client does.
+                // The announced size is read from the octets of the header, as the client does.
                 let count = input.octet()
                 let payload = input.take(Int(count))
                 guard let header = try? ContentHeader.decode(payload.span.bytes) else { continue }

@@ -4,7 +4,7 @@
 // does not end is a finding. Used by the fuzzer (Fuzzing/Entry) and by the unit
 // tests, which replay the corpus.
 
-/// What is fuzzed.
+/// A fuzz target.
 public enum FuzzTarget: String, CaseIterable, Sendable {
     /// Frames in octets, in pieces of any size, and the methods in them.
     case frames

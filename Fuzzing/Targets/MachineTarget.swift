@@ -4,7 +4,7 @@ import AMQP091Wire
 import SecretValues
 
 // MachineTarget: the client's machines, driven as their owner drives them, by a peer that sends any method at any moment
-// and an owner that calls anything. Waiters are numbers: each must be given back exactly once. The property tests drive
+// and an owner that calls anything. Waiters are numbers: each must be returned exactly once. The property tests drive
 // the same with seeds.
 
 enum MachineTarget {
@@ -36,7 +36,7 @@ struct MachineDialogue {
     private var connection: ConnectionStateMachine
     private var numbers = ChannelNumbers(maximum: 4)
     private var sides: [UInt16: Side] = [:]
-    /// Waiters that were given to a machine and not given back.
+    /// Waiters that were passed to a machine and not returned.
     private var waiting: Set<Int> = []
     private var nextWaiter = 0
     private var nextToken: UInt32 = 0
@@ -206,7 +206,7 @@ struct MachineDialogue {
         self.sides[number] = side
     }
 
-    /// What the broker is told is what was acknowledged, each tag once.
+    /// The broker is sent exactly the acknowledged tags, each once.
     private mutating func drain(_ number: UInt16) {
         guard var side = self.sides[number] else { return }
         side.acks.drain { tag, multiple in
@@ -279,7 +279,7 @@ struct MachineDialogue {
         guard !self.isViolated else { return }
         guard number > 0 else { return self.perform(self.connection.received(method)) }
         guard var side = self.sides[number] else {
-            // What a resting number gets is dropped, what an unknown one gets ends the connection.
+            // Frames for a resting number are dropped, frames for an unknown one end the connection.
             if self.numbers.standing(of: ChannelNumber(rawValue: number)) == .unknown { self.violate(.channelError) }
             return
         }

@@ -84,7 +84,7 @@ final class RawPeer {
     }
 }
 
-/// What a thread waits for.
+/// The event a thread waits for.
 final class Completion: @unchecked Sendable {
     private let semaphore = UnsafeMutablePointer<sem_t>.allocate(capacity: 1)
 

@@ -4,7 +4,7 @@
     import Glibc
 
     // TLSTarget: a client and a server, and a way between them that does to their octets what the input says: passes them
-    // on in pieces, changes or drops some, brings some of its own, or ends. Plaintext of either side goes in between.
+    // on in pieces, changes or drops some, inserts others, or ends. Plaintext of either side goes in between.
     // The certificates are those of the unit tests, made by scripts/certificates.
 
     enum TLSTarget {
@@ -35,7 +35,7 @@
 
             init(_ engine: TLSEngine) { self.engine = engine }
 
-            /// What its owner does whenever something came.
+            /// Performs the owner's step after input.
             func work() {
                 guard !self.hasFailed else { return }
                 do {

@@ -28,7 +28,7 @@ enum TableTarget {
 
     private static func readAgain(_ table: FieldTable) {
         var buffer = WireBuffer()
-        // What is no number, and names that grew when they were repaired, cannot be written.
+        // NaN, and names that grew when they were repaired, cannot be written.
         guard (try? buffer.appendTable(table)) != nil else { return }
         var again = WireReader(buffer.bytes)
         let copy = try? again.readTable()

@@ -8,7 +8,7 @@ import AMQP091Wire
 
 /// One dialogue with a broker.
 package struct BehaviourCase: Sendable, CustomStringConvertible {
-    /// A client, a name of its own, and more clients on demand.
+    /// A client, a unique name, and more clients on demand.
     final class Stage {
         let configuration: AMQPClientConfiguration
         let client: ScriptedClient

@@ -15,7 +15,7 @@ package enum CallStorm {
     static let tasks = 4
     static let queues = 2
 
-    /// What the tasks of one storm share.
+    /// The shared state of the tasks of one storm.
     final class Stage: Sendable {
         let name: String
         let account = SettlementAccount()
@@ -92,7 +92,7 @@ package enum CallStorm {
     private static func transact(_ stage: Stage, _ channel: AMQPChannel, seed: UInt64, steps: Int) async throws {
         struct Rollback: Error {}
         var random = StormRandom(seed: seed, task: 20)
-        // What a rollback returned comes again, so these have an account of their own: it settles once, and for good.
+        // Messages returned by a rollback are delivered again, so they have a separate account: each is settled once.
         for _ in 0..<steps {
             let isRolledBack = random.isOne(in: 3)
             let queue = stage.queue(Int.random(in: 0..<Self.queues, using: &random))

@@ -2,7 +2,7 @@
 import AMQP091Testing
 import AMQP091Wire
 
-// What the cases share. Names are new in every run, because one of the brokers outlives it.
+// Shared helpers of the cases. Names are new in every run, because one of the brokers outlives it.
 
 enum Conformance {
     static func uniqueName() -> String { "conformance-\(String(UInt64.random(in: .min ... .max), radix: 36))" }

@@ -9,14 +9,14 @@ import Foundation
 package enum OtherClient: String, CaseIterable, Sendable {
     case pika, java, go
 
-    /// Those the environment asks for: their names, or "all".
+    /// The clients named in the environment, or "all".
     package static var asked: [OtherClient] {
         let names = ProcessInfo.processInfo.environment["AMQP091_TEST_OTHER_CLIENTS"] ?? ""
         if names == "all" { return self.allCases }
         return names.split(separator: ",").compactMap { OtherClient(rawValue: String($0)) }
     }
 
-    /// Runs its checks against a broker, on a thread of their own, and returns what they printed.
+    /// Runs its checks against a broker, on a separate thread, and returns their output.
     ///
     /// - Returns: The exit status, 0 when all passed and 77 when the client is not installed; and the output.
     package func run(host: String, port: UInt16) async throws -> (status: Int32, output: String) {

@@ -2,7 +2,7 @@
 import AMQP091Testing
 import AMQP091Wire
 
-// What brokers refuse about publishing, consuming, channels and the connection.
+// Refusals of publishing, consuming, channels and the connection.
 
 extension RefusalCase {
     static func publish(

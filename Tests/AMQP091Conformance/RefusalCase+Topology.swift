@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Wire
 
-// What brokers refuse about queues, exchanges and bindings.
+// Refusals of queues, exchanges and bindings.
 
 extension RefusalCase {
     /// Durable, or exclusive.

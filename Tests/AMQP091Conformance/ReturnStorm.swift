@@ -7,7 +7,7 @@ import AMQP091Wire
 
 /// Publishes that come back at random, on any broker.
 package enum ReturnStorm {
-    /// What became of the publishes of one round.
+    /// The outcomes of the publishes of one round.
     package struct Result: Sendable {
         package fileprivate(set) var confirmed = 0
         package fileprivate(set) var returned = 0

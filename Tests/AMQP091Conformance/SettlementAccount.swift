@@ -57,7 +57,7 @@ final class SettlementAccount: Sendable {
     /// Settles a delivery, and enters what that covers.
     ///
     /// - Returns: False when the client says that the delivery is settled or void.
-    /// - Throws: What the client throws besides, or that it disagrees with the account.
+    /// - Throws: Any other error of the client, or a difference from the account.
     func settle(_ delivery: AMQPDelivery, _ call: Call, mayBeVoid: Bool = false) throws -> Bool {
         try self.state.withLock { state in
             let tag = delivery.deliveryTag.rawValue
@@ -113,7 +113,7 @@ final class SettlementAccount: Sendable {
     }
 }
 
-/// What was not as it must be.
+/// A violated expectation.
 package struct StormFailure: Error, CustomStringConvertible {
     package let description: String
 

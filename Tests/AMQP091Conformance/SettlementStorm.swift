@@ -115,7 +115,7 @@ package enum SettlementStorm {
             try await Self.finish(consumers, queue, account, messages: count, on: channel)
             try await group.waitForAll()
         }
-        // What was requeued last.
+        // The messages requeued last.
         while let delivery = try await channel.get(queue) {
             if account.read(delivery) { _ = try account.settle(delivery, .ack) }
         }

@@ -87,7 +87,7 @@
                     }
                 }
                 try await body(broker)
-                // What was not forwarded is still there, and what was is there once.
+                // Unforwarded messages are still there, and forwarded ones are there once.
                 try await AMQPConnection.withConnection(broker.uri) { connection in
                     try await connection.withChannel { channel in
                         var seen: [String: Set<String>] = ["in": [], "out": []]

@@ -10,7 +10,7 @@
 
     @Suite("Metrics", .timeLimit(.minutes(1)))
     struct MetricsTests {
-        /// Runs `body` with a connection that reports to metrics of its own.
+        /// Runs `body` with a connection that reports to separate metrics.
         static func withConnection(
             _ body: (InProcessBroker, AMQPConnection, TestMetrics) async throws -> Void
         ) async throws {

@@ -192,7 +192,7 @@
                     ]
                 )
                 #expect(errors.allSatisfy { $0.status?.code == .error })
-                // The failed handler's delivery was rejected, in a span of its own.
+                // The failed handler's delivery was rejected, in a separate span.
                 #expect(Self.spans(tracer, "reject").count == 1)
             }
         }

@@ -157,7 +157,7 @@ struct ChannelStateMachineTests {
         #expect(machine.phase == .closed)
     }
 
-    @Test("A channel that was never opened closes without a word")
+    @Test("A channel that was never opened closes without sending anything")
     func neverOpened() {
         var machine = Machine()
         #expect(machine.close(1) == .alreadyClosed(1))

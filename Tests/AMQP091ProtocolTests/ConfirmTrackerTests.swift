@@ -5,7 +5,7 @@ import Testing
 
 @Suite("Confirm tracker")
 struct ConfirmTrackerTests {
-    /// What a dialogue has seen.
+    /// The record of a dialogue.
     private struct Log: Equatable {
         var progress: [UInt32] = []
         var outcomes: [UInt32: ConfirmRing.Outcome] = [:]

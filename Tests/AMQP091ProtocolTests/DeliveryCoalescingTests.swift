@@ -77,7 +77,7 @@ struct DeliveryCoalescingTests {
         #expect(reader.read(after: 50, deliveries: 1))
     }
 
-    @Test("Pauses go on while as much comes as before")
+    @Test("Pauses continue while the rate does not fall")
     func goesOn() {
         let reader = Reader()
         reader.begin()

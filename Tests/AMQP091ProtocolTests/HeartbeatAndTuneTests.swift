@@ -44,7 +44,7 @@ struct TuneNegotiationTests {
         #expect(negotiated == expected)
     }
 
-    @Test("A frame size of ours below 8192 is refused", arguments: [1, 4096, 8191] as [UInt32])
+    @Test("A frame size below 8192 in the configuration is refused", arguments: [1, 4096, 8191] as [UInt32])
     func oursTooSmall(size: UInt32) {
         #expect(throws: TuneNegotiation.Invalid.frameMaximumTooSmall(size)) {
             try TuneNegotiation(channelMaximum: 0, frameMaximum: size, heartbeat: nil)

@@ -236,7 +236,7 @@ struct MandatoryPublishesTests {
             }
         }
         for sequence in awaited { ends.merge(Self.ends(&ring, sequence)) { $1 } }
-        // Of each kind of message, as many were confirmed as are in a queue.
+        // For each kind of message the number of confirms equals the number in a queue.
         for kind in Set(messages.values) {
             let sequences = messages.filter { $0.value == kind }.map(\.key)
             #expect(

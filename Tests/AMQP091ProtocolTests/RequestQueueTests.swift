@@ -187,7 +187,7 @@ struct RequestQueueTests {
                 let kind = kinds.randomElement(using: &random) ?? Self.bind
                 unanswered[number] = kind
                 owner.ask(number, kind)
-                // What is on the wire now, and the replies that may come next.
+                // The requests on the wire, and the replies that may come next.
                 for _ in 0..<Int.random(in: 0...2, using: &random) { Self.answer(&owner, &unanswered, &random) }
             }
             while !unanswered.isEmpty { Self.answer(&owner, &unanswered, &random) }

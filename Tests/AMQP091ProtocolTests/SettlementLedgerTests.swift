@@ -30,7 +30,7 @@ struct SettlementLedgerTests {
         mutating func committed() { _ = self.ledger.committed { self.frames.append($0) } }
         mutating func rolledBack() { _ = self.ledger.rolledBack { self.frames.append($0) } }
 
-        /// What was sent since the last look.
+        /// The frames sent since the last check.
         mutating func sent() -> [Frame] {
             defer { self.frames = [] }
             return self.frames
@@ -270,7 +270,7 @@ struct SettlementLedgerTests {
         var ledger = SettlementLedger()
         var next: UInt64 = 1
         var open: Set<UInt64> = []
-        /// What the application said of each delivery, and after how many refusals.
+        /// The settlement of each delivery, and the number of earlier refusals.
         var said: [UInt64: Verdict] = [:]
         var epochs: [UInt64: Int] = [:]
         var epoch = 0

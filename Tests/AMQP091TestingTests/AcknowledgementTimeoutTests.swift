@@ -5,7 +5,7 @@ import AMQP091Wire
 import Testing
 
 // AcknowledgementTimeoutTests: deliveries that are not acknowledged in time, by order and by the limit of the options.
-// What RabbitMQ does with x-consumer-timeout is in AMQP091Conformance.
+// RabbitMQ's behaviour with x-consumer-timeout is in AMQP091Conformance.
 
 @Suite("In-process broker: late acknowledgements", .timeLimit(.minutes(1)))
 struct AcknowledgementTimeoutTests {
@@ -52,7 +52,7 @@ struct AcknowledgementTimeoutTests {
             #expect(queue.ready == 2)
             #expect(queue.unacknowledged == 0)
             #expect(queue.consumers == 1)
-            // What was late is settled without an error, and changes nothing.
+            // Settling a timed-out delivery is not an error and changes nothing.
             try client.send(.basicAck(.init(deliveryTag: DeliveryTag(1))))
             try client.send(.basicCancel(.init(consumerTag: "c", noWait: true)))
             try client.send(.basicReject(.init(deliveryTag: DeliveryTag(2), requeue: false)))

@@ -104,7 +104,7 @@ extension BrokerInputTests {
         }
     }
 
-    @Test("S25: an acknowledgement of nothing closes its channel, and the connection goes on")
+    @Test("S25: an acknowledgement of nothing closes its channel, and the connection stays open")
     func unknownTag() async throws {
         try await InProcessBroker.withBroker { broker in
             let client = try await ScriptedClient.connect(broker.configuration)

@@ -188,7 +188,7 @@ import Testing
             }
         }
 
-        @Test("Octets that are no TLS end their link, and the broker goes on")
+        @Test("Octets that are not TLS end their link, and the broker continues")
         func plainOnTLS() async throws {
             try await InProcessBroker.withBroker(Self.options()) { broker in
                 let port = try #require(broker.tlsPort)

@@ -228,7 +228,7 @@ struct InProcessBrokerTests {
         }
     }
 
-    @Test("A broker that stands still answers nothing, and everything when it goes on")
+    @Test("A frozen broker answers nothing, and everything after it resumes")
     func pause() async throws {
         try await InProcessBroker.withBroker { broker in
             let connection = try await broker.connect()

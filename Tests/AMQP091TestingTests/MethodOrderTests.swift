@@ -54,7 +54,7 @@ struct MethodOrderTests {
                 await broker.onNext(step, .drop(moment))
                 do {
                     try await Self.converse(broker)
-                    // Who closes what is gone has nothing to complain of.
+                    // Closing a closed channel is not an error.
                     let isClose = step == .channelClose || step == .connectionClose
                     #expect(isClose || (step == .queueDelete && moment == .after), "\(step) \(moment)")
                 } catch let error as AMQPError {
@@ -62,7 +62,7 @@ struct MethodOrderTests {
                     let codes: [AMQPError.Code] = [
                         .connectFailed, .connectionClosed,
                         step == .connectionStartOk ? .authenticationFailed : .connectFailed,
-                        // What follows confirm.select is a publish, and may have been written.
+                        // The publish after confirm.select may have been written.
                         [.confirmSelect, .basicPublish].contains(step) ? .unknownOutcome : .connectFailed,
                     ]
                     #expect(codes.contains(error.code), "\(step) \(moment): \(error)")

@@ -46,7 +46,7 @@ struct AMQPClientAwayTests {
     func shutdownOfWaitingReader(hasConsumed: Bool) async throws {
         try await InProcessBroker.withBroker { broker in
             var configuration = AMQPClientTests.quick(broker)
-            // Whoever waits for a deadline waits longer than this test may take.
+            // A wait for a deadline would exceed the time limit of this test.
             configuration.recovery.shutdownTimeout = .seconds(600)
             configuration.operationTimeout = .seconds(600)
             let client = AMQPClient(configuration, topology: AMQPClientTests.orders)

@@ -11,7 +11,7 @@ import Testing
 struct AMQPClientEndingTests {
     // MARK: consumers
 
-    /// What ends a consumer for good, and what its reader gets.
+    /// A permanent ending of a consumer, and the error its reader gets.
     enum Ending: String, CaseIterable, Sendable {
         case scopeLeft, taskCancelled, queueMissingFromTheStart, queueDeletedForGood, channelClosed
         case clientShutDown, clientCancelled
@@ -158,7 +158,7 @@ struct AMQPClientEndingTests {
         }
     }
 
-    @Test("A delivery that is not settled in time ends the channel of its consumer, which goes on with another")
+    @Test("A delivery that is not settled in time ends the channel of its consumer, which continues with another")
     func acknowledgementTimeout() async throws {
         try await InProcessBroker.withBroker { broker in
             try await AMQPClient.withClient(AMQPClientTests.quick(broker), topology: AMQPClientTests.orders) { client in
@@ -226,7 +226,7 @@ struct AMQPClientEndingTests {
         }
     }
 
-    @Test("After a reconnect a topology that does not fit is an event, and the rest goes on")
+    @Test("After a reconnect an inequivalent topology is an event, and the rest continues")
     func topologyIncomplete() async throws {
         try await InProcessBroker.withBroker { broker in
             let topology = AMQPTopology {
@@ -418,7 +418,7 @@ struct AMQPClientEndingTests {
         try await InProcessBroker.withBroker { broker in
             var configuration = AMQPClientTests.quick(broker)
             configuration.recovery.shutdownTimeout = .milliseconds(50)
-            // What waits for the broker's replies would wait longer than this test may take.
+            // A wait for the broker's replies would exceed the time limit of this test.
             configuration.operationTimeout = .seconds(600)
             let client = AMQPClient(configuration, topology: AMQPClientTests.orders)
             let running = Task { try await client.run() }
@@ -439,7 +439,7 @@ struct AMQPClientEndingTests {
         }
     }
 
-    @Test("A shutdown gives back what nobody has read before the handlers are done")
+    @Test("A shutdown requeues unread deliveries before the handlers are done")
     func shutdownGivesBack() async throws {
         try await InProcessBroker.withBroker { broker in
             let client = AMQPClient(AMQPClientTests.quick(broker), topology: AMQPClientTests.orders)

@@ -72,7 +72,7 @@ struct AMQPClientTests {
         }
     }
 
-    @Test("F1: a consumer goes on in the same sequence when the link drops; what it held is stale")
+    @Test("F1: a consumer continues in the same sequence when the link drops; its deliveries are stale")
     func consumerRecovers() async throws {
         try await InProcessBroker.withBroker { broker in
             try await AMQPClient.withClient(Self.quick(broker), topology: Self.orders) { client in
@@ -172,7 +172,7 @@ struct AMQPClientTests {
         }
     }
 
-    @Test("An unconfirmed publish is unknown when the link drops, and the publisher goes on")
+    @Test("An unconfirmed publish is unknown when the link drops, and the publisher continues")
     func unknown() async throws {
         try await InProcessBroker.withBroker { broker in
             try await AMQPClient.withClient(Self.quick(broker), topology: Self.orders) { client in
@@ -273,7 +273,7 @@ struct AMQPClientTests {
         }
     }
 
-    @Test("A stream goes on over lost links and loses nothing with an outbox")
+    @Test("A stream continues over lost links and loses nothing with an outbox")
     func streamRecovers() async throws {
         try await InProcessBroker.withBroker { broker in
             try await AMQPClient.withClient(Self.quick(broker), topology: Self.orders) { client in

@@ -58,7 +58,7 @@ struct ChannelDialogueTests {
             async let first = channel.declareQueue("a")
             try await broker.expect(Queue.Declare.self)
             async let second = channel.declareQueue("b")
-            // What is published passes the request that waits.
+            // Publishes overtake a waiting request.
             try await channel.publish("passes", to: .queue("q"))
             _ = try await broker.expectPublish(on: 1)
             try broker.send(.queueDeclareOk(.init(queue: "a", messageCount: 1, consumerCount: 0)), on: 1)
@@ -328,7 +328,7 @@ struct ChannelDialogueTests {
         }
     }
 
-    @Test("Silence of more than one and a half heartbeat intervals ends the connection, after the client has sent heartbeats")
+    @Test("Silence: one and a half heartbeat intervals end the connection, after the client has sent heartbeats")
     func silence() async throws {
         var configuration = AMQPClientConfiguration()
         configuration.heartbeat = .seconds(1)

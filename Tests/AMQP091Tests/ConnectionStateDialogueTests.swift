@@ -84,7 +84,7 @@ struct ConnectionStateDialogueTests {
             #expect(error?.code == .timedOut)
             #expect(error?.scope == .operation)
             #expect(error?.replyText.contains("more deliveries unread than its buffer takes") == true)
-            // Once the consumer reads, everything goes on, and the late answer is nobody's.
+            // Once the consumer reads, everything continues, and the late reply is dropped.
             async let next = channel.purgeQueue("q")
             var iterator = deliveries.makeAsyncIterator()
             for expected in 1...number {

@@ -41,7 +41,7 @@ struct ConsumeDialogueTests {
         }
     }
 
-    @Test("A loop that is left in the middle is gone on with by the next, and not by one beside it")
+    @Test("A loop that is left in the middle is continued by the next, and not by a concurrent one")
     func loopAfterLoop() async throws {
         try await Self.withConsumer { broker, _, deliveries, tag in
             try broker.coalescing {
@@ -482,7 +482,7 @@ struct ConsumeDialogueTests {
             // More than is read at once, so that the rest stays in the socket.
             let body = String(repeating: "x", count: 16 << 10)
             for number: UInt64 in 1...400 { try broker.deliver(body, tag: number, consumer: tag) }
-            // Half a second each: well beyond two intervals without a word that is read.
+            // Half a second each: well beyond two intervals without a received octet.
             for _ in 0..<6 { try await broker.expectHeartbeat() }
             #expect(connection.isOpen)
             for number: UInt64 in 1...400 {

@@ -153,7 +153,7 @@ struct ConsumerRecoveryTests {
         }
     }
 
-    @Test("A loop that was left behind a loss goes on where it stopped, in the middle of what came in one read")
+    @Test("A loop that was left during a loss continues where it stopped, in the middle of what came in one read")
     func loopAfterALoss() async throws {
         try await InProcessBroker.withBroker { broker in
             let port = try #require(broker.configuration.addresses.first?.port)
@@ -168,7 +168,7 @@ struct ConsumerRecoveryTests {
                         }
                         try await publishing.close()
                         var numbers: [Int] = []
-                        // What was not settled before the loss comes again, all of it.
+                        // All deliveries that were not settled before the loss are delivered again.
                         for limit in [5, 17, 29, 30] {
                             for try await delivery in deliveries {
                                 let number = Int(delivery.body.string) ?? -1

@@ -61,7 +61,7 @@ struct CredentialsTests {
         }
     }
 
-    @Test("A provider that fails is asked again while the connection goes on")
+    @Test("A failing provider is asked again while the connection stays open")
     func providerFails() async throws {
         let vault = Vault()
         let configuration = vault.configuration { number in
@@ -117,7 +117,7 @@ struct CredentialsTests {
         }
     }
 
-    @Test("Refreshing goes on beside publishing, and ends with the connection")
+    @Test("Refreshing runs beside publishing, and ends with the connection")
     func ends() async throws {
         let vault = Vault()
         try await InProcessBroker.withBroker { broker in

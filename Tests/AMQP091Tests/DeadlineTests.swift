@@ -5,7 +5,7 @@ import AMQP091Wire
 import Testing
 
 // DeadlineTests: every call that waits gives up at its deadline and with its task, in the states it can wait in; the
-// late reply is swallowed and the channel goes on.
+// late reply is dropped and the channel stays usable.
 
 @Suite("Deadlines and cancellation", .timeLimit(.minutes(1)))
 struct DeadlineTests {

@@ -39,7 +39,7 @@ struct DeadlineWaitTests {
             var isOpened = false
             while !isOpened {
                 let (method, number) = try await broker.expectMethod()
-                // What was opened for nobody may be closed again, before or after.
+                // A channel whose caller gave up may be closed before or after.
                 if method.id == Channel.Close.id {
                     #expect(number == 2)
                     try broker.send(.channelCloseOk(.init()), on: number)
@@ -98,7 +98,7 @@ struct DeadlineWaitTests {
     )
     func halfWritten(_ isCancelled: Bool) async throws {
         try await ScriptedBroker.withChannel { broker, connection, channel in
-            // One of each channel: the requests of one channel go one after the other.
+            // One request per channel: those of one channel are sent one after the other.
             var channels = [channel]
             for number in UInt16(2)...9 {
                 async let opening = connection.openChannel()

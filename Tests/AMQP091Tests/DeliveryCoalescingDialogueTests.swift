@@ -10,7 +10,7 @@ import Testing
 
 @Suite("Delivery coalescing in dialogue", .timeLimit(.minutes(1)))
 struct DeliveryCoalescingDialogueTests {
-    /// What a test has while the connection pauses before each read.
+    /// The fixture of a test while the connection pauses before each read.
     struct Stage {
         let broker: ScriptedBroker
         let channel: AMQPChannel

@@ -9,7 +9,7 @@ import Testing
 
 @Suite("Dialing", .timeLimit(.minutes(1)))
 struct DialTests {
-    /// What is wrong with the first of two brokers.
+    /// The fault of the first of two brokers.
     enum Fault: String, CaseIterable, Sendable {
         case silent, dropsLogin, refusesPassword, refusesVirtualHost, dropsLinks
     }

@@ -144,7 +144,7 @@ struct FaultTests {
                 try await client.withPublisher { publisher in
                     try await publisher.publish("1", to: .queue("orders"))
                     await broker.closeConnections("again")
-                    // What was written before the close was read would be unknown.
+                    // Publishes written before the close was read would be unknown.
                     #expect(await events.nextLoss(of: .publishing) != nil)
                     try await publisher.publish("2", to: .queue("orders"))
                 }

@@ -29,7 +29,7 @@ struct OutboxTests {
         }
     }
 
-    /// What a body throws; nil when it returns.
+    /// The error of a body; nil if it returns.
     static func failure(of body: () async throws -> Void) async -> AMQPError? {
         do {
             try await body()
@@ -288,7 +288,7 @@ struct OutboxTests {
         }
     }
 
-    @Test("After the broker has closed the channel the outbox goes on by itself, without another call")
+    @Test("After the broker has closed the channel the outbox continues by itself, without another call")
     func goesOnAlone() async throws {
         try await Self.withClient { broker, client in
             let publisher = try client.openPublisher(outbox: .octets(1 << 20))

@@ -81,7 +81,7 @@ struct RecoveryDialogueTests {
         }
     }
 
-    @Test("A publisher without an outbox is told what is unknown, and goes on", arguments: faults(Step.publishing))
+    @Test("A publisher without an outbox reports unknown outcomes, and continues", arguments: faults(Step.publishing))
     func unknown(_ fault: RecoveryStage.Fault) async throws {
         let stage = RecoveryStage(fault)
         try await Self.withClient(stage) { client in

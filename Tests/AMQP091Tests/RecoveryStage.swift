@@ -9,7 +9,7 @@ import Testing
 // drop the link at one step of a recovery as often as a test wants. Here is what they say; what must come of it is there.
 
 final class RecoveryStage: Sendable {
-    /// What a connection goes through until it works again, in this order.
+    /// The steps of a connection until it works again, in this order.
     enum Step: String, CaseIterable, Sendable {
         case tcp, protocolHeader, startOk, open
         case topologyChannel, exchangeDeclare, queueDeclare, queueBind, topologyChannelClose
@@ -50,7 +50,7 @@ final class RecoveryStage: Sendable {
         var body: String
     }
 
-    /// What came on one connection.
+    /// The frames of one connection.
     struct Session: Sendable {
         var publishes: [Published] = []
         var settled: [UInt64] = []
@@ -104,7 +104,7 @@ final class RecoveryStage: Sendable {
         }
     }
 
-    /// What the client connects with.
+    /// The client's configuration.
     func connect(_ configuration: AMQPClientConfiguration) async throws(AMQPError) -> AMQPConnection {
         let number = self.state.withLock { state in
             state.sessions.append(Session())

@@ -42,7 +42,7 @@ struct ReleaseTests {
         }
     }
 
-    /// What the broker says in one breath with a delivery.
+    /// Frames that the broker sends in one write with a delivery.
     enum Ending: CaseIterable {
         case close
         case violation

@@ -5,7 +5,7 @@ import AMQP091Wire
 import Testing
 
 // SharedPublisherTests: many tasks publish with one publisher, and the broker closes the channel for one of them: that one
-// is told that it was refused, the others have outcomes of their own. What is judged is in PublishVerdictTests.
+// is told that it was refused, the others have their own outcomes. What is judged is in PublishVerdictTests.
 
 @Suite("Shared publisher", .timeLimit(.minutes(1)))
 struct SharedPublisherTests {

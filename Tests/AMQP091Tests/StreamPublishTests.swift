@@ -33,7 +33,7 @@ struct StreamPublishTests {
         }
     }
 
-    /// What has been read and is not acknowledged yet; shared by a sequence and `onOutcome`, hence not sendable.
+    /// Read and unacknowledged messages; shared by a sequence and `onOutcome`, hence not sendable.
     final class Unacknowledged {
         var deliveries: [AMQPDelivery] = []
     }

@@ -129,7 +129,7 @@ struct StreamedDeliveryTests {
                 for message in [unread, begun, last] { try message.ack() }
             }
             try await broker.waitUntil(depthOf: "q", is: 0)
-            // The channel and its connection go on.
+            // The channel and its connection stay open.
             #expect(try await channel.inspectQueue("q").messageCount == 0)
         }
     }

@@ -4,14 +4,14 @@ import AMQP091Wire
 // Octets: shorthand of the tests of this module: a buffer's contents as an array, a decode from an array,
 // and numbers that are random but the same in every run.
 
-/// What `write` appends to an empty buffer.
+/// The octets that `write` appends to an empty buffer.
 func octets(_ write: (inout WireBuffer) throws(WireError) -> Void) throws(WireError) -> [UInt8] {
     var buffer = WireBuffer(capacity: 0)
     try write(&buffer)
     return buffer.withUnsafeBytes { Array($0) }
 }
 
-/// What `read` makes of all of `octets`; some left over are an error.
+/// The value that `read` decodes from all of `octets`; trailing octets are an error.
 func decode<Value>(
     _ octets: [UInt8],
     _ read: (inout WireReader) throws(WireError) -> Value

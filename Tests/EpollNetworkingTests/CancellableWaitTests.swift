@@ -85,7 +85,7 @@ extension NetworkTests {
                 for wait in waits {
                     group.addTask {
                         var sum = 0
-                        // The memory of the task's stack is given back each time, or this would not end well.
+                        // The memory of the task's stack is released each time, or this would not end well.
                         for _ in 0..<100 { sum += await wait.value() ?? 0 }
                         return sum
                     }

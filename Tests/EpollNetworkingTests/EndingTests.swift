@@ -33,7 +33,7 @@ extension NetworkTests {
     struct EndingTests {
         static let size = 4 << 20
 
-        /// What a connection runs over.
+        /// The transport of a connection.
         enum Kind: String, CaseIterable, Sendable {
             case tcp, unix, tls12, tls13
 
@@ -75,7 +75,7 @@ extension NetworkTests {
             return (client, server)
         }
 
-        /// What a reader got: how many octets, and how it ended.
+        /// The octets a reader got, and how it ended.
         struct Received: Sendable, Equatable {
             var count = 0
             var end: NetworkError.Kind?

@@ -111,7 +111,7 @@ extension NetworkTests {
                 let now = MonotonicTime.now
                 loop.schedule(
                     Work {
-                        // Of the loop's descriptor for what is far off, and of a timeout.
+                        // Deadlines in the loop's timer descriptor, and as a timeout.
                         for delay in [60, 20, 2] { _ = schedule(delay) }
                         let last = MonotonicTime.now + .milliseconds(70)
                         loop.schedule(Work { done.fulfil(()) }, at: last)

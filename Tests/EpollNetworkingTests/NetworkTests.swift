@@ -140,7 +140,7 @@ final class Handler: SocketHandler, Sendable {
     func socketReady(_ events: ReadyEvents) { self.body(events) }
 }
 
-/// What a test collects on some thread.
+/// Values that a test collects on any thread.
 final class Log<Element: Sendable>: Sendable {
     private let elements = Locked<[Element]>([])
     func append(_ element: Element) { self.elements.withLock { $0.append(element) } }
@@ -199,7 +199,7 @@ extension StreamSocket {
         return (result, Array(octets.prefix(count)))
     }
 
-    /// What arrives next.
+    /// The next value.
     func arrived(_ capacity: Int = 4096) async -> (IOResult, [UInt8]) {
         await readable(self.descriptor)
         return self.receive(capacity)

@@ -235,7 +235,7 @@ extension NetworkTests {
                 #expect(cut?.leavesConnectionUsable == false)
                 let refused = await #expect(throws: NetworkError.self) { try await behind.value }
                 #expect(refused?.kind == .closed)
-                // Reading goes on.
+                // Reading continues.
                 try await server.write([9])
                 #expect(try await client.read().map(Array.init) == [9])
             }

@@ -5,7 +5,7 @@ import Testing
 
 @testable import EpollNetworking
 
-// StreamListenerTests: servers, with clients of our own. A lack of descriptors is put in the place of accept(2): a real
+// StreamListenerTests: servers, with test clients. A lack of descriptors is put in the place of accept(2): a real
 // one would take the test runner's own.
 
 extension NetworkTests {
@@ -36,7 +36,7 @@ extension NetworkTests {
             }
         }
 
-        @Test("A handler that throws resets its own connection, is reported, and the others go on")
+        @Test("A handler that throws resets its own connection, is reported, and the others continue")
         func handlerThrows() async throws {
             struct Odd: Error {}
             let errors = Log<String>()
@@ -62,7 +62,7 @@ extension NetworkTests {
             }
         }
 
-        @Test("A closed listener takes nobody any more, also on a loop of its own", arguments: [true, false])
+        @Test("A closed listener accepts no connection, also on a separate loop", arguments: [true, false])
         func closedForAll(isTCP: Bool) async throws {
             var options = ListenerOptions()
             let group = try EventLoopGroup(count: 2)

@@ -326,7 +326,7 @@
                             let client = try await StreamConnection.connect(to: endpoint, tls: Certificates.client())
                             if what == "both" { try await client.write([1]) }
                             if what != "write" { _ = try await client.read() }
-                            // Whoever only writes finds out with a later write.
+                            // A peer that only writes notices at a later write.
                             while true { try await client.write([1]) }
                         }
                     }

@@ -64,7 +64,7 @@ struct ClusterFaultTests {
                     try await Self.bringBack(node, cluster, ledger)
                 }
                 // RabbitMQ makes a whole partition of a partial one, and then no side may have a majority: how long that
-                // takes is its affair, and what is asked is that nothing is lost and all goes on afterwards.
+                // takes is not tested; nothing may be lost, and everything must continue afterwards.
                 ledger.fault("cut between n1 and n2", limit: nil)
                 try await cluster("partition n1 n2")
                 try await Task.sleep(for: .seconds(12))

@@ -4,7 +4,7 @@ import Synchronization
 import Testing
 
 // FaultLedger: what a publisher and a consumer of numbered messages have seen, and when: what was lost, invented or out
-// of order, and how long each side stood still after a fault.
+// of order, and how long each side stalled after a fault.
 
 /// Bodies that came, in order.
 final class SeenBodies: Sendable {
@@ -23,7 +23,7 @@ final class FaultLedger: Sendable {
     struct Fault: Sendable {
         var name: String
         var at: ContinuousClock.Instant
-        /// How long either side may stand still; nil where nothing is asked, such as the return of a node.
+        /// Longest permitted stall of either side; nil for no limit, such as at the return of a node.
         var limit: Duration?
     }
 
@@ -109,7 +109,7 @@ final class FaultLedger: Sendable {
     var invented: [String] { self.state.withLock { $0.invented } }
     /// Confirmed messages that came behind later ones without being redelivered.
     ///
-    /// What was given up with its connection, and reported so, may still come behind what was published since.
+    /// A message reported unknown with its connection may still arrive after later ones.
     var outOfOrder: [Int] {
         self.state.withLock { state in state.outOfOrder.filter { state.ends[$0] == .confirmed } }
     }
@@ -125,7 +125,7 @@ final class FaultLedger: Sendable {
     var confirmed: Int { self.state.withLock { state in state.ends.values.count { $0 == .confirmed } } }
     var arrived: Int { self.state.withLock { $0.arrivals.count } }
 
-    /// The longest time either side stood still after each fault and before the next, in seconds.
+    /// The longest stall of either side after each fault and before the next, in seconds.
     struct Standstill: Sendable {
         var fault: Fault
         var publisher: Double
@@ -185,7 +185,7 @@ final class FaultLedger: Sendable {
     /// Seconds with one decimal.
     static func text(_ duration: Duration) -> String { Self.text(duration / .seconds(1)) }
 
-    /// What must hold after any run.
+    /// The conditions after any run.
     ///
     /// - Parameter isOrdered: Whether what was published once comes in order.
     func check(isOrdered: Bool = true) {

@@ -123,7 +123,7 @@ enum FaultWorkload {
                         ledger.ended(number, .unknown)
                     }
                     count += 1
-                    // What was missed while the window was full is not made up for in a burst.
+                    // Publishes missed while the window was full are not made up for in a burst.
                     let due = start + .seconds(1) * count / Self.rate
                     if due > .now {
                         try? await Task.sleep(until: due)

@@ -74,7 +74,7 @@ struct NodeFaultTests {
         }
     }
 
-    @Test("A memory alarm blocks the publisher and nobody else; no connection is lost, and all goes on behind it")
+    @Test("A memory alarm blocks the publisher only; no connection is lost, and everything continues behind it")
     func alarm() async throws {
         try await Self.run("alarm") { node, ledger, client in
             var events = client.events.makeAsyncIterator()
@@ -116,7 +116,7 @@ struct NodeFaultTests {
         }
     }
 
-    @Test("A queue of the topology that is deleted under its consumer is declared again, and the sequence goes on")
+    @Test("A queue of the topology that is deleted under its consumer is declared again, and the sequence continues")
     func queueDeleted() async throws {
         try await Node.withNode("deleted") { node, configuration in
             try await AMQPClient.withClient(configuration, topology: Self.topology) { client in

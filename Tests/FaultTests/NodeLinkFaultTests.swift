@@ -4,7 +4,7 @@ import AMQP091Testing
 import Testing
 
 // The link between a client and a node of RabbitMQ: it delays, is cut in the middle of a frame, is half closed, passes
-// nothing on, stands still, and is reset a thousand times.
+// nothing on, stalls, and is reset a thousand times.
 
 @Suite(
     "Faults of the link to a node",
@@ -26,7 +26,7 @@ struct NodeLinkFaultTests {
         }
     }
 
-    /// What the link does, for how long, and how long both sides may then stand still.
+    /// The fault of the link, its duration, and the permitted stall of both sides.
     static let faults: [(String, FaultProxy.Fault, Duration)] = [
         ("delays of 50 ms", .delay(.milliseconds(50)), .seconds(4)),
         ("one octet at a time", .slice, .seconds(4)),

@@ -24,7 +24,7 @@ struct ProcessUsage: Sendable, CustomStringConvertible {
         )
     }
 
-    /// What malloc(3) has from the system without what lies free in it: the sums at the end of malloc_info(3), which the
+    /// Memory that malloc(3) has from the system without its free parts: the sums at the end of malloc_info(3), which the
     /// C library's module does not show.
     private static var heap: Int {
         typealias Information = @convention(c) (Int32, UnsafeMutablePointer<FILE>) -> Int32

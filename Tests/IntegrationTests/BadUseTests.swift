@@ -197,7 +197,7 @@ struct BadUseTests {
         }
     }
 
-    @Test("U13: a user id that is not the login's closes the channel with 406, and the connection goes on")
+    @Test("U13: a user id that is not the login's closes the channel with 406, and the connection stays open")
     func foreignUser() async throws {
         try await TestBroker.withConnection { connection in
             let publisher = try await connection.openPublisher()

@@ -4,7 +4,7 @@ import Foundation
 import Synchronization
 import Testing
 
-// What users rely on, under pressure: cancellation everywhere, a broker under a memory alarm, a consumer that sleeps.
+// Contracts under load: cancellation everywhere, a broker under a memory alarm, a consumer that sleeps.
 // Serialized, because an alarm concerns every publisher of the broker.
 
 @Suite(

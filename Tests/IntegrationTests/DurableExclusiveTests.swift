@@ -3,7 +3,7 @@ import AMQP091
 import Foundation
 import Testing
 
-// DurableExclusiveTests: the trap that only a restart shows, on a RabbitMQ node of its own, which is killed.
+// DurableExclusiveTests: behaviour that only a restart shows, on a separate RabbitMQ node, which is killed.
 
 @Suite("Traps of a restart", .enabled(if: TestBroker.script != nil, TestBroker.isMissing), .timeLimit(.minutes(5)))
 struct DurableExclusiveTests {

@@ -46,7 +46,7 @@ final class Program: Sendable {
         try process.run()
     }
 
-    /// What it has printed.
+    /// Its output.
     var lines: [String] {
         let text = self.output.withLock { String(decoding: $0, as: UTF8.self) }
         return text.split(separator: "\n").map(String.init)

@@ -51,7 +51,7 @@ struct RPCTests {
         }
     }
 
-    @Test("A call that gets no reply ends at its deadline or with its task, and the client goes on")
+    @Test("A call without a reply ends at its deadline or with its task, and the client stays usable")
     func noReply() async throws {
         try await Self.withServer { connection, server in
             try await connection.withRPCClient { rpc in

@@ -116,7 +116,7 @@ struct RabbitMQVersionTests {
         }
     }
 
-    /// What the handlers of a test have done.
+    /// The record of the handlers of a test.
     final class Work: Sendable {
         struct State {
             var hasBegun = false
@@ -165,7 +165,7 @@ struct RabbitMQVersionTests {
         )
     }
 
-    @Test("A late handler on a queue with a single active consumer: the queue goes on, and no consumer is left behind")
+    @Test("A late handler on a queue with a single active consumer: the queue continues, and no consumer remains")
     func lateHandler() async throws {
         try await TestBroker.withConnection { watcher in
             guard try await Self.shortenTimeout(watcher) else { return }
@@ -378,7 +378,7 @@ struct RabbitMQVersionTests {
                 var kind = AMQPStreamQueue()
                 kind.filterOctets = 32
                 let queue = try await channel.declareQueue(Self.unique("filter"), as: kind).name
-                // Each confirmed by itself, so that each has a chunk of its own.
+                // Each is confirmed separately, so that each has a separate chunk.
                 for value in ["a", "b", "a", "b"] {
                     var message = AMQPMessage(AMQPBody("\(value)"))
                     message.properties.streamFilterValue = value

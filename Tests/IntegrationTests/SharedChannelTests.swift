@@ -116,7 +116,7 @@ struct SharedChannelTests {
                     if let deliveries { try await Self.end(deliveries, on: channel) }
                 } else {
                     let consuming = Task {
-                        // What it has read it settles: that is not returned with the end of the scope.
+                        // It settles what it has read, which the end of the scope does not return.
                         try await channel.consume(queue) { for try await delivery in $0 { try delivery.nack() } }
                     }
                     for _ in 0..<(round % 7) { await Task.yield() }
@@ -125,7 +125,7 @@ struct SharedChannelTests {
                 }
                 #expect(channel.isOpen)
             }
-            // The channel goes on: what was unread is back although it is open.
+            // Unread deliveries are requeued although the channel stays open.
             try await Self.areReady(queues, count: 50, on: connection)
             try await channel.close()
         }
@@ -140,7 +140,7 @@ struct SharedChannelTests {
                 let consuming = Task { try await channel.deliveries(from: queues[0]) }
                 for _ in 0..<round { await Task.yield() }
                 consuming.cancel()
-                // One that won the race is cancelled the ordinary way.
+                // A consumer that won the race is cancelled as usual.
                 if let deliveries = try? await consuming.value { try await Self.end(deliveries, on: channel) }
                 #expect(try await channel.inspectQueue(queues[0]).name == queues[0])
             }

@@ -68,7 +68,7 @@ struct SingleActiveConsumerTests {
             }
             try await group.waitForAll()
         }
-        // What was being processed when the shutdown began is acknowledged, so nothing comes twice either.
+        // Deliveries in process when the shutdown began are acknowledged, so none is delivered twice.
         #expect(seen.numbers == Array(0..<count))
         try await TestBroker.withChannel { _ = try await $0.deleteQueue(queue) }
     }

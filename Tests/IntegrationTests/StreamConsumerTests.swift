@@ -5,7 +5,7 @@ import Synchronization
 import Testing
 
 // StreamConsumerTests: a client's consumer of a stream whose links are reset, at any moment and as often as it likes.
-// What is checked is what the application got: every message of the stream from where the consumer began.
+// Checks that the application got every message of the stream from where the consumer began.
 
 @Suite("Consumers of streams", .enabled(if: TestBroker.uri != nil, TestBroker.isMissing), .timeLimit(.minutes(3)))
 struct StreamConsumerTests {
@@ -200,7 +200,7 @@ struct StreamConsumerTests {
                         try delivery.ack()
                         numbers.insert(Int(delivery.body.string) ?? -1)
                         count += 1
-                        // What was not settled before the loss comes again.
+                        // Deliveries that were not settled before the loss are delivered again.
                         if count == 5 { proxy.resetAll() }
                         if numbers == Set(0..<10) { break }
                     }

@@ -45,7 +45,7 @@ struct TopologyTests {
         }
     }
 
-    @Test("A value outside its range is refused before anything is sent, and the channel goes on")
+    @Test("A value outside its range is refused before anything is sent, and the channel stays usable")
     func refusedLocally() async throws {
         try await TestBroker.withChannel { channel in
             let error = await #expect(throws: AMQPError.self) {
@@ -146,7 +146,7 @@ struct TopologyTests {
         }
     }
 
-    @Test("A queue that is exclusive to another connection is an error with 405, and the connection goes on")
+    @Test("A queue that is exclusive to another connection is an error with 405, and the connection stays open")
     func locked() async throws {
         try await TestBroker.withConnection { owner in
             let channel = try await owner.openChannel()

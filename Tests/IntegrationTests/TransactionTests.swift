@@ -128,7 +128,7 @@ struct TransactionTests {
         }
     }
 
-    @Test("Recover gives back what is not settled, and only that")
+    @Test("Recover requeues unsettled deliveries only")
     func recovers() async throws {
         try await TestBroker.withChannel { channel in
             let queue = try await channel.declareQueue(exclusive: true)

@@ -47,7 +47,7 @@ enum ChildProcess {
     /// Whether this process may make namespaces.
     static var mayIsolate: Bool { geteuid() == 0 }
 
-    /// Runs `body` on a thread with a network of its own, which has nothing but the loopback, and with this file in place
+    /// Runs `body` on a thread with a separate network, which has only the loopback, and with this file in place
     /// of /etc/resolv.conf.
     ///
     /// Threads that are started by `body` are in that network too.

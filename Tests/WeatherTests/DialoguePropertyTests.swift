@@ -20,7 +20,7 @@ struct DialoguePropertyTests {
 
     // MARK: octets to the broker
 
-    /// What must be true of one channel.
+    /// The invariants of one channel.
     private struct Side {
         var isOpen = false
         /// The client has closed it and waits for the reply.
@@ -189,7 +189,7 @@ struct DialoguePropertyTests {
             }
         }
 
-        /// What closes the channel, and nothing else.
+        /// Closes of the channel alone.
         private mutating func refused(_ number: UInt16, _ generator: inout SeededGenerator) throws {
             switch generator.below(4) {
             case 0: try self.client.send(.basicAck(.init(deliveryTag: DeliveryTag(1 << 40))), on: number)

@@ -10,7 +10,7 @@ import Testing
 
 @Suite("Faults of the link", .serialized, .timeLimit(.minutes(3)))
 struct LinkFaultTests {
-    /// What a lost link may be told as: by the step of the session in which it was lost.
+    /// Permitted errors of a lost link, by the step of the session in which it was lost.
     static let kinds: [AMQPError.Code] = [
         .connectionClosed, .connectFailed, .authenticationFailed, .virtualHostRefused, .unknownOutcome,
     ]
@@ -55,7 +55,7 @@ struct LinkFaultTests {
             let channel = try await connection.openChannel()
             try await channel.declareQueue("q")
             try await channel.enableConfirms()
-            // More than all buffers on the way hold is under way when the broker goes on, reads the first and no more.
+            // More than all buffers on the way hold is under way when the broker resumes, reads the first and no more.
             await broker.pause()
             try await channel.publish("first", to: .queue("q"))
             let large = AMQPMessage(AMQPBody([UInt8](repeating: 7, count: 15 << 20)))
@@ -132,7 +132,7 @@ struct LinkFaultTests {
         }
     }
 
-    @Test("F17: a peer that is gone without a word is noticed by its silence, also with a full send buffer")
+    @Test("F17: a peer that disappeared is detected by its silence, also with a full send buffer")
     func blackHole() async throws {
         try await Self.withProxy(heartbeat: .seconds(1)) { _, proxy, configuration in
             let connection = try await AMQPConnection.connect(configuration)

@@ -7,7 +7,7 @@ import Glibc
 import Testing
 
 // ResourceFaultTests: a process without descriptors, ports, names, memory or a disk, and one under a storm of signals: each
-// in a process of its own, which ends with success only when all held.
+// in a separate process, which succeeds only if all conditions held.
 
 @Suite("Faults of resources", .serialized, .timeLimit(.minutes(5)))
 struct ResourceFaultTests {
@@ -24,7 +24,7 @@ struct ResourceFaultTests {
         return channel
     }
 
-    @Test("F23: without descriptors a connect fails with that reason, what stands goes on, and later it works again")
+    @Test("F23: without descriptors a connect fails with that reason, existing connections continue, and it recovers")
     func descriptors() async throws {
         await #expect(processExitsWith: .success) {
             try await InProcessBroker.withBroker { broker in
@@ -227,7 +227,7 @@ struct ResourceFaultTests {
         }
     }
 
-    @Test("F35: a disk that is full takes the trace, and the client goes on")
+    @Test("F35: a full disk loses the trace, and the client continues")
     func fullDisk() async throws {
         await #expect(processExitsWith: .success) {
             setenv("AMQP_TRACE", "1", 1)

@@ -192,7 +192,7 @@ void cepoll_renew(void);
 const void *_Nullable cepoll_current_loop(void);
 void cepoll_set_current_loop(const void *_Nullable loop);
 
-// What the thread sanitizer is told: nothing in other builds. Swift sees it with `-Xcc -fsanitize=thread`.
+// Annotations for the thread sanitizer, empty in other builds. Swift sees it with `-Xcc -fsanitize=thread`.
 #if __has_feature(thread_sanitizer)
 enum { cepoll_is_thread_sanitized = 1 };
 void __tsan_mutex_create(void *address, unsigned flags);

@@ -2,7 +2,7 @@
 // CTLS: the calls of OpenSSL 3 that TLSEngine and TLSContext make. OpenSSL's headers stay in CTLS.c: most of what a
 // program calls is a macro that Swift cannot see, and the headers disagree with Swift's Glibc module.
 // Not here: any policy (TLSContext), any socket. Nothing is called back: a connection reads and writes octets in two
-// buffers of its own, through a BIO made for them, which saves the copies of OpenSSL's memory BIOs.
+// its own buffers, through a custom BIO, which saves the copies of OpenSSL's memory BIOs.
 // Threads: one thread at a time per connection; a context may be shared once it is set up.
 #ifndef CTLS_H
 #define CTLS_H
@@ -126,7 +126,7 @@ void ctls_session_free(ctls_session *session);
 unsigned long ctls_error(char *text, size_t capacity);
 void ctls_clear_errors(void);
 
-/// What a reason number means, as far as TLSEngine tells them apart.
+/// Meaning of an OpenSSL reason number, as far as TLSEngine distinguishes it.
 enum {
     ctls_reason_other = 0,
     ctls_reason_not_tls,

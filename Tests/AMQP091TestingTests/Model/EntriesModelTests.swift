@@ -109,7 +109,7 @@ struct EntriesModelTests {
                     #expect(found == model.filter { $0 <= tag })
                     model.removeAll { $0 <= tag }
                 default:
-                    // A transaction gives back what it had taken.
+                    // A rollback returns the messages of its transaction.
                     held.restore(taken)
                     model = (model + taken.map(\.tag)).sorted()
                     taken = []

@@ -143,7 +143,7 @@ extension Message {
     var text: String { self.withBody { String(decoding: $0, as: UTF8.self) } }
 }
 
-/// What a call was refused with, as the reply text; nil when it was not.
+/// The reply text of a refusal; nil for none.
 func refusal(_ body: () throws(Refusal) -> Void) -> String? {
     do throws(Refusal) {
         try body()

@@ -38,7 +38,7 @@ let client = AMQPClient(
     },
     logger: logger
 )
-// One publisher for all requests; it goes on with the next connection when one is lost.
+// One publisher for all requests; it continues on the next connection after a loss.
 let publisher = try client.openPublisher()
 
 let router = Router()

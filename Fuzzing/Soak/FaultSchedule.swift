@@ -4,7 +4,7 @@ import AMQP091Testing
 import EpollNetworking
 import Synchronization
 
-// Weather: what goes wrong, by a seed. The link between client and broker is a proxy that resets, stalls and slows down; the
+// FaultSchedule: seeded faults. The link between client and broker is a proxy that resets, stalls and slows down; the
 // in-process broker takes orders to misbehave besides. Between rounds the sky is clear.
 
 /// Passes octets on, or does not.
@@ -71,7 +71,7 @@ final class SoakProxy: Sendable {
     }
 }
 
-struct Weather: Sendable {
+struct FaultSchedule: Sendable {
     let proxy: SoakProxy
     /// Nil for a broker that takes no orders.
     let broker: InProcessBroker?
@@ -80,7 +80,7 @@ struct Weather: Sendable {
     private func note(_ fault: String) { self.notes.add { $0.faults[fault, default: 0] += 1 } }
 
     /// One fault, and its end.
-    func strike(_ generator: inout SeededGenerator) async {
+    func inject(_ generator: inout SeededGenerator) async {
         let milliseconds = 20 + generator.below(300)
         switch generator.below(self.broker == nil ? 5 : 13) {
         case 0:
@@ -111,10 +111,10 @@ struct Weather: Sendable {
             await broker.dropConnections()
         case 1:
             self.note("connections closed by the operator")
-            await broker.closeConnections("weather")
+            await broker.closeConnections("injected fault")
         case 2:
             self.note("channels closed by the broker")
-            await broker.closeChannels(.preconditionFailed, "weather")
+            await broker.closeChannels(.preconditionFailed, "injected fault")
         case 3:
             self.note("broker stands still")
             await broker.pause()
