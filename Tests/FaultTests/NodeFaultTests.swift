@@ -74,7 +74,7 @@ struct NodeFaultTests {
         }
     }
 
-    @Test("A memory alarm blocks the publisher only; no connection is lost, and everything continues behind it")
+    @Test("A memory alarm blocks the publisher only; no connection is lost, and everything continues after it")
     func alarm() async throws {
         try await Self.run("alarm") { node, ledger, client in
             var events = client.events.makeAsyncIterator()
