@@ -177,7 +177,7 @@ let package = Package(
         ),
         // Tests that need the whole machine: scripts/test runs them in a separate process.
         .testTarget(
-            name: "WeatherTests",
+            name: "FaultTests",
             dependencies: ["AMQP091FuzzTargets", "AMQP091Testing", "AMQP091", "AMQP091Wire", "EpollNetworking"],
             swiftSettings: settings
         ),
@@ -197,7 +197,7 @@ let package = Package(
             dependencies: ["AMQP091", "AMQP091Conformance", "AMQP091Testing"],
             swiftSettings: settings
         ),
-        .testTarget(name: "FaultTests", dependencies: ["AMQP091", "AMQP091Testing"], swiftSettings: settings),
+        .testTarget(name: "BrokerFaultTests", dependencies: ["AMQP091", "AMQP091Testing"], swiftSettings: settings),
     ],
     swiftLanguageModes: [.v6]
 )
