@@ -32,7 +32,7 @@ struct JSONTests {
         }
     }
 
-    @Test("A value arrives as it was sent, with its content type and the other properties")
+    @Test("A value survives a round trip, with its content type and the other properties")
     func roundTrip() async throws {
         let message = try AMQPMessage(json: Self.order, properties: BasicProperties(messageID: "1"))
         #expect(message.properties.contentType == "application/json")
@@ -71,7 +71,7 @@ struct JSONTests {
         Kind(nil, passes: false),
     ]
 
-    @Test("What a message says it is decides before its body is read", arguments: kinds)
+    @Test("The content type is checked before the body is decoded", arguments: kinds)
     func contentTypes(_ kind: Kind) async throws {
         let properties = BasicProperties(contentType: kind.type, contentEncoding: kind.encoding)
         try await Self.deliver(AMQPMessage("7", properties: properties)) { delivery in
@@ -89,7 +89,7 @@ struct JSONTests {
         }
     }
 
-    @Test("A message that does not say what it is passes where that is asked for")
+    @Test("A message without a content type is accepted on request")
     func missingContentType() async throws {
         try await Self.deliver("7") { delivery in
             let value = try delivery.decode(Int.self, acceptsMissingContentType: true)
@@ -105,7 +105,7 @@ struct JSONTests {
         ("", "it is not JSON"),
     ]
 
-    @Test("A body of another shape is refused by the place, without showing it", arguments: bodies)
+    @Test("A body of another shape is refused with its position, without its content", arguments: bodies)
     func shapes(_ body: String, _ place: String) async throws {
         let properties = BasicProperties(contentType: "application/json")
         try await Self.deliver(AMQPMessage(body, properties: properties)) { delivery in
@@ -114,14 +114,14 @@ struct JSONTests {
         }
     }
 
-    @Test("A value that cannot be written is refused")
+    @Test("A value that cannot be encoded is refused")
     func encoding() {
         let error = #expect(throws: AMQPCodingError.self) { _ = try AMQPMessage(json: Double.nan) }
         if case .encoding? = error { return }
         Issue.record("\(String(describing: error))")
     }
 
-    @Test("The encoder and the decoder are the user's to choose, and so is the content type")
+    @Test("Encoder, decoder and content type can be chosen")
     func custom() async throws {
         struct Event: Codable, Hashable { var orderID: Int }
         let encoder = JSONEncoder()

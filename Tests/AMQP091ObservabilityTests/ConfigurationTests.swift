@@ -14,7 +14,7 @@
             return try AMQPClientConfiguration(config: ConfigReader(provider: provider).scoped(to: "amqp"))
         }
 
-        @Test("Without any value it is the configuration without arguments")
+        @Test("Without any value it equals the default configuration")
         func defaults() throws {
             #expect(try Self.read([:]) == AMQPClientConfiguration())
         }
@@ -43,7 +43,7 @@
             #expect(read == expected)
         }
 
-        @Test("A URI is taken as everywhere else, and further keys add to it")
+        @Test("A URI is parsed as usual, and further keys add to it")
         func uri() throws {
             let read = try Self.read(["AMQP_URI": "amqp://app:s3cret@rabbit:5673/prod", "AMQP_HEARTBEAT_SECONDS": "5"])
             var expected = try AMQPClientConfiguration(uri: "amqp://app:s3cret@rabbit:5673/prod")
@@ -52,7 +52,7 @@
         }
 
         #if TLS
-            @Test("TLS has its own keys, and its own port")
+            @Test("TLS has separate keys and a separate port")
             func tls() throws {
                 let read = try Self.read([
                     "AMQP_TLS_ENABLED": "true", "AMQP_TLS_CA_FILE": "/ca.pem", "AMQP_TLS_CERTIFICATE_FILE": "/me.pem",
@@ -103,7 +103,7 @@
             Wrong(["AMQP_TLS_CA_FILE": "/ca.pem"], "tls.caFile"),
         ]
 
-        @Test("A value that cannot be used is refused by its key", arguments: wrong)
+        @Test("An invalid value is refused, naming its key", arguments: wrong)
         func refused(_ wrong: Wrong) throws {
             let error = #expect(throws: AMQPError.self) { try Self.read(wrong.environment) }
             #expect(error?.code == .invalidConfiguration)
@@ -123,7 +123,7 @@
             }
         }
 
-        @Test("The URI and the password are read as secrets, and nothing else is")
+        @Test("Only the URI and the password are read as secrets")
         func secrets() throws {
             final class Log: AccessReporter {
                 let events = Mutex<[(key: String, isSecret: Bool)]>([])

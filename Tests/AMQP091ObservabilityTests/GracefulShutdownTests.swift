@@ -107,7 +107,7 @@
             }
         }
 
-        @Test("A service that is shut down under load finishes and settles what it has begun")
+        @Test("A service that is shut down under load finishes and settles its running work")
         func group() async throws {
             try await Self.withLoad { broker in
                 let (signals, signal) = AsyncStream.makeStream(of: Void.self)
@@ -120,7 +120,7 @@
             }
         }
 
-        @Test("F26: so does a process with a client that gets SIGTERM, and it exits in order")
+        @Test("F26: a process with a client finishes on SIGTERM, and exits in order")
         func terminated() async throws {
             try await Self.withLoad { broker in
                 let uri = broker.uri

@@ -29,7 +29,7 @@ struct LoggingTests {
         return handler.entries
     }
 
-    @Test("Connecting, channels and the end are told at debug, with the server and the connection's name")
+    @Test("Connections and channels are logged at debug, with the server and the connection's name")
     func debug() async throws {
         let entries = try await Self.withConnection(.debug) { _, connection in
             try await connection.withChannel { _ in }
@@ -46,7 +46,7 @@ struct LoggingTests {
         #expect(entries[2].metadata["amqp.channel"] == "1")
     }
 
-    @Test("At info there is only what cannot be thrown, and a dropped message at warning")
+    @Test("Events that cannot be thrown are logged at info, and dropped messages at warning")
     func info() async throws {
         let entries = try await Self.withConnection(.info) { broker, connection in
             try await connection.withChannel { channel in
@@ -82,7 +82,7 @@ struct LoggingTests {
         #expect(entries[0].metadata["amqp.channel"] == "1")
     }
 
-    @Test("At trace every frame has its line, and none shows a body, a property or a password")
+    @Test("Every frame is logged at trace, without bodies, properties and passwords")
     func trace() async throws {
         let entries = try await Self.withConnection(.trace) { broker, connection in
             try await connection.withChannel { channel in
@@ -109,7 +109,7 @@ struct LoggingTests {
         for entry in entries { #expect(!"\(entry)".contains("secret"), "\(entry)") }
     }
 
-    @Test("AMQP_TRACE=1 prints the frames, and no body or secret")
+    @Test("AMQP_TRACE=1 prints the frames, without bodies and secrets")
     func environment() async throws {
         let child = await #expect(processExitsWith: .success, observing: [\.standardErrorContent]) {
             setenv("AMQP_TRACE", "1", 1)

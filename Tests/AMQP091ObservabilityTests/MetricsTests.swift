@@ -36,7 +36,7 @@
             }
         }
 
-        @Test("Publishes are counted by how they ended")
+        @Test("Publishes are counted by outcome")
         func publishes() async throws {
             try await Self.withConnection { broker, connection, metrics in
                 try await connection.withChannel { try await $0.declareQueue("q") }
@@ -63,7 +63,7 @@
             }
         }
 
-        @Test("What is unconfirmed is a gauge, and a channel that ends takes its share along")
+        @Test("Unconfirmed publishes are a gauge, from which an ended channel is removed")
         func unconfirmed() async throws {
             try await Self.withConnection { broker, connection, metrics in
                 await broker.confirm(.hold)
@@ -81,7 +81,7 @@
             }
         }
 
-        @Test("Deliveries are counted, and so is how they are settled")
+        @Test("Deliveries and their settlements are counted")
         func deliveries() async throws {
             try await Self.withConnection { broker, connection, metrics in
                 try await connection.withChannel { channel in
@@ -108,7 +108,7 @@
             }
         }
 
-        @Test("A get counts as a message received, and its time is kept")
+        @Test("A get counts as a received message, and is timed")
         func gets() async throws {
             try await Self.withConnection { broker, connection, metrics in
                 try await connection.withChannel { channel in
@@ -131,7 +131,7 @@
             }
         }
 
-        @Test("Awaited publishes and handlers are timed, failures with their kind")
+        @Test("Confirmed publishes and handlers are timed, failures with their kind")
         func durations() async throws {
             struct Broken: Error {}
             try await Self.withConnection { broker, connection, metrics in
@@ -191,7 +191,7 @@
             }
         }
 
-        @Test("A blocked connection shows, and a lost one leaves no gauge behind")
+        @Test("A blocked connection is a gauge, and a lost one leaves none")
         func blocked() async throws {
             try await Self.withConnection { broker, connection, metrics in
                 let publisher = try await connection.openPublisher()
@@ -207,7 +207,7 @@
             }
         }
 
-        @Test("A client counts how often it had to connect again")
+        @Test("A client counts its reconnects")
         func recoveries() async throws {
             let metrics = TestMetrics()
             try await InProcessBroker.withBroker { broker in
@@ -226,7 +226,7 @@
             await eventually("no connection") { Self.value(metrics, "rabbitmq.connections") == 0 }
         }
 
-        @Test("Without a metrics system nothing is made")
+        @Test("Without a metrics system no instrument is created")
         func absent() async throws {
             let metrics = TestMetrics()
             try await InProcessBroker.withBroker { broker in

@@ -168,7 +168,7 @@
             }
         }
 
-        @Test("What fails says so in its span, in one of a few words")
+        @Test("A failure sets the error type of its span, from a fixed set")
         func failures() async throws {
             try await Self.withConnection { broker, connection, tracer in
                 let publisher = try await connection.openPublisher()
@@ -197,7 +197,7 @@
             }
         }
 
-        @Test("A get, its link and each settlement are spans; a queue the broker named is not in a span's name")
+        @Test("A get, its link and each settlement are spans; a broker-named queue is not in a span's name")
         func getAndSettle() async throws {
             try await Self.withConnection({ $0.tracing.recordsBodySize = true }) { _, connection, tracer in
                 try await connection.withChannel { channel in
@@ -220,7 +220,7 @@
             }
         }
 
-        @Test("A loop of one's own has the same span")
+        @Test("A loop has the same span")
         func ownLoop() async throws {
             try await Self.withConnection { _, connection, tracer in
                 try await connection.withPublisher { try await $0.publish("42", to: Self.orders) }
@@ -238,7 +238,7 @@
             }
         }
 
-        @Test("Names of attributes and a template for names are the user's to choose")
+        @Test("Attribute names and a template for span names can be chosen")
         func names() async throws {
             try await Self.withConnection({
                 $0.tracing.attributeNames.system = "my.system"
@@ -253,7 +253,7 @@
             }
         }
 
-        @Test("Turned off, or without a tracer, there are no spans and no headers")
+        @Test("Without tracing or without a tracer there are no spans and no headers")
         func off() async throws {
             try await Self.withConnection({ $0.tracing.isEnabled = false }) { _, connection, tracer in
                 try await connection.withPublisher { try await $0.publish("42", to: Self.orders) }

@@ -22,7 +22,7 @@ struct AckRunsTests {
         return acks
     }
 
-    @Test("A contiguous run from the low end leaves as one multiple, the rest singly")
+    @Test("A contiguous run from the low end is sent as one multiple, the rest singly")
     func merges() {
         var runs = AckRuns()
         for tag in [3, 1, 2, 6, 8] as [UInt64] { #expect(runs.settle(tag) == true) }
@@ -51,7 +51,7 @@ struct AckRunsTests {
         #expect(!runs.hasUnsent)
     }
 
-    @Test("A multiple ends at a tag that is acked, not at one rejected or automatic")
+    @Test("A multiple ends at an acked tag, not at a rejected or automatic one")
     func endsAtAcked() {
         var runs = AckRuns()
         #expect(runs.settle(1) == true)
@@ -64,7 +64,7 @@ struct AckRunsTests {
         #expect(Self.drain(&runs) == [Ack(6)])
     }
 
-    @Test("Acknowledging up to a tag takes everything undecided below it")
+    @Test("Acknowledging up to a tag covers every undecided tag below it")
     func upTo() {
         var runs = AckRuns(span: 64)
         #expect(runs.reject(3) == true)
@@ -80,7 +80,7 @@ struct AckRunsTests {
         #expect(Self.drain(&runs) == [Ack(202, multiple: true)])
     }
 
-    @Test("The span grows to its limit and no further", arguments: [64, 1 << 12])
+    @Test("The span grows up to its limit", arguments: [64, 1 << 12])
     func limit(limit: Int) {
         var runs = AckRuns(span: 64, limit: limit)
         let words = max(limit, 128)
@@ -91,7 +91,7 @@ struct AckRunsTests {
         #expect(Self.drain(&runs) == [Ack(UInt64(words - 1))])
     }
 
-    @Test("Tags rejected out of order do not hold the low end back")
+    @Test("Tags rejected out of order do not block the low end")
     func rejectedOutOfOrder() {
         var runs = AckRuns(span: 64, limit: 64)
         #expect(runs.reject(2) == true)

@@ -7,7 +7,7 @@ import Testing
 struct ChannelNumbersTests {
     static func number(_ value: UInt16) -> ChannelNumber { ChannelNumber(rawValue: value) }
 
-    @Test("The number that has rested longest is taken next")
+    @Test("The number that has rested longest is allocated next")
     func leastRecent() {
         var numbers = ChannelNumbers(maximum: 3)
         #expect(numbers.allocate() == Self.number(1))

@@ -74,7 +74,7 @@ struct ChannelStateMachineTests {
         #expect(machine.close(6) == .alreadyClosed(6))
     }
 
-    @Test("Contents and confirms pass, also while replies are awaited")
+    @Test("Contents and confirms pass while replies are pending")
     func passes() {
         var machine = Self.opened()
         Self.ask(&machine, 1)
@@ -82,7 +82,7 @@ struct ChannelStateMachineTests {
         #expect(machine.received(Self.declareOk) == .replied(Self.request(1), Self.declareOk))
     }
 
-    @Test("The broker's flow and cancel are told of")
+    @Test("The broker's flow and cancel are reported")
     func flowAndCancel() {
         var machine = Self.opened()
         #expect(machine.received(.channelFlow(Channel.Flow(active: false))) == .flow(active: false))
@@ -90,7 +90,7 @@ struct ChannelStateMachineTests {
         #expect(machine.received(cancel) == .cancelledByBroker(consumerTag: "c"))
     }
 
-    @Test("The broker's close fails every request, and tells those that were sent from the others")
+    @Test("The broker's close fails every request, and separates sent from unsent ones")
     func brokerCloses() {
         var machine = Self.opened()
         Self.ask(&machine, 1)
@@ -102,7 +102,7 @@ struct ChannelStateMachineTests {
         #expect(!machine.isOpen && machine.requests.isEmpty)
     }
 
-    @Test("The broker may refuse the open itself")
+    @Test("The broker may refuse channel.open")
     func refusedOpen() {
         var machine = Machine()
         _ = machine.open(1, context: "")
@@ -110,7 +110,7 @@ struct ChannelStateMachineTests {
         #expect(machine.received(Self.close) == .closedByBroker(Self.reason, unanswered))
     }
 
-    @Test("When both close at once each close is answered, and ours still waits")
+    @Test("If both sides close at once, each close is answered, and the client still waits for close-ok")
     func bothClose() {
         var machine = Self.opened()
         Self.ask(&machine, 1)
@@ -120,7 +120,7 @@ struct ChannelStateMachineTests {
         #expect(machine.received(Self.closeOk) == .closed(closers: [2], Unanswered(sent: [Self.request(1)])))
     }
 
-    @Test("consume-ok with a tag that was not asked for is a violation that names it")
+    @Test("consume-ok with an unknown tag is a violation that names it")
     func otherTag() {
         var machine = Self.opened()
         Self.ask(&machine, 1, .consume(tag: "mine"))
@@ -132,7 +132,7 @@ struct ChannelStateMachineTests {
         #expect(text.contains("'other'"))
     }
 
-    @Test("Replies nobody expects, frames before open-ok, and close-ok without close are violations")
+    @Test("Unexpected replies, frames before open-ok, and close-ok without close are violations")
     func violations() {
         var machine = Machine()
         #expect(Self.isViolation(machine.received(Self.openOk), .channelError))
@@ -146,7 +146,7 @@ struct ChannelStateMachineTests {
         #expect(machine.isOpen)
     }
 
-    @Test("A lost connection answers everyone who waited")
+    @Test("A lost connection resumes every waiter")
     func connectionLost() {
         var machine = Self.opened()
         Self.ask(&machine, 1)

@@ -36,7 +36,7 @@ struct ConfirmRingTests {
         return ends
     }
 
-    @Test("Publishes are numbered from 1, and only those with a waiter are told of a confirm")
+    @Test("Publishes are numbered from 1, and a confirm is reported only for those with a waiter")
     func numbers() throws {
         var ring = Self.ring([7, 0, 9])
         #expect(ring.next == 4)
@@ -50,7 +50,7 @@ struct ConfirmRingTests {
         #expect(ring.outstandingMessages == 0)
     }
 
-    @Test("A nack is told even when nobody waits")
+    @Test("A nack is reported even without a waiter")
     func nack() throws {
         var ring = Self.ring([0, 5])
         #expect(try Self.settle(&ring, 2, multiple: true, .nacked) == [End(1, 0, .nacked), End(2, 5, .nacked)])
@@ -67,7 +67,7 @@ struct ConfirmRingTests {
         #expect(try Self.settle(&ring, 1, multiple: false) == [])
     }
 
-    @Test("Tag 0 with multiple settles everything, also nothing")
+    @Test("Tag 0 with multiple settles everything, even if there is nothing")
     func tagZero() throws {
         var ring = Self.ring([1, 2])
         #expect(try Self.settle(&ring, 0, multiple: true).count == 2)
@@ -88,7 +88,7 @@ struct ConfirmRingTests {
         #expect(ring.outstandingMessages == 2)
     }
 
-    @Test("The ring grows to its limit while the oldest publish is stuck, and no further")
+    @Test("The ring grows up to its limit while the oldest publish is unconfirmed")
     func grows() throws {
         var ring = ConfirmRing(capacity: 16, limit: 64)
         for number in 1...64 {
@@ -103,7 +103,7 @@ struct ConfirmRingTests {
         #expect(ring.lowest == 65)
     }
 
-    @Test("A token can be set and taken while the publish is outstanding")
+    @Test("A token can be set and removed while the publish is outstanding")
     func tokens() throws {
         var ring = Self.ring([1, 0, 0])
         #expect(ring.setToken(0, of: 1) == true)
@@ -114,7 +114,7 @@ struct ConfirmRingTests {
         #expect(!ring.isOutstanding(3))
     }
 
-    @Test("A publish counts for no more than a gibibyte, and never for less than nothing")
+    @Test("A publish counts for at most a gibibyte, and never for a negative number")
     func hugeOctets() throws {
         var ring = ConfirmRing(capacity: 16)
         _ = ring.append(octets: .max, token: .max)
@@ -124,7 +124,7 @@ struct ConfirmRingTests {
         #expect(ring.outstandingOctets == 0)
     }
 
-    @Test("Failing all tells of every publish once and leaves the numbers where they are")
+    @Test("Failing all reports every publish once and keeps the numbers")
     func failAll() throws {
         var ring = Self.ring([1, 0, 3, 4])
         _ = try Self.settle(&ring, 3, multiple: false)
@@ -137,7 +137,7 @@ struct ConfirmRingTests {
         #expect(ring.lowest == 5)
     }
 
-    @Test("Only the oldest publish is confirmed alone, and only where it was not mandatory")
+    @Test("Only the oldest publish is confirmed alone, and only if it was not mandatory")
     func oldest() throws {
         var ring = Self.ring([7, 0, 9])
         #expect(ring.confirmOldest(0) == nil)

@@ -24,7 +24,7 @@ struct ConfirmTrackerTests {
         return tracker
     }
 
-    @Test("The window counts messages and octets, and lets a larger message pass alone")
+    @Test("The window counts messages and octets, and accepts a larger message alone")
     func window() {
         var off = ConfirmTracker()
         #expect(off.hasRoom)
@@ -72,7 +72,7 @@ struct ConfirmTrackerTests {
         #expect(log.progress == [9])
     }
 
-    @Test("The first refusal of a publish without a waiter is kept, with the count of all")
+    @Test("The first failure of a publish without a waiter is kept, with the count of all")
     func failures() throws {
         var tracker = Self.tracker(window: 9)
         for _ in 1...3 { _ = tracker.ring.append(octets: 1, token: 0) }
@@ -89,7 +89,7 @@ struct ConfirmTrackerTests {
         #expect(tracker.endings.nackedCount == 3)
     }
 
-    @Test("The end leaves what is unconfirmed unknown, and tells each waiter once")
+    @Test("The end leaves unconfirmed publishes unknown, and wakes each waiter once")
     func ends() throws {
         var tracker = Self.tracker(window: 9)
         for token in [0, 5, 0] as [UInt32] { _ = tracker.ring.append(octets: 1, token: token) }
@@ -106,7 +106,7 @@ struct ConfirmTrackerTests {
         #expect(tracker.takeWaiters() == [])
     }
 
-    @Test("A confirm for a publish that was never made changes nothing")
+    @Test("A confirm for an unknown publish changes nothing")
     func violation() {
         var tracker = Self.tracker()
         _ = tracker.ring.append(octets: 1, token: 1)

@@ -48,7 +48,7 @@ struct ConfirmWatchTests {
         #expect(!Self.look(&watch, [(1, 16)], now: 3000))
     }
 
-    @Test("One channel that gets none is overdue beside one that does")
+    @Test("A channel without confirms is overdue beside one with confirms")
     func channels() {
         var watch = ConfirmWatch<Int>(limit: 100, refusalLimit: 300)
         #expect(!Self.look(&watch, [(1, 7), (2, 1)], now: 0))
@@ -56,7 +56,7 @@ struct ConfirmWatchTests {
         #expect(Self.look(&watch, [(1, 9), (2, 1)], now: 100))
     }
 
-    @Test("A channel that refuses one publish after the other for the limit, and confirms none, is told of")
+    @Test("A channel that nacks every publish for the limit, and confirms none, is reported")
     func refusing() {
         var watch = ConfirmWatch<Int>(limit: 100, refusalLimit: 300)
         #expect(Self.look(&watch, nacked: 0, now: 0) == nil)
@@ -65,7 +65,7 @@ struct ConfirmWatchTests {
         #expect(Self.look(&watch, nacked: 2, now: 310) == .refusing)
     }
 
-    @Test("A refusal that stays alone, confirms beside it, and a blocked broker are no reason to drop a connection")
+    @Test("A single nack, nacks beside confirms, and a blocked broker are no reason to drop a connection")
     func notRefusing() {
         var watch = ConfirmWatch<Int>(limit: 100, refusalLimit: 300)
         #expect(Self.look(&watch, nacked: 1, now: 0) == nil)

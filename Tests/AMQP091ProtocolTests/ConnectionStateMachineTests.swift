@@ -82,7 +82,7 @@ struct ConnectionStateMachineTests {
         #expect(machine.phase == .open)
     }
 
-    @Test("Blocked and unblocked are told of, and unblocked only after blocked")
+    @Test("Blocked and unblocked are reported, and unblocked only after blocked")
     func blocking() throws {
         var machine = try Self.machine(after: [Self.start, Self.tune, Self.openOk])
         #expect(machine.received(Self.unblocked) == .ignore)
@@ -138,7 +138,7 @@ struct ConnectionStateMachineTests {
         ),
     ]
 
-    @Test("The first of our mechanisms that the peer offers is used", arguments: mechanismRows)
+    @Test("The first configured mechanism that the peer offers is used", arguments: mechanismRows)
     func mechanism(_ mechanisms: [SASLMechanism], name: String, response: String) throws {
         var machine = try Self.machine(mechanisms: mechanisms)
         guard case .sendStartOk(let startOk) = machine.received(Self.start) else {
@@ -167,7 +167,7 @@ struct ConnectionStateMachineTests {
         #expect(startOk.response.isEmpty)
     }
 
-    @Test("C27: a peer without PLAIN, of another version, or with a question is left", arguments: [false, true])
+    @Test("C27: a peer without PLAIN, of another version, or with secure ends the login", arguments: [false, true])
     func failures(second: Bool) throws {
         var machine = try Self.machine()
         let mechanisms = second ? "PLAINTEXT" : "EXTERNAL"
@@ -219,7 +219,7 @@ struct ConnectionStateMachineTests {
         #expect(machine.close() == .alreadyClosed)
     }
 
-    @Test("The method the broker blames is told of")
+    @Test("The method the broker blames is reported")
     func blame() throws {
         var machine = try Self.machine(after: [Self.start, Self.tune])
         let close = Connection.Close(replyCode: .notAllowed, replyText: "no vhost", classID: 10, methodID: 40)
@@ -231,7 +231,7 @@ struct ConnectionStateMachineTests {
         #expect(machine.received(.connectionClose(close)) == .sendCloseOkAndClose(reason))
     }
 
-    @Test("A close before start says nothing, and a lost link ends everything")
+    @Test("A close before start sends nothing, and a lost link ends everything")
     func early() throws {
         var machine = try Self.machine()
         #expect(machine.close() == .alreadyClosed)
@@ -241,7 +241,7 @@ struct ConnectionStateMachineTests {
         #expect(machine.violate(.frameError, "late") == .ignore)
     }
 
-    @Test("A long reply text is cut to a short string between two characters")
+    @Test("A long reply text is truncated to a short string between two characters")
     func longText() throws {
         var machine = try Self.machine(after: [Self.start])
         let text = String(repeating: "ä", count: 200)

@@ -68,7 +68,7 @@ struct DeliveryCoalescingTests {
         #expect(pausing == (row.begins ? [false, false, false, true] : Array(repeating: false, count: 8)))
     }
 
-    @Test("A long gap begins the count anew")
+    @Test("A long gap restarts the count")
     func gap() {
         let reader = Reader()
         for _ in 0..<3 { #expect(!reader.read(after: 50, deliveries: 1)) }
@@ -84,7 +84,7 @@ struct DeliveryCoalescingTests {
         for _ in 0..<1000 { #expect(reader.read(after: 300, deliveries: 5)) }
     }
 
-    @Test("A read that brings nothing ends them; one soon after begins them again")
+    @Test("An empty read ends pauses; a read soon after begins them again")
     func breath() {
         let reader = Reader()
         reader.begin()
@@ -96,7 +96,7 @@ struct DeliveryCoalescingTests {
         #expect(!reader.read(after: 20_000, deliveries: 1))
     }
 
-    @Test("After a long silence it takes as many reads as the first time")
+    @Test("After a long silence pauses need as many reads as at first")
     func silence() {
         let reader = Reader()
         reader.begin()
@@ -107,7 +107,7 @@ struct DeliveryCoalescingTests {
         #expect(reader.read(after: 50, deliveries: 1))
     }
 
-    @Test("Somebody who waits for an answer ends them")
+    @Test("A caller that waits for a reply ends pauses")
     func awaited() {
         let reader = Reader()
         reader.begin()
@@ -116,7 +116,7 @@ struct DeliveryCoalescingTests {
         #expect(!reader.read(after: 50, deliveries: 1))
     }
 
-    @Test("A consumer that is behind ends them")
+    @Test("A consumer that is behind ends pauses")
     func stop() {
         let reader = Reader()
         reader.begin()
@@ -124,7 +124,7 @@ struct DeliveryCoalescingTests {
         #expect(!reader.machine.isPausing)
     }
 
-    @Test("Where the sender waits for us they end, and come back after a while, longer each time")
+    @Test("Pauses end if the sender waits, and return after a delay that grows")
     func retreat() {
         let reader = Reader()
         var retreats: [UInt64] = []
@@ -142,7 +142,7 @@ struct DeliveryCoalescingTests {
         #expect(retreats == [50, 100, 200, 400, 800, 1600, 3200, 3200, 3200])
     }
 
-    @Test("Once pauses cost nothing again, the next retreat is short")
+    @Test("After pauses without cost the next delay is short")
     func forgets() {
         let reader = Reader()
         for _ in 0..<3 {

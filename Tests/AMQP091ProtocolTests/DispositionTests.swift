@@ -257,7 +257,7 @@ struct DispositionTests {
         Row("closed or cancelled by the application", [.ended], .tell, .tell, .tell, .tell, .tell, .tell, .tell),
     ]
 
-    @Test("Each ending means the same for one who asks, whatever else is in it", arguments: rows)
+    @Test("Each ending has the same consequence for an asker, whatever its text", arguments: rows)
     func cells(_ row: Row) {
         for ending in row.endings {
             for (asker, cell) in zip(Asker.allCases, row.cells) {

@@ -28,7 +28,7 @@ struct TuneNegotiationTests {
         Row(name: "we want no heartbeat", ours: (0, 0, 0), theirs: (1, 4096, 60), result: (1, 4096, 0)),
     ]
 
-    @Test("C24, C25: each number is the smaller one, and 0 leaves it to the other side", arguments: rows)
+    @Test("C24, C25: each limit is the smaller one, and 0 takes the other side's", arguments: rows)
     func negotiates(_ row: Row) throws {
         let ours = try TuneNegotiation(channelMaximum: row.ours.0, frameMaximum: row.ours.1, heartbeat: row.ours.2)
         let negotiated = try ours.negotiate(
@@ -51,7 +51,7 @@ struct TuneNegotiationTests {
         }
     }
 
-    @Test("A frame size of theirs below 4096 is refused", arguments: [1, 4095] as [UInt32])
+    @Test("A frame size below 4096 from the broker is refused", arguments: [1, 4095] as [UInt32])
     func theirsTooSmall(size: UInt32) throws {
         let ours = try TuneNegotiation(channelMaximum: 0, frameMaximum: 0, heartbeat: nil)
         #expect(throws: TuneNegotiation.Refusal.frameMaximumTooSmall(size)) {
@@ -88,7 +88,7 @@ struct HeartbeatScheduleTests {
         #expect(schedule.check(now: end) == .peerDead)
     }
 
-    @Test("Silence does not count while we do not read")
+    @Test("Silence does not count while reading is paused")
     func paused() {
         var schedule = HeartbeatSchedule(seconds: 10, now: 0)
         schedule.pausedReading()
@@ -102,7 +102,7 @@ struct HeartbeatScheduleTests {
         #expect(schedule.check(now: end) == .peerDead)
     }
 
-    @Test("Interval 0 asks for nothing, and a clock behind the start neither")
+    @Test("Interval 0 needs no heartbeat, and neither does a clock before the start")
     func off() {
         let off = HeartbeatSchedule(seconds: 0, now: 0)
         #expect(off.deadline == nil)

@@ -49,7 +49,7 @@ struct InequivalentArgumentTests {
         ),
     ]
 
-    @Test("The text of a refusal names the argument and both values", arguments: rows)
+    @Test("The text of a refusal contains the argument and both values", arguments: rows)
     func reads(_ row: Row) throws {
         let difference = try #require(InequivalentArgument(replyText: row.text))
         #expect(difference.name == row.name)

@@ -148,13 +148,13 @@ struct MandatoryPublishesTests {
         ),
     ]
 
-    @Test("A return is credited to the publish it carries", arguments: rows)
+    @Test("A return is matched to the publish it carries", arguments: rows)
     func credited(_ row: Row) {
         var ring = Self.ring(row.published)
         #expect(Self.receive(&ring, row.returned) == row.expected)
     }
 
-    @Test("Publishes that are equal in every octet come back oldest first, each once")
+    @Test("Returns of equal publishes are matched oldest first, each once")
     func twins() {
         var ring = Self.ring([Message(), Message(body: "ydob"), Message(), Message()])
         #expect(Self.receive(&ring, Message()) == 1)
@@ -167,7 +167,7 @@ struct MandatoryPublishesTests {
         #expect(ends.count == 4 && ends.values.allSatisfy { $0 == .returned(.noRoute, "NO_ROUTE") })
     }
 
-    @Test("A return behind the last one is looked for before the older publishes")
+    @Test("A return is searched after the last one before the older publishes")
     func cursor() {
         var ring = Self.ring([Message(), Message(body: "ydob"), Message()])
         #expect(Self.receive(&ring, Message(body: "ydob")) == 2)
@@ -175,7 +175,7 @@ struct MandatoryPublishesTests {
         #expect(Self.receive(&ring, Message()) == 1)
     }
 
-    @Test("A nack shows that the twin of the publish came back, and the twin ends as returned")
+    @Test("A nack shows that an equal publish was returned, which ends as returned")
     func nackedTwin() {
         var ring = Self.ring([Message(), Message(body: "ydob"), Message()])
         #expect(Self.receive(&ring, Message()) == 1)
@@ -183,7 +183,7 @@ struct MandatoryPublishesTests {
         #expect(Self.ends(&ring, 3, multiple: true) == [3: .returned(.noRoute, "NO_ROUTE")])
     }
 
-    @Test("A nack of a returned publish without a twin is a nack")
+    @Test("A nack of a returned publish without an equal one is a nack")
     func nackedAlone() {
         var ring = Self.ring([Message(), Message(body: "ydob")])
         #expect(Self.receive(&ring, Message()) == 1)
@@ -191,7 +191,7 @@ struct MandatoryPublishesTests {
         #expect(Self.ends(&ring, 2).isEmpty)
     }
 
-    @Test("A settled publish does not come back")
+    @Test("A settled publish matches no return")
     func settled() {
         var ring = Self.ring([Message(), Message(body: "ydob")])
         #expect(Self.ends(&ring, 1).isEmpty)
@@ -203,7 +203,7 @@ struct MandatoryPublishesTests {
         #expect(Self.receive(&ring, Message()) == nil)
     }
 
-    @Test("Random returns are credited to a publish equal to the one that was not routed", arguments: 0..<40)
+    @Test("Random returns are matched to a publish equal to the unrouted one", arguments: 0..<40)
     func model(seed: Int) {
         var random = SeededGenerator(seed: UInt64(seed))
         var ring = ConfirmRing(capacity: 16)

@@ -4,7 +4,7 @@ import Testing
 
 @Suite("Hash of octets")
 struct OctetHashTests {
-    @Test("Octets hash alike in one piece and in any pieces", arguments: [0, 1, 7, 8, 63, 64, 65, 127, 128, 1000])
+    @Test("Octets have one hash, in one piece and in any pieces", arguments: [0, 1, 7, 8, 63, 64, 65, 127, 128, 1000])
     func pieces(count: Int) {
         var random = SeededGenerator(seed: UInt64(count))
         let octets = (0..<count).map { _ in UInt8.random(in: 0...255, using: &random) }

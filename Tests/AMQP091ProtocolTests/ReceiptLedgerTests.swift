@@ -5,7 +5,7 @@ import Testing
 
 @Suite("Receipt ledger")
 struct ReceiptLedgerTests {
-    @Test("A refusal is remembered, a confirm is not")
+    @Test("A failure is remembered, a confirm is not")
     func remembers() {
         var ledger = ReceiptLedger()
         ledger.settled(1, .confirmed) { _ in }
@@ -33,7 +33,7 @@ struct ReceiptLedgerTests {
         #expect(woken == [1, 2, 4])
     }
 
-    @Test("Who waits for a range is woken when everything up to its end has settled")
+    @Test("A waiter for a range is woken when all publishes up to its end have settled")
     func ranges() {
         var ledger = ReceiptLedger()
         ledger.wait(through: 5, token: 1)
@@ -50,7 +50,7 @@ struct ReceiptLedgerTests {
         #expect(ledger.takeWaiters() == [])
     }
 
-    @Test("A call ends with its reply or with the refusal of its publish, whichever comes, and once")
+    @Test("A call ends once, with its reply or with the failure of its publish")
     func calls() {
         var ledger = ReceiptLedger()
         for sequence in UInt64(1)...4 { ledger.expectReply(to: sequence, token: UInt32(sequence) * 10) }
@@ -74,7 +74,7 @@ struct ReceiptLedgerTests {
         #expect(Set(ledger.takeWaiters()) == [50, 60])
     }
 
-    @Test("Beyond its limit the ledger forgets the oldest refusals, and says so")
+    @Test("Beyond its limit the ledger forgets the oldest failures, and reports that")
     func forgets() {
         var ledger = ReceiptLedger()
         for sequence in 1...UInt64(ReceiptLedger.limit) { ledger.settled(sequence, .nacked) { _ in } }

@@ -28,7 +28,7 @@ struct RecoveryStateMachineTests {
         return attempt
     }
 
-    @Test("The first connection is announced as such, the next as a recovery")
+    @Test("The first connection is reported as connected, the next as recovered")
     mutating func goodDay() {
         var machine = self.machine()
         #expect(machine.start(using: &self.random) == .connect([0]))
@@ -56,7 +56,7 @@ struct RecoveryStateMachineTests {
         }
     }
 
-    @Test("A link that drops while the topology is declared, twice in a row, is connected again")
+    @Test("A link that drops twice while the topology is declared reconnects")
     mutating func lostWhileRestoring() {
         var machine = self.machine()
         _ = machine.start(using: &self.random)
@@ -69,7 +69,7 @@ struct RecoveryStateMachineTests {
         #expect(machine.restored(now: 0) == .announce("a", endpoint: 0, isRecovery: false))
     }
 
-    @Test("Attempts are counted until a connection has held")
+    @Test("Attempts are counted until a connection is stable")
     mutating func attempts() {
         var machine = self.machine()
         _ = machine.start(using: &self.random)
@@ -87,7 +87,7 @@ struct RecoveryStateMachineTests {
         #expect(self.attempt(machine.lost(.lost, now: 12 * Self.second, using: &self.random)) == 1)
     }
 
-    @Test("F7: endpoints that failed are tried last, those that never did in their order")
+    @Test("F7: endpoints that failed are tried last, others in their order")
     mutating func memory() {
         var machine = self.machine(3)
         #expect(machine.start(using: &self.random) == .connect([0, 1, 2]))
@@ -104,7 +104,7 @@ struct RecoveryStateMachineTests {
         #expect(machine.waited(using: &self.random) == .connect([2, 0, 1]))
     }
 
-    @Test("Shuffled endpoints come in every order, and all of them")
+    @Test("Shuffled endpoints occur in every order, all of them")
     mutating func shuffle() {
         var first: Set<Int> = []
         for _ in 0..<100 {
@@ -140,7 +140,7 @@ struct RecoveryStateMachineTests {
         return machine
     }
 
-    @Test("An event that does not belong to a state changes nothing", arguments: Place.allCases)
+    @Test("An illegal event changes nothing", arguments: Place.allCases)
     mutating func illegal(_ place: Place) {
         if place != .idle {
             var machine = self.machine(in: place)

@@ -54,7 +54,7 @@ struct RequestQueueTests {
         }
     }
 
-    @Test("A request is sent when the one before it was answered")
+    @Test("A request is sent after the reply to the one before it")
     func turns() {
         var owner = Owner()
         owner.ask(1, Self.declare)
@@ -73,7 +73,7 @@ struct RequestQueueTests {
         #expect(stray == nil)
     }
 
-    @Test("consume and cancel wait for nothing but their own tag, and are answered in any order")
+    @Test("consume and cancel wait only for their own tag, and are answered in any order")
     func tags() {
         var owner = Owner()
         owner.ask(1, .consume(tag: "a"))
@@ -98,7 +98,7 @@ struct RequestQueueTests {
         #expect(owner.queue.isEmpty)
     }
 
-    @Test("Nothing is sent beside a commit, and a commit waits for what is answered in order")
+    @Test("Nothing is sent during a commit, and a commit waits for requests that are answered in order")
     func commits() {
         var owner = Owner()
         owner.ask(1, .consume(tag: "a"))
@@ -117,7 +117,7 @@ struct RequestQueueTests {
         #expect(third == 3 && owner.sent == [1, 2, 3, 4, 5, 6])
     }
 
-    @Test("A request that waits is withdrawn, one that was sent is followed to its reply")
+    @Test("A waiting request is withdrawn, a sent one is kept until its reply")
     func withdraws() {
         var owner = Owner()
         owner.ask(1, Self.declare)
@@ -148,7 +148,7 @@ struct RequestQueueTests {
         #expect(third == 3 && owner.queue.isEmpty)
     }
 
-    @Test("A request that is dropped at its turn makes room for the next")
+    @Test("A dropped request lets the next one be sent")
     func drops() {
         var owner = Owner()
         owner.ask(1, Self.commit)
@@ -160,7 +160,7 @@ struct RequestQueueTests {
         #expect(owner.queue.isEmpty)
     }
 
-    @Test("At the end, requests that were sent are told from those that were not")
+    @Test("At the end, sent and unsent requests are separated")
     func ends() {
         var owner = Owner()
         owner.ask(1, .consume(tag: "a"))

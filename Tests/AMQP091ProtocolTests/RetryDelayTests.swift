@@ -15,6 +15,6 @@ struct RetryDelayTests {
         #expect(RetryDelay.delay(failures: failures) == .milliseconds(milliseconds))
     }
 
-    @Test("Where nobody counts the failures, the delay is a second")
+    @Test("Without a count of failures the delay is a second")
     func unknown() { #expect(RetryDelay.delay(failures: nil) == .seconds(1)) }
 }

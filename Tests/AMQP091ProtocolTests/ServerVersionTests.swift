@@ -17,7 +17,7 @@ struct ServerVersionTests {
         #expect(ServerVersion(["product": "RabbitMQ", "version": .string(text)]) == version)
     }
 
-    @Test("Another product, and one that does not say, has no version")
+    @Test("Another product, and one without a version, has none")
     func others() {
         #expect(ServerVersion(["product": "LavinMQ", "version": "4.3.0"]) == nil)
         #expect(ServerVersion(["version": "4.3.0"]) == nil)

@@ -40,7 +40,7 @@ struct SettlementLedgerTests {
     static let dropped = Verdict.nack(requeue: false)
     static let requeued = Verdict.nack(requeue: true)
 
-    @Test("The first acknowledgement after a write has the channel put among those with something to send")
+    @Test("The first acknowledgement after a write adds the channel to those with something to send")
     func schedules() {
         var ledger = SettlementLedger()
         #expect(ledger.acknowledge(1, multiple: false)?.isFirst == true)
@@ -56,7 +56,7 @@ struct SettlementLedgerTests {
         #expect(ledger.acknowledge(6, multiple: false)?.isFirst == false)
     }
 
-    @Test("A nack with multiple is preceded by the acknowledgements that were given, tag by tag, and no others")
+    @Test("A nack with multiple follows the given acknowledgements, tag by tag, and no others")
     func multipleBehindAcks() {
         var stage = Stage()
         #expect(stage.ack(2) && stage.ack(3))
@@ -66,7 +66,7 @@ struct SettlementLedgerTests {
         #expect(stage.sent() == [])
     }
 
-    @Test("Acknowledgements before a nack with multiple are merged where nothing unsettled lies below them")
+    @Test("Acknowledgements before a nack with multiple are merged if nothing below them is unsettled")
     func mergedBeforeMultiple() {
         var stage = Stage()
         #expect(stage.ack(1) && stage.ack(2) && stage.ack(4))
@@ -89,7 +89,7 @@ struct SettlementLedgerTests {
         #expect(stage.sent() == [])
     }
 
-    @Test("A nack with multiple that meets one delivery is sent for it alone")
+    @Test("A nack with multiple that covers one delivery is sent for it alone")
     func multipleOfOne() {
         var stage = Stage()
         #expect(stage.ack(1) && stage.ack(3))
@@ -97,7 +97,7 @@ struct SettlementLedgerTests {
         #expect(stage.sent() == [Frame(1, .ack), Frame(3, .ack), Frame(2, Self.requeued)])
     }
 
-    @Test("An acknowledgement with multiple covers what is unsettled, and leaves with the next flush")
+    @Test("An acknowledgement with multiple covers unsettled deliveries, and is sent with the next flush")
     func ackMultiple() {
         var stage = Stage()
         #expect(stage.nack(2) == true)
@@ -120,7 +120,7 @@ struct SettlementLedgerTests {
         )
     }
 
-    @Test("A delivery is settled once, whatever is said")
+    @Test("A delivery is settled once, by the first call")
     func once() {
         var stage = Stage()
         #expect(stage.ack(1) && stage.nack(2) && stage.reject(3))
@@ -135,7 +135,7 @@ struct SettlementLedgerTests {
         #expect(stage.nack(.max) == false)
     }
 
-    @Test("What is said during a commit is sent after it, in order")
+    @Test("Settlements during a commit are sent after it, in order")
     func duringCommit() {
         var stage = Stage()
         stage.ledger.selecting()
@@ -156,7 +156,7 @@ struct SettlementLedgerTests {
         #expect(stage.sent() == [Frame(7, .ack)])
     }
 
-    @Test("A rollback returns what the transaction settled, frame by frame, before what is said meanwhile")
+    @Test("A rollback requeues the transaction's deliveries, frame by frame, before later settlements")
     func rollback() {
         var stage = Stage()
         #expect(stage.ack(1) == true)
@@ -189,7 +189,7 @@ struct SettlementLedgerTests {
         #expect(stage.sent() == [])
     }
 
-    @Test("While the broker takes everything back nothing can be settled, and what came before it is void")
+    @Test("During basic.recover nothing can be settled, and earlier deliveries are void")
     func recover() {
         var stage = Stage()
         #expect(stage.ack(2) == true)
@@ -204,7 +204,7 @@ struct SettlementLedgerTests {
         #expect(stage.sent() == [Frame(2, .ack), Frame(6, multiple: true, .ack)])
     }
 
-    @Test("A delivery that the client itself sends back during a recover is void with the others")
+    @Test("A delivery that the client itself requeues during a recover is void with the others")
     func refusedDuringRecover() {
         var stage = Stage()
         stage.ledger.recovering()
@@ -425,7 +425,7 @@ struct SettlementLedgerTests {
         #expect(voided.isEmpty)
     }
 
-    @Test("A refusal passes no acknowledgement, and none passes it", arguments: 0..<50)
+    @Test("Refusals and acknowledgements keep their order", arguments: 0..<50)
     func keepsOrder(seed: Int) {
         var random = SeededGenerator(seed: UInt64(seed))
         var stage = Stage()

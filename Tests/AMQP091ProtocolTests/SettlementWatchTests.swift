@@ -4,7 +4,7 @@ import Testing
 
 @Suite("Settlement watch")
 struct SettlementWatchTests {
-    @Test("A tag that stays the oldest is warned of once, at four fifths of the limit")
+    @Test("A tag that stays the oldest causes one warning, at four fifths of the limit")
     func warnsOnce() {
         var watch = SettlementWatch(limit: 1000)
         #expect(watch.look(oldest: 7, now: 100) == nil)
@@ -16,7 +16,7 @@ struct SettlementWatchTests {
         #expect(watch.look(oldest: 8, now: 2800) == 800)
     }
 
-    @Test("A channel that settles in between is never warned of")
+    @Test("A channel that settles in between causes no warning")
     func quiet() {
         var watch = SettlementWatch(limit: 1000)
         #expect(watch.look(oldest: 1, now: 0) == nil)

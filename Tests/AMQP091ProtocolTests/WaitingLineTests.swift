@@ -5,7 +5,7 @@ import Testing
 
 @Suite("Waiting line")
 struct WaitingLineTests {
-    @Test("Waiters leave in the order they came, and those that gave up are passed over")
+    @Test("Waiters leave in order of arrival, and abandoned ones are skipped")
     func order() {
         var line = WaitingLine<Int>()
         let tickets = (0..<6).map { line.append($0) }
@@ -23,7 +23,7 @@ struct WaitingLineTests {
         #expect(late == nil)
     }
 
-    @Test("A ticket is good for its own place only, also after others came and went")
+    @Test("A ticket is valid for its own place only, also after later arrivals")
     func tickets() {
         var line = WaitingLine<Int>()
         var tickets: [WaitingLine<Int>.Ticket] = []
@@ -40,7 +40,7 @@ struct WaitingLineTests {
         #expect(rest == Array(stride(from: 34, to: 100, by: 2)))
     }
 
-    @Test("The first that meets a condition leaves the others where they are")
+    @Test("Removing the first that meets a condition keeps the order of the others")
     func conditions() {
         var line = WaitingLine<Int>()
         for number in 1...6 { _ = line.append(number) }
@@ -54,7 +54,7 @@ struct WaitingLineTests {
         #expect(rest == [4, 6])
     }
 
-    @Test("Twenty thousand waiters that all give up, behind one that stays, leave nothing behind")
+    @Test("Twenty thousand abandoned waiters after one that stays leave no memory")
     func givingUp() {
         var line = WaitingLine<Int>()
         let first = line.append(-1)

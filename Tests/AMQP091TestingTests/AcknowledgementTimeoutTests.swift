@@ -42,7 +42,7 @@ struct AcknowledgementTimeoutTests {
         }
     }
 
-    @Test("A late consumer of a quorum queue is cancelled, stays without deliveries, and goes when the client answers")
+    @Test("A late consumer of a quorum queue is cancelled, gets no deliveries, and ends when the client answers")
     func cancels() async throws {
         try await InProcessBroker.withBroker(.rabbitMQ(.v4_3)) { broker in
             let client = try await Self.consuming(broker, type: "quorum")
@@ -62,7 +62,7 @@ struct AcknowledgementTimeoutTests {
         }
     }
 
-    @Test("A late consumer that settles what it owes gets deliveries again")
+    @Test("A late consumer that settles its deliveries gets new ones")
     func resumes() async throws {
         try await InProcessBroker.withBroker(.rabbitMQ(.v4_3)) { broker in
             let client = try await Self.consuming(broker, type: "quorum", messages: 1)
@@ -88,7 +88,7 @@ struct AcknowledgementTimeoutTests {
         }
     }
 
-    @Test("The limit of the options holds for what clients hold, also when it is changed")
+    @Test("The acknowledgement timeout applies to unacknowledged deliveries, also when it is changed")
     func limit() async throws {
         var options = InProcessBroker.Options(version: .v3_10)
         options.consumerTimeout = .seconds(3600)
@@ -115,7 +115,7 @@ struct AcknowledgementTimeoutTests {
         }
     }
 
-    @Test("A dead letter of at-least-once waits for a queue that takes it")
+    @Test("A dead letter of at-least-once waits for a queue that accepts it")
     func atLeastOnce() async throws {
         try await InProcessBroker.withBroker(.rabbitMQ(.v4_3)) { broker in
             let client = try await ScriptedClient.connect(broker.configuration)

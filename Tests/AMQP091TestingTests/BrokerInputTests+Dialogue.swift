@@ -46,7 +46,7 @@ extension BrokerInputTests {
         Row("S22: a method that only a broker sends", octets(.basicQosOk(.init())), .commandInvalid),
     ]
 
-    @Test("S7: one channel more than agreed on closes the connection")
+    @Test("S7: one channel above channel-max closes the connection")
     func channelMax() async throws {
         var options = InProcessBroker.Options()
         options.channelMax = 2
@@ -61,7 +61,7 @@ extension BrokerInputTests {
         }
     }
 
-    @Test("S14: empty bodies and heartbeats by the thousand hold nobody up, and the content ends when its octets come")
+    @Test("S14: thousands of empty bodies and heartbeats delay no other client, and the content ends with its octets")
     func floods() async throws {
         try await InProcessBroker.withBroker { broker in
             let client = try await ScriptedClient.connect(broker.configuration)
@@ -77,7 +77,7 @@ extension BrokerInputTests {
         }
     }
 
-    @Test("S19, S20, S21: odd numbers and text are taken and come back; of a name that stands twice the first counts")
+    @Test("S19, S20, S21: unusual numbers and text are accepted and returned; the first of a duplicate name counts")
     func oddValues() async throws {
         try await InProcessBroker.withBroker { broker in
             let client = try await ScriptedClient.connect(broker.configuration)

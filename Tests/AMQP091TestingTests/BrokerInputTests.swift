@@ -135,7 +135,7 @@ struct BrokerInputTests {
         }
     }
 
-    @Test("S6: another protocol is answered with ours, and the link ends")
+    @Test("S6: another protocol is answered with the protocol header, and the link ends")
     func otherProtocol() async throws {
         try await InProcessBroker.withBroker { broker in
             for hello in ["GET / HTTP/1.1\r\n\r\n", "AMQP\u{1}\u{1}\u{0}\u{A}", "\u{16}\u{3}\u{1}xxxxxxx"] {
@@ -169,7 +169,7 @@ struct BrokerInputTests {
         }
     }
 
-    @Test("S27: a client that says nothing, or stops in the middle of its login, is dropped in time")
+    @Test("S27: a client that sends nothing, or stops during its login, is dropped in time")
     func handshakeTimeout() async throws {
         var options = InProcessBroker.Options()
         options.handshakeTimeout = .milliseconds(1000)
@@ -183,7 +183,7 @@ struct BrokerInputTests {
         }
     }
 
-    @Test("S29: a client that does not take its answers is not read, and gets them all when it does")
+    @Test("S29: a client that does not read its replies is not read, and gets them all when it does")
     func answersNotTaken() async throws {
         try await InProcessBroker.withBroker { broker in
             let client = try await ScriptedClient.connect(broker.configuration)
@@ -205,7 +205,7 @@ struct BrokerInputTests {
         }
     }
 
-    @Test("S29: a consumer that does not read holds back its deliveries only")
+    @Test("S29: a consumer that does not read delays only its own deliveries")
     func deliveriesNotTaken() async throws {
         try await InProcessBroker.withBroker { broker in
             let connection = try await broker.connect()
@@ -269,7 +269,7 @@ struct BrokerInputTests {
         return octets
     }
 
-    @Test("S28: a session cut anywhere, or with any octet changed, leaves the broker as it was")
+    @Test("S28: a session cut anywhere, or with any octet changed, leaves the broker's state unchanged")
     func damaged() async throws {
         var options = InProcessBroker.Options()
         // A damaged length makes the broker wait for more.

@@ -49,7 +49,7 @@ import Testing
             }
         }
 
-        @Test("The amqps:// URI and the configuration reach it, and messages small and large pass")
+        @Test("Clients connect by the amqps:// URI and the configuration, with messages small and large")
         func reached() async throws {
             try await InProcessBroker.withBroker(Self.options()) { broker in
                 let port = try #require(broker.tlsPort)
@@ -110,7 +110,7 @@ import Testing
             }
         }
 
-        @Test("Orders work over TLS: a pause, an alarm, a dropped link")
+        @Test("Faults work over TLS: a pause, an alarm, a dropped link")
         func orders() async throws {
             try await InProcessBroker.withBroker(Self.options()) { broker in
                 let configuration = broker.configuration
@@ -136,7 +136,7 @@ import Testing
             }
         }
 
-        @Test("A client without the certificate that is asked for is refused; one with it is let in")
+        @Test("A client without a required certificate is refused; one with it is accepted")
         func mutual() async throws {
             try await InProcessBroker.withBroker(Self.options(clientAuthority: "ca")) { broker in
                 var configuration = broker.configuration
@@ -149,7 +149,7 @@ import Testing
             }
         }
 
-        @Test("A client's certificate logs its user in by EXTERNAL; without it, or with another, nobody is")
+        @Test("A client certificate logs its user in by EXTERNAL; no other certificate does")
         func external() async throws {
             var options = Self.options(clientAuthority: "ca")
             options.users = [:]
@@ -214,7 +214,7 @@ import Testing
 #else
     @Suite("In-process broker without TLS")
     struct BrokerTLSTests {
-        @Test("An endpoint with TLS is refused with a sentence that says what is missing")
+        @Test("An endpoint with TLS is refused with an error that names the missing trait")
         func refused() async throws {
             var options = InProcessBroker.Options()
             options.endpoints = [.tls()]

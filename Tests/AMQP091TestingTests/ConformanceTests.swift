@@ -28,7 +28,7 @@ struct ConformanceTests {
         }
     }
 
-    @Test("The broker does what RabbitMQ does", arguments: rows(BehaviourCase.cases))
+    @Test("The broker behaves as RabbitMQ does", arguments: rows(BehaviourCase.cases))
     func behaviour(_ row: Row<BehaviourCase>) async throws {
         try await InProcessBroker.withBroker(.rabbitMQ(row.version)) { broker in
             try await row.value.run(broker.configuration)
@@ -37,7 +37,7 @@ struct ConformanceTests {
 
     static let versions: [InProcessBroker.RabbitMQVersion] = [.v3_10, .v4_0, .v4_3]
 
-    @Test("A broker says the release that it imitates", arguments: versions)
+    @Test("A broker announces the release that it imitates", arguments: versions)
     func version(_ version: InProcessBroker.RabbitMQVersion) async throws {
         try await InProcessBroker.withBroker(.rabbitMQ(version)) { broker in
             let subject = try await ConformanceSubject(asking: broker.configuration)

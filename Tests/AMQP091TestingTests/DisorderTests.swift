@@ -76,7 +76,7 @@ struct DisorderTests {
         #expect(betweens > 0)
     }
 
-    @Test("Confirms come out of order between queues, each once, also merged")
+    @Test("Confirms arrive out of order between queues, each once, also merged")
     func confirms() async throws {
         var (isDisordered, isMerged) = (false, false)
         for seed: UInt64 in 1...10 {
@@ -101,7 +101,7 @@ struct DisorderTests {
         #expect(isMerged)
     }
 
-    @Test("A queue that is deleted while its client cancels the consumer sends either, not both, after the reply")
+    @Test("A queue that is deleted during a cancel sends either basic.cancel or cancel-ok, not both, after the reply")
     func crossing() async throws {
         for seed: UInt64 in 1...20 {
             try await Self.withClient(seed: seed) { broker, client in
@@ -116,7 +116,7 @@ struct DisorderTests {
         }
     }
 
-    @Test("A channel that ends requeues what was on the way to it")
+    @Test("A channel that ends requeues its pending deliveries")
     func ends() async throws {
         for seed: UInt64 in 1...10 {
             try await Self.withClient(seed: seed) { broker, client in

@@ -22,7 +22,7 @@ struct InProcessBrokerTests {
         }
     }
 
-    @Test("A client publishes, the depth is seen, and a dropped link brings the message back redelivered")
+    @Test("A dropped link redelivers an unacknowledged message")
     func redelivered() async throws {
         try await InProcessBroker.withBroker { broker in
             let configuration = broker.configuration
@@ -56,7 +56,7 @@ struct InProcessBrokerTests {
         }
     }
 
-    @Test("It is reached by its URI over TCP and over a Unix socket, and over a socket pair")
+    @Test("Clients connect by its URI over TCP and a Unix socket, and over a socket pair")
     func endpoints() async throws {
         var options = InProcessBroker.Options()
         let path = "/tmp/amqp091-test-\(UInt64.random(in: .min ... .max)).sock"
@@ -80,7 +80,7 @@ struct InProcessBrokerTests {
         }
     }
 
-    @Test("Several brokers in one process know nothing of each other")
+    @Test("Several brokers in one process are independent")
     func independent() async throws {
         try await InProcessBroker.withBroker { first in
             try await InProcessBroker.withBroker { second in
@@ -93,7 +93,7 @@ struct InProcessBrokerTests {
         }
     }
 
-    @Test("Confirms are refused, returned and held back on order")
+    @Test("Confirms are nacked, returned and held on request")
     func confirmOrders() async throws {
         try await InProcessBroker.withBroker { broker in
             let connection = try await broker.connect()
@@ -121,7 +121,7 @@ struct InProcessBrokerTests {
         }
     }
 
-    @Test("Confirms come later on order, in order, refusals among them, and at once again when that ends")
+    @Test("Confirms are delayed on request, in order, nacks included, until release")
     func delayedConfirms() async throws {
         try await InProcessBroker.withBroker { broker in
             let connection = try await broker.connect()
@@ -152,7 +152,7 @@ struct InProcessBrokerTests {
         }
     }
 
-    @Test("What an unfinished transaction held is room again when its channel ends")
+    @Test("The end of a channel frees the memory of its transaction")
     func abandonedTransactions() async throws {
         var options = InProcessBroker.Options()
         options.memoryLimit = 1 << 20
@@ -197,7 +197,7 @@ struct InProcessBrokerTests {
         }
     }
 
-    @Test("Above the limit on memory publishers are blocked until consumers have made room")
+    @Test("Above the memory limit publishers are blocked until consumers free memory")
     func memoryLimit() async throws {
         var options = InProcessBroker.Options()
         options.memoryLimit = 1 << 20
@@ -270,7 +270,7 @@ struct InProcessBrokerTests {
         }
     }
 
-    @Test("A wait that does not come true says what was there instead")
+    @Test("A failed wait reports the actual state")
     func waitFails() async throws {
         try await InProcessBroker.withBroker { broker in
             let error = await #expect(throws: InProcessBroker.TimedOut.self) {

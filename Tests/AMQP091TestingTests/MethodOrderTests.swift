@@ -7,7 +7,7 @@ import Testing
 // MethodOrderTests: what a client sees when one method of it is not answered, late, refused or cut off, at every step of
 // a conversation; and that octets in pieces of any size are the same to it.
 
-@Suite("Orders about methods", .timeLimit(.minutes(1)))
+@Suite("Faults of methods", .timeLimit(.minutes(1)))
 struct MethodOrderTests {
     /// Connects, and does one thing of every kind.
     private static func converse(_ broker: InProcessBroker) async throws {
@@ -73,7 +73,7 @@ struct MethodOrderTests {
         }
     }
 
-    @Test("A step that is refused fails with the code and text, and its scope is closed", arguments: steps)
+    @Test("A refused step fails with the code and text, and its scope is closed", arguments: steps)
     func refusals(_ step: MethodID) async throws {
         try await InProcessBroker.withBroker { broker in
             await broker.onNext(step, .refuse(.resourceLocked, "on order"))
@@ -89,7 +89,7 @@ struct MethodOrderTests {
         }
     }
 
-    @Test("A lost answer is missed at the deadline, and the method took effect")
+    @Test("A lost reply ends the call at its deadline, and the method took effect")
     func lost() async throws {
         try await InProcessBroker.withBroker { broker in
             let connection = try await broker.connect()
@@ -125,7 +125,7 @@ struct MethodOrderTests {
         }
     }
 
-    @Test("A late answer is waited for, and holds up its own connection only")
+    @Test("A late reply delays its own connection only")
     func late() async throws {
         try await InProcessBroker.withBroker { broker in
             let connection = try await broker.connect()
@@ -145,7 +145,7 @@ struct MethodOrderTests {
         }
     }
 
-    @Test("Orders for one kind are obeyed in turn, and can be taken back")
+    @Test("Faults of one kind apply in turn, and can be removed")
     func several() async throws {
         try await InProcessBroker.withBroker { broker in
             let connection = try await broker.connect()
@@ -162,7 +162,7 @@ struct MethodOrderTests {
         }
     }
 
-    @Test("Octets in pieces of any size are the same to a client", arguments: [1, 2, 3, 7, 8, 9, 100, 4096])
+    @Test("Octets in pieces of any size are equal to a client", arguments: [1, 2, 3, 7, 8, 9, 100, 4096])
     func pieces(_ size: Int) async throws {
         try await InProcessBroker.withBroker { broker in
             await broker.splitWrites(every: size)

@@ -8,7 +8,7 @@ import Testing
 
 @Suite("Scripted broker", .timeLimit(.minutes(1)))
 struct ScriptedBrokerTests {
-    @Test("A failed expectation names what was expected, what came, and the dialogue, without credentials")
+    @Test("A failed expectation shows the expected and the actual event, and the dialogue, without credentials")
     func failureText() async throws {
         try await ScriptedBroker.withChannel { broker, _, channel in
             async let declared = channel.declareQueue("orders")
@@ -42,7 +42,7 @@ struct ScriptedBrokerTests {
         }
     }
 
-    @Test("Writes split at every size, coalesced or as they come are the same to a client", arguments: 0..<12)
+    @Test("Writes split at every size, coalesced or unchanged are equal to a client", arguments: 0..<12)
     func pieces(size: Int) async throws {
         try await ScriptedBroker.withChannel { broker, _, channel in
             async let starting = channel.deliveries(from: "q", acknowledgement: .automatic)
@@ -60,7 +60,7 @@ struct ScriptedBrokerTests {
         }
     }
 
-    @Test("Wrong octets, silence and the end of the link come as they are told, wherever the dialogue stands")
+    @Test("Malformed octets, silence and the end of the link are injected at any step of the dialogue")
     func faults() async throws {
         let faults: [@Sendable (ScriptedBroker) throws -> Void] = [
             { $0.sendRaw([1, 0, 1, 0, 0, 0, 4, 0, 20, 0, 11, 0]) },  // a wrong frame end

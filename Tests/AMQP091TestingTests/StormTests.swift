@@ -9,7 +9,7 @@ import Testing
 
 @Suite("Storms on the in-process broker", .serialized, .timeLimit(.minutes(60)))
 struct StormTests {
-    @Test("Random calls of four tasks on one channel lose no connection, and the queues hold what was said")
+    @Test("Random calls of four tasks on one channel lose no connection, and the queues match the account")
     func calls() async throws {
         let failures = await StormSize.run(StormSize.storms) { seed in
             try await InProcessBroker.withBroker { try await CallStorm.run($0.configuration, seed: seed) }
@@ -28,7 +28,7 @@ struct StormTests {
         }
     }
 
-    @Test("Of mandatory publishes with one key, what is confirmed is in the queue and what is returned is not")
+    @Test("Mandatory publishes with one key: confirmed ones are in the queue and returned ones are not")
     func returns() async throws {
         let round = min(1000, StormSize.returns)
         let sum = Locked(ReturnStorm.Result())

@@ -29,7 +29,7 @@ struct ConfirmDecoderTests {
         return buffer.withUnsafeBytes { Array($0) }
     }
 
-    @Test("A confirm is found, with octets before and behind it", arguments: confirms)
+    @Test("A confirm is found, with octets before and after it", arguments: confirms)
     func whole(_ method: Method, _ record: ConfirmRecord) throws {
         let octets = try Self.octets(method)
         #expect(octets.count == ConfirmDecoder.size)
@@ -40,7 +40,7 @@ struct ConfirmDecoderTests {
         }
     }
 
-    @Test("A part of one is none, nor is one with another octet where it matters", arguments: confirms)
+    @Test("An incomplete or malformed confirm is not recognised", arguments: confirms)
     func damaged(_ method: Method, _: ConfirmRecord) throws {
         let octets = try Self.octets(method)
         for count in 0..<octets.count {
@@ -55,7 +55,7 @@ struct ConfirmDecoderTests {
         }
     }
 
-    @Test("A method of the same size is none")
+    @Test("Another method of the same size is not recognised")
     func other() throws {
         let reject = try Self.octets(.basicReject(.init(deliveryTag: DeliveryTag(1), requeue: true)))
         #expect(reject.count == ConfirmDecoder.size)

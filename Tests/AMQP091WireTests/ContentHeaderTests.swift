@@ -53,7 +53,7 @@ struct ContentHeaderTests {
         clusterID: "x"
     )
 
-    @Test("One property is its flag and its value", arguments: rows)
+    @Test("One property is encoded as its flag and its value", arguments: rows)
     func single(_ row: Row) throws {
         let written = try octets { (buffer) throws(WireError) in try row.properties.encode(into: &buffer) }
         #expect(written == [UInt8(row.flags >> 8), UInt8(row.flags & 255)] + row.values)
@@ -62,7 +62,7 @@ struct ContentHeaderTests {
         #expect(read.isEmpty == (row.flags == 0))
     }
 
-    @Test("All properties together read back, and not when cut short")
+    @Test("All properties survive a round trip, and truncated ones are an error")
     func together() throws {
         let header = ContentHeader(bodySize: .max, properties: Self.all)
         let payload = try octets { (buffer) throws(WireError) in try header.encode(into: &buffer) }
@@ -74,7 +74,7 @@ struct ContentHeaderTests {
         #expect(throws: WireError(.trailingOctets(count: 1))) { try ContentHeader.decode(longer.span.bytes) }
     }
 
-    @Test("A header frame is these octets, within an exact frame-max")
+    @Test("A header frame has these octets, within an exact frame-max")
     func frame() throws {
         let header = ContentHeader(bodySize: 3, properties: BasicProperties(deliveryMode: 2))
         let expected: [UInt8] = [
@@ -118,7 +118,7 @@ struct ContentHeaderTests {
         #expect(none.isEmpty)
     }
 
-    @Test("A property that is not UTF-8 is repaired")
+    @Test("A property that is not UTF-8 is shown with U+FFFD")
     func repaired() throws {
         let read = try decode([0x80, 0, 1, 0xFF]) { (reader) throws(WireError) in try BasicProperties(from: &reader) }
         #expect(read.contentType == "\u{FFFD}")

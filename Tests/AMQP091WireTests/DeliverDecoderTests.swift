@@ -23,7 +23,7 @@ struct DeliverDecoderTests {
         )
     }
 
-    @Test("A whole delivery is found, with octets before and behind it", arguments: [0, 1, 9])
+    @Test("A whole delivery is found, with octets before and after it", arguments: [0, 1, 9])
     func whole(_ padding: Int) {
         let octets =
             Array(repeating: UInt8(1), count: padding) + Self.delivery + Array(repeating: UInt8(2), count: padding)
@@ -41,7 +41,7 @@ struct DeliverDecoderTests {
         #expect(record.propertiesCount == 2)
     }
 
-    @Test("An empty body lies within what was read, also at its end")
+    @Test("An empty body is within the read octets, also at their end")
     func emptyBody() {
         // The header announces nothing, and no body frame follows.
         var octets = Array(Self.delivery[..<50])
@@ -55,7 +55,7 @@ struct DeliverDecoderTests {
         #expect(Int(record.body) <= octets.count)
     }
 
-    @Test("No proper beginning of a delivery is taken for one", arguments: 0..<delivery.count)
+    @Test("An incomplete delivery is never recognised as whole", arguments: 0..<delivery.count)
     func split(_ count: Int) {
         if case .delivery = Self.find(Array(Self.delivery[..<count])) { Issue.record("found in \(count) octets") }
     }

@@ -45,7 +45,7 @@ struct FieldTableTests {
         return [UInt8(count >> 24), UInt8(count >> 16 & 255), UInt8(count >> 8 & 255), UInt8(count & 255), 0] + value
     }
 
-    @Test("A field value is these octets, and reads back", arguments: rows)
+    @Test("A field value has these octets, and survives a round trip", arguments: rows)
     func roundTrip(_ row: Row) throws {
         let table: FieldTable = ["": row.value]
         let written = try octets { (buffer) throws(WireError) in try buffer.appendTable(table) }
@@ -54,7 +54,7 @@ struct FieldTableTests {
         #expect(read == table)
     }
 
-    @Test("A table cut short anywhere is an error, with an honest length and with the old one", arguments: rows)
+    @Test("A truncated table is an error, with the right and with the original length", arguments: rows)
     func cut(_ row: Row) throws {
         for count in 0..<row.octets.count {
             let honest = Self.table(Array(row.octets[..<count]))
@@ -74,7 +74,7 @@ struct FieldTableTests {
         #expect(read[""] == .int64(-1))
     }
 
-    @Test("C18: a letter RabbitMQ does not know is refused", arguments: ["U", "Q", "\0"] as [Unicode.Scalar])
+    @Test("C18: a type letter unknown to RabbitMQ is refused", arguments: ["U", "Q", "\0"] as [Unicode.Scalar])
     func unknown(_ letter: Unicode.Scalar) {
         let octets = Self.table([UInt8(ascii: letter), 0, 0, 0, 0])
         #expect(throws: WireError(.unknownFieldType(UInt8(ascii: letter)))) {
@@ -93,7 +93,7 @@ struct FieldTableTests {
         }
     }
 
-    @Test("C17: an inner table cannot read beyond the outer one")
+    @Test("C17: an inner table cannot extend beyond the outer one")
     func innerOverrun() {
         let octets: [UInt8] =
             [0, 0, 0, 8, 0, 0x46, 0, 0, 0, 3, 0, 0x74]  // outer of 8: "", table of 3: "", bool whose octet is outside
@@ -109,7 +109,7 @@ struct FieldTableTests {
         return ["": value]
     }
 
-    @Test("C15: nesting of 32 is written and read, one more is refused both ways", arguments: [false, true])
+    @Test("C15: nesting of 32 is encoded and decoded, one more is refused", arguments: [false, true])
     func depth(array: Bool) throws {
         let deepest = Self.nested(32, array: array)
         let written = try octets { (buffer) throws(WireError) in try buffer.appendTable(deepest) }
@@ -124,7 +124,7 @@ struct FieldTableTests {
         }
     }
 
-    @Test("C15: ten thousand levels are refused, not a stack overflow")
+    @Test("C15: ten thousand levels are refused without a stack overflow")
     func veryDeep() {
         var octets: [UInt8] = []
         for level in stride(from: 10_000, through: 1, by: -1) {
@@ -159,7 +159,7 @@ struct FieldTableTests {
         }
     }
 
-    @Test("C20: a name that is not UTF-8 is repaired")
+    @Test("C20: a name that is not UTF-8 is shown with U+FFFD")
     func badName() throws {
         let octets: [UInt8] = [0, 0, 0, 4, 2, 0x61, 0xFF, 0x56]
         let read = try decode(octets) { (reader) throws(WireError) in try reader.readTable() }
@@ -195,7 +195,7 @@ struct FieldTableTests {
         #expect(table["t"]?.tableValue?["k"] == 1)
     }
 
-    @Test("Tables are equal as dictionaries are: the order does not count, and of one name the first value does")
+    @Test("Tables are equal as dictionaries: the order does not count, and the first value of a name does")
     func equality() {
         let pairs: [(FieldTable, FieldTable, Bool)] = [
             (["a": 1, "b": 2], ["b": 2, "a": 1], true),
@@ -234,7 +234,7 @@ struct FieldTableTests {
         }
     }
 
-    @Test("Comparing deeply nested tables takes no more than one look at each value", .timeLimit(.minutes(1)))
+    @Test("Comparing deeply nested tables compares each value once", .timeLimit(.minutes(1)))
     func nestedEquality() {
         func nested(_ innermost: FieldValue, reversed: Bool) -> FieldTable {
             (0..<31).reduce(["v": innermost]) { inner, level in

@@ -37,7 +37,7 @@ struct FrameDecoderTests {
 
     static let decoder = FrameDecoder(maximumFrameSize: 4096)
 
-    @Test("A frame decodes whole, and with other octets before and behind it", arguments: rows)
+    @Test("A frame decodes whole, and with other octets before and after it", arguments: rows)
     func whole(_ row: Row) throws {
         #expect(try Self.decoder.next(in: row.octets.span.bytes, from: 0) == row.frame)
         let longer = [9, 9, 9] + row.octets + [0xFF]
@@ -53,7 +53,7 @@ struct FrameDecoderTests {
         }
     }
 
-    @Test("The largest frame passes, one octet more fails on its header alone")
+    @Test("The largest frame passes, one octet more is refused by its header")
     func limit() throws {
         let decoder = FrameDecoder(maximumFrameSize: 108)
         let largest: [UInt8] = [3, 0, 1, 0, 0, 0, 100]
@@ -66,7 +66,7 @@ struct FrameDecoderTests {
         }
     }
 
-    @Test("A protocol header is recognised once all eight octets are there")
+    @Test("A protocol header is recognised once its eight octets have arrived")
     func protocolHeader() throws {
         let header: [UInt8] = [0x41, 0x4D, 0x51, 0x50, 0, 0, 9, 1]
         for count in 0..<8 {
@@ -105,7 +105,7 @@ struct FrameDecoderTests {
         BadRow("heartbeat with payload", [8, 0, 0, 0, 0, 0, 1], .invalidHeartbeat),
     ]
 
-    @Test("A bad frame is refused as soon as it shows, with the code to close with", arguments: bad)
+    @Test("A malformed frame is refused as early as possible, with the reply code to close with", arguments: bad)
     func refuses(_ row: BadRow) throws {
         #expect(throws: WireError(row.kind)) { try Self.decoder.next(in: row.octets.span.bytes, from: 0) }
         for count in 0..<(row.octets.count - 1) {
@@ -117,7 +117,7 @@ struct FrameDecoderTests {
         #expect(WireError(row.kind).replyCode == row.code)
     }
 
-    @Test("Any octets are frames or refused, and never trap")
+    @Test("Random octets are frames or refused, and never trap")
     func noise() {
         var generator = SeededGenerator(state: 1)
         for _ in 0..<2000 {

@@ -16,7 +16,7 @@ struct GeneratedFilesTests {
             + "/Sources/AMQP091Wire/Generated"
     }
 
-    @Test("What the generator renders is what is checked in", arguments: Renderer().files().map(\.name))
+    @Test("The checked-in files equal the generator's output", arguments: Renderer().files().map(\.name))
     func same(_ name: String) throws {
         let file = try #require(Renderer().files().first { $0.name == name })
         #expect(Self.contents(of: "\(Self.directory)/\(name)") == file.text, "run `swift run AMQP091Codegen`")

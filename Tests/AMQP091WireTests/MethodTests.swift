@@ -123,13 +123,13 @@ struct MethodTests {
         #expect(Self.samples.map(\.id) == all)
     }
 
-    @Test("A method reads back as it was written", arguments: samples)
+    @Test("A method survives a round trip", arguments: samples)
     func roundTrip(_ method: Method) throws {
         let payload = try octets { (buffer) throws(WireError) in try method.encode(into: &buffer) }
         #expect(try Method.decode(payload.span.bytes) == method)
     }
 
-    @Test("A method cut short anywhere is an error, and so is an octet too many", arguments: samples)
+    @Test("A truncated method is an error, and so is a trailing octet", arguments: samples)
     func cut(_ method: Method) throws {
         let payload = try octets { (buffer) throws(WireError) in try method.encode(into: &buffer) }
         for count in 0..<payload.count {
@@ -139,7 +139,7 @@ struct MethodTests {
         #expect(throws: WireError(.trailingOctets(count: 1))) { try Method.decode(longer.span.bytes) }
     }
 
-    @Test("Any octets in place of a method's are read or refused, and never trap", arguments: samples)
+    @Test("Random octets as a method are decoded or refused, and never trap", arguments: samples)
     func noise(_ method: Method) throws {
         let payload = try octets { (buffer) throws(WireError) in try method.encode(into: &buffer) }
         var generator = SeededGenerator(state: UInt64(method.id.number))
@@ -207,7 +207,7 @@ struct MethodTests {
         ),
     ]
 
-    @Test("A method is these octets", arguments: rows)
+    @Test("A method has these octets", arguments: rows)
     func golden(_ row: Row) throws {
         #expect(try octets { (buffer) throws(WireError) in try row.method.encode(into: &buffer) } == row.octets)
     }
@@ -231,7 +231,7 @@ struct MethodTests {
         }
     }
 
-    @Test("A method that cannot be encoded leaves the buffer as it was")
+    @Test("A method that cannot be encoded leaves the buffer unchanged")
     func atomic() throws {
         let name = String(repeating: "x", count: 256)
         let methods: [Method] = [
@@ -262,7 +262,7 @@ struct MethodTests {
         #expect(Basic.Ack.id.replies.isEmpty)
     }
 
-    @Test("A method id shows its name, or only its numbers")
+    @Test("A method ID shows its name, or only its numbers")
     func description() {
         #expect(Basic.Publish.id.description == "basic.publish (60, 40)")
         #expect(MethodID(classID: 61, methodID: 1).description == "(61, 1)")

@@ -50,7 +50,7 @@ struct PublishEncoderTests {
         ),
     ]
 
-    @Test("A publish becomes exactly these octets", arguments: rows)
+    @Test("A publish has exactly these octets", arguments: rows)
     func octets(_ row: Row) throws {
         var buffer = WireBuffer(capacity: 0)
         try row.body.withUnsafeBytes { body in
@@ -68,7 +68,7 @@ struct PublishEncoderTests {
         #expect(octets == row.octets)
     }
 
-    @Test("A name of 255 octets passes, one of 256 throws and leaves the buffer as it was", arguments: [255, 256])
+    @Test("A name of 255 octets passes, one of 256 throws and leaves the buffer unchanged", arguments: [255, 256])
     func names(_ count: Int) throws {
         var buffer = WireBuffer(capacity: 0)
         let name = String(repeating: "é", count: count / 2) + (count % 2 == 1 ? "x" : "")

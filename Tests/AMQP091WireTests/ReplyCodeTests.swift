@@ -18,7 +18,7 @@ struct ReplyCodeTests {
     @Test("A hard code closes the connection", arguments: hardCodes)
     func hard(_ code: ReplyCode) { #expect(code.isHard && !code.isSoft) }
 
-    @Test("Success and unknown codes are neither, and unknown ones survive", arguments: [200, 0, 999] as [UInt16])
+    @Test("Success and unknown codes are neither, and are preserved", arguments: [200, 0, 999] as [UInt16])
     func neither(_ number: UInt16) {
         let code = ReplyCode(number)
         #expect(!code.isHard && !code.isSoft)

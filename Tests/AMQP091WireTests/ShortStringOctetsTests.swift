@@ -19,7 +19,7 @@ struct ShortStringOctetsTests {
         return buffer.withUnsafeBytes { Array($0) }
     }
 
-    @Test("A property is encoded as it came", arguments: BasicProperties.TextProperty.allCases, values)
+    @Test("A property is encoded as received", arguments: BasicProperties.TextProperty.allCases, values)
     func property(_ property: BasicProperties.TextProperty, _ value: [UInt8]) throws {
         var properties = BasicProperties(headers: ["a": 1], priority: 3)
         properties.setOctets(value, of: property)
@@ -57,7 +57,7 @@ struct ShortStringOctetsTests {
         #expect(throws: WireError.self) { try Self.octets(of: properties) }
     }
 
-    @Test("A header's name is encoded as it came", arguments: values)
+    @Test("A header's name is encoded as received", arguments: values)
     func name(_ name: [UInt8]) throws {
         // Size, name, an octet.
         var table: [UInt8] = [0, 0, 0, UInt8(truncatingIfNeeded: name.count + 3), UInt8(name.count)] + name

@@ -4,7 +4,7 @@ import Testing
 
 @Suite("Wire buffer and reader")
 struct WireBufferTests {
-    @Test("Numbers are big endian and read back")
+    @Test("Numbers are big endian and survive a round trip")
     func numbers() throws {
         let written = try octets { (buffer) throws(WireError) in
             buffer.append(1 as UInt8)
@@ -33,7 +33,7 @@ struct WireBufferTests {
         #expect(found == expected)
     }
 
-    @Test("What is reserved is uninitialised room, what is committed counts")
+    @Test("Reserved octets do not count, committed ones do")
     func reserves() {
         var buffer = WireBuffer(capacity: 0)
         let room = buffer.reserve(100_000)
@@ -45,7 +45,7 @@ struct WireBufferTests {
         #expect(last == 7)
     }
 
-    @Test("Octets are cut off, overwritten and forgotten")
+    @Test("Octets are truncated, overwritten and removed")
     func edits() {
         var buffer = WireBuffer(capacity: 256)
         let source: [UInt8] = [1, 2, 3, 4, 5, 6]
@@ -82,7 +82,7 @@ struct WireBufferTests {
         #expect(read == text)
     }
 
-    @Test("A read beyond the end is an error and moves nothing")
+    @Test("A read beyond the end is an error and does not move the cursor")
     func truncated() throws {
         try decode([0, 0, 0]) { (reader) throws(WireError) in
             var failures = 0
@@ -96,7 +96,7 @@ struct WireBufferTests {
         }
     }
 
-    @Test("A long string's length is compared with what is left")
+    @Test("A long string's length is checked against the remaining octets")
     func longString() {
         let octets: [UInt8] = [255, 255, 255, 255, 1]
         #expect(throws: WireError(.truncated)) {
@@ -114,7 +114,7 @@ struct WireBufferTests {
         ([0, 60, 0, 21, 5, 0x61], .truncated, .syntaxError),
     ]
 
-    @Test("A bad method payload is refused with the code to close with", arguments: badPayloads)
+    @Test("A malformed method is refused with the reply code to close with", arguments: badPayloads)
     func badPayload(octets: [UInt8], kind: WireError.Kind, code: ReplyCode) {
         #expect(throws: WireError(kind)) { try Method.decode(octets.span.bytes) }
         #expect(WireError(kind).replyCode == code)

@@ -54,7 +54,7 @@ struct CodeBlockTests {
 
     static let pages = ["README.md"] + CodeBlockTests.files("Sources", ".md")
 
-    @Test("Every block is compiled somewhere", arguments: pages)
+    @Test("Every code block is part of a compiled program", arguments: pages)
     func compiled(_ page: String) throws {
         let programs = try
             (Self.files("Snippets", ".swift") + Self.files("Tests", ".swift")
@@ -66,7 +66,7 @@ struct CodeBlockTests {
         }
     }
 
-    @Test("There are pages, and blocks in them")
+    @Test("Pages and code blocks are found")
     func found() throws {
         #expect(Self.pages.count > 10)
         let count = try Self.pages.reduce(0) { try $0 + Self.blocks(Self.lines($1)).count }

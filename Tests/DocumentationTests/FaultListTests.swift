@@ -52,7 +52,7 @@ struct FaultListTests {
     /// Where a message says when it died, for people to read.
     static let calendar = "Sources/AMQP091Testing/InProcessBroker/Model/DeadLetters.swift"
 
-    @Test("F33: no source reads the clock of the wall")
+    @Test("F33: no source reads the wall clock")
     func clocks() throws {
         let names = ["CLOCK_REALTIME", "gettimeofday", "SystemClock", "Date()", "time(nil)", "time(&"]
         let files = CodeBlockTests.files("Sources", ".swift") + CodeBlockTests.files("CShims", ".h")

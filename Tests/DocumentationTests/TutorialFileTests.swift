@@ -20,7 +20,7 @@ struct TutorialFileTests {
         }
     }
 
-    @Test("Every file a tutorial names is there, and every file that is there is named")
+    @Test("Every file named in a tutorial exists, and every file is named")
     func named() throws {
         #expect(Self.tutorials.count >= 3)
         let named = Set(try Self.tutorials.flatMap { try Self.files($0) })

@@ -9,7 +9,7 @@ import Testing
 // agree; at the end the queues hold exactly what the model says. Every second seed runs against a broker whose queues answer
 // late and in any order (Options.disorderSeed). The client's machines by themselves: ReplayTests.
 
-@Suite("Dialogues by a seed", .timeLimit(.minutes(5)))
+@Suite("Seeded dialogues", .timeLimit(.minutes(5)))
 struct DialoguePropertyTests {
     /// Every second seed makes the broker disordered.
     private static func options(_ seed: Int) -> InProcessBroker.Options {
@@ -202,7 +202,7 @@ struct DialoguePropertyTests {
         }
     }
 
-    @Test("Any dialogue keeps tags, confirms and messages, and a refusal closes one channel", arguments: 1...12)
+    @Test("Random dialogues keep tags, confirms and messages, and a refusal closes one channel", arguments: 1...12)
     func broker(seed: Int) async throws {
         try await InProcessBroker.withBroker(Self.options(seed)) { broker in
             var generator = SeededGenerator(seed: UInt64(seed))

@@ -46,7 +46,7 @@ struct LinkFaultTests {
         }
     }
 
-    @Test("F9: an alarm that lasts longer than the kernel waits for a closed window ends no connection")
+    @Test("F9: an alarm longer than the kernel's limit for a closed window ends no connection")
     func longAlarm() async throws {
         try await InProcessBroker.withBroker { broker in
             var configuration = broker.configuration
@@ -99,7 +99,7 @@ struct LinkFaultTests {
         }
     }
 
-    @Test("F15: a reset of one connection leaves the others alone")
+    @Test("F15: a reset of one connection does not affect others")
     func resetOne() async throws {
         try await Self.withProxy { _, proxy, configuration in
             let first = try await AMQPConnection.connect(configuration)
@@ -117,7 +117,7 @@ struct LinkFaultTests {
         }
     }
 
-    @Test("F16: a broker that says it sends no more has lost the connection, though it reads on")
+    @Test("F16: a broker that half-closes and keeps reading ends the connection")
     func halfClose() async throws {
         try await Self.withProxy { _, proxy, configuration in
             let connection = try await AMQPConnection.connect(configuration)
@@ -179,7 +179,7 @@ struct LinkFaultTests {
         }
     }
 
-    @Test("F19: a session in writes of one octet, both ways, is the same session")
+    @Test("F19: a session in writes of one octet, in both directions, is the same session")
     func sliced() async throws {
         try await Self.withProxy { _, proxy, configuration in
             proxy.set(.slice)
@@ -190,7 +190,7 @@ struct LinkFaultTests {
         }
     }
 
-    @Test("F20: an octet that was changed is an error of a kind, or goes unnoticed; it traps and hangs nowhere")
+    @Test("F20: a changed octet is a typed error or goes unnoticed; nothing traps or hangs")
     func corrupted() async throws {
         try await Self.withProxy { broker, proxy, configuration in
             var configuration = configuration
@@ -220,7 +220,7 @@ struct LinkFaultTests {
         }
     }
 
-    @Test("F21: heartbeats keep an idle connection, and without any that come the connection ends")
+    @Test("F21: heartbeats keep an idle connection alive, and without them it ends")
     func heartbeats() async throws {
         try await Self.withProxy(heartbeat: .seconds(1)) { _, proxy, configuration in
             let connection = try await AMQPConnection.connect(configuration)
@@ -269,7 +269,7 @@ struct LinkFaultTests {
         }
     }
 
-    @Test("F29: a broker that does not read holds the publisher back; what waits for confirms ends at its deadline")
+    @Test("F29: a broker that does not read blocks the publisher; waits for confirms end at their deadline")
     func zeroWindow() async throws {
         try await Self.withProxy { broker, proxy, configuration in
             let connection = try await AMQPConnection.connect(configuration)
@@ -293,7 +293,7 @@ struct LinkFaultTests {
         }
     }
 
-    @Test("F32: two hundred connections that are lost at once all come back")
+    @Test("F32: two hundred connections that are lost at once all reconnect")
     func allAtOnce() async throws {
         try await InProcessBroker.withBroker { broker in
             var configuration = broker.configuration

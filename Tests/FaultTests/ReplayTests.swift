@@ -12,12 +12,12 @@ struct ReplayTests {
         #expect(CorpusInput.corpus.contains { $0.target == target })
     }
 
-    @Test("The corpus is taken, and every input comes back", arguments: FuzzTarget.allCases)
+    @Test("Every input of the corpus is processed", arguments: FuzzTarget.allCases)
     func corpus(_ target: FuzzTarget) async throws {
         try await target.replay(CorpusInput.corpus.filter { $0.target == target }.map(\.octets))
     }
 
-    @Test("What was found once stays fixed", arguments: CorpusInput.all("Regressions"))
+    @Test("Past findings stay fixed", arguments: CorpusInput.all("Regressions"))
     func regression(_ input: CorpusInput) async throws {
         try await input.target.replay([input.octets])
     }
@@ -31,7 +31,7 @@ struct ReplayTests {
         }
     }
 
-    @Test("Changes of the corpus are taken too", arguments: FuzzTarget.allCases, [1, 2] as [UInt64])
+    @Test("Mutations of the corpus are processed", arguments: FuzzTarget.allCases, [1, 2] as [UInt64])
     func changed(_ target: FuzzTarget, seed: UInt64) async throws {
         var generator = SeededGenerator(seed: seed)
         let inputs = CorpusInput.corpus.filter { $0.target == target }.map(\.octets)
@@ -54,7 +54,7 @@ struct ReplayTests {
         return octets
     }
 
-    @Test("Any dialogue of the client's machines keeps its promises", arguments: 0..<100 as Range<UInt64>)
+    @Test("Random dialogues of the client's machines keep their contracts", arguments: 0..<100 as Range<UInt64>)
     func dialogue(seed: UInt64) async throws {
         var generator = SeededGenerator(seed: seed)
         // The login first, or nearly every dialogue ends before it begins.

@@ -146,7 +146,7 @@ struct ResourceFaultTests {
         }
     }
 
-    @Test("F26, F25: a storm of signals, and writes to a peer that is gone, disturb nothing")
+    @Test("F26, F25: a storm of signals, and writes to a closed peer, have no effect")
     func signals() async throws {
         await #expect(processExitsWith: .success) {
             // The default would end the process.
@@ -170,7 +170,7 @@ struct ResourceFaultTests {
         }
     }
 
-    @Test("F34: a client that is flooded both ways, and takes nothing, stays within the limits of its configuration")
+    @Test("F34: a client flooded in both directions that reads nothing stays within its configured limits")
     func memory() async throws {
         await #expect(processExitsWith: .success) {
             var configuration = AMQPClientConfiguration()

@@ -18,7 +18,7 @@ struct StormTests {
         try AMQPClientConfiguration(uri: try #require(TestBroker.uri))
     }
 
-    @Test("Random calls of four tasks on one channel lose no connection, and the queues hold what was said")
+    @Test("Random calls of four tasks on one channel lose no connection, and the queues match the account")
     func calls() async throws {
         let configuration = try Self.configuration()
         let failures = await StormSize.run(StormSize.storms) { try await CallStorm.run(configuration, seed: $0) }
@@ -35,7 +35,7 @@ struct StormTests {
         #expect(failures == [])
     }
 
-    @Test("Of mandatory publishes with one key, what is confirmed is in the queue and what is returned is not")
+    @Test("Mandatory publishes with one key: confirmed ones are in the queue and returned ones are not")
     func returns() async throws {
         let configuration = try Self.configuration()
         let round = min(2000, StormSize.returns)

@@ -69,7 +69,7 @@ struct DeclarationModelTests {
         #expect((stage.host.queues["q"] == nil) == (row.text != nil))
     }
 
-    @Test("A queue declared again must be the same, integers by their value")
+    @Test("A queue declared again must be equal, integers by value")
     func again() throws {
         let stage = ModelStage()
         let queue = try stage.queue(["x-max-length": .int32(5)])
@@ -84,7 +84,7 @@ struct DeclarationModelTests {
         #expect(durable?.contains("inequivalent arg 'durable'") == true)
     }
 
-    @Test("An exclusive queue is its owner's alone, passively too")
+    @Test("An exclusive queue is locked to its owner, also for passive declarations")
     func exclusive() throws {
         let stage = ModelStage()
         let (mine, other) = (ModelSink(), ModelSink())
@@ -127,7 +127,7 @@ struct DeclarationModelTests {
         #expect(trace?.hasPrefix("ACCESS_REFUSED - cannot publish to internal exchange") == true)
     }
 
-    @Test("A queue is deleted only when unused and empty, where that is asked for")
+    @Test("A queue is deleted only if unused and empty, on request")
     func deletion() throws {
         let stage = ModelStage()
         let queue = try stage.queue()
@@ -181,7 +181,7 @@ struct DeclarationModelTests {
         #expect(copies?.contains("{unacceptable_type_in_header,\"CC\",longstr}") == true)
     }
 
-    @Test("A message keeps its octets, and gets another route and other properties without them")
+    @Test("A message keeps its octets with another route and other properties")
     func message() throws {
         let message = Message.text("body", exchange: "x", key: "k", priority: 3, properties: .init(messageID: "m"))
         #expect(message.route == ("x", "k"))
@@ -199,7 +199,7 @@ struct DeclarationModelTests {
 
     // MARK: dead letters
 
-    @Test("A death is written into the headers; the same again is counted and comes first")
+    @Test("A death is added to the headers; a repeated one is counted and moved first")
     func deaths() throws {
         let stage = ModelStage()
         let queue = try stage.queue(["x-dead-letter-exchange": "dlx", "x-dead-letter-routing-key": "dead"])
@@ -226,7 +226,7 @@ struct DeclarationModelTests {
         #expect(headers["x-first-death-reason"] == "expired")
     }
 
-    @Test("Deaths that a publisher made up do not trap", arguments: [Int64.max, -1, 0])
+    @Test("Deaths forged by a publisher do not trap", arguments: [Int64.max, -1, 0])
     func inventedDeaths(count: Int64) throws {
         let stage = ModelStage()
         let queue = try stage.queue(["x-dead-letter-exchange": "dlx"])
@@ -252,7 +252,7 @@ struct DeclarationModelTests {
         ([("q", "expired"), ("r", "rejected")], "q", true),
     ]
 
-    @Test("A message that came round by itself is dropped, one that was rejected on the way is not", arguments: cycles)
+    @Test("A message in a cycle is dropped, one that was rejected on the way is not", arguments: cycles)
     func cycle(deaths: [(String, String)], queue: String, isCycle: Bool) {
         let rows = deaths.map { (queue, reason) -> FieldValue in
             .table(["queue": .string(queue), "reason": .string(reason)])
@@ -262,7 +262,7 @@ struct DeclarationModelTests {
 
     // MARK: texts
 
-    @Test("A reply text is cut to 255 octets between scalars")
+    @Test("A reply text is truncated to 255 octets between scalars")
     func texts() {
         let refusal = Refusal(.notFound, String(repeating: "ä", count: 200))
         #expect(refusal.text.utf8.count == 255)

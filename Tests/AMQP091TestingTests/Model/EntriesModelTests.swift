@@ -44,7 +44,7 @@ struct EntriesModelTests {
         #expect(entries.octets == 0)
     }
 
-    @Test("Entries that come back, in any order and any number, are where they were")
+    @Test("Requeued entries return to their places, in any order and number")
     func restored() {
         var random = SystemRandomNumberGenerator()
         for _ in 0..<300 {
@@ -63,7 +63,7 @@ struct EntriesModelTests {
         }
     }
 
-    @Test("Heads that have expired are taken, of every priority; the next moment is the earliest head's")
+    @Test("Expired heads of every priority are removed; the next expiry is the earliest head's")
     func expired() {
         var entries = ReadyEntries(.priorities(maximum: 1, default: 0))
         entries.append(Self.entry(0, expires: 30))
@@ -80,7 +80,7 @@ struct EntriesModelTests {
         #expect(entries.count == 0)
     }
 
-    @Test("Deliveries are taken once, by tag or up to a tag, as from a list")
+    @Test("Deliveries are removed once, by tag or up to a tag")
     func unacknowledged() throws {
         let stage = ModelStage()
         let queue = try stage.queue()

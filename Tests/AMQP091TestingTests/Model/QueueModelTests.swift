@@ -46,7 +46,7 @@ struct QueueModelTests {
         ),
     ]
 
-    @Test("A limit of length or octets keeps this and drops or refuses that", arguments: limits)
+    @Test("A limit of length or octets drops or refuses messages", arguments: limits)
     func limit(_ row: LimitRow) throws {
         let stage = ModelStage()
         let queue = try stage.queue(row.arguments)
@@ -111,7 +111,7 @@ struct QueueModelTests {
         #expect(stage.host.queues["q"] != nil)
     }
 
-    @Test("A time to live of zero reaches a consumer that waits, and nobody else")
+    @Test("A message with a time to live of zero reaches only a waiting consumer")
     func zero() throws {
         let stage = ModelStage()
         let queue = try stage.queue(["x-message-ttl": 0])
@@ -122,7 +122,7 @@ struct QueueModelTests {
         #expect(sink.texts == ["taken"])
     }
 
-    @Test("x-expires counts from the last use, and not while somebody consumes")
+    @Test("x-expires counts from the last use, and not while a consumer exists")
     func expires() throws {
         let stage = ModelStage()
         let queue = try stage.queue(["x-expires": 100])
@@ -141,7 +141,7 @@ struct QueueModelTests {
         #expect(stage.host.queues["q"] == nil)
     }
 
-    @Test("A quorum queue hands out first what comes back; failures count towards its limit, other returns do not")
+    @Test("A quorum queue delivers requeued messages first; failures count towards its limit, other returns do not")
     func requeue() throws {
         let stage = ModelStage()
         let arguments: FieldTable = [
@@ -170,7 +170,7 @@ struct QueueModelTests {
         #expect(queue.unacknowledged == 1)
     }
 
-    @Test("Consumers take turns within a priority; the higher comes first while it has room")
+    @Test("Consumers are served round robin within a priority; the higher comes first while it has room")
     func turns() throws {
         let stage = ModelStage()
         let queue = try stage.queue()
@@ -198,7 +198,7 @@ struct QueueModelTests {
         #expect(low.texts == ["d", "f"])
     }
 
-    @Test("A single active consumer gets all until it goes")
+    @Test("A single active consumer gets all messages until it ends")
     func singleActive() throws {
         let stage = ModelStage()
         let queue = try stage.queue(["x-single-active-consumer": .bool(true)])
@@ -213,7 +213,7 @@ struct QueueModelTests {
         #expect(two.texts == ["b"])
     }
 
-    @Test("Exclusive use stands against others, and others against it")
+    @Test("Exclusive use excludes other consumers, and other consumers exclude it")
     func exclusive() throws {
         let stage = ModelStage()
         let queue = try stage.queue()
@@ -227,7 +227,7 @@ struct QueueModelTests {
         #expect(refusal { () throws(Refusal) in _ = try stage.consumer("y", on: queue) } == text)
     }
 
-    @Test("A deleted queue tells its consumers, and what they hold is nobody's any more")
+    @Test("A deleted queue notifies its consumers, and drops their unacknowledged messages")
     func deleted() throws {
         let stage = ModelStage()
         let queue = try stage.queue(["x-dead-letter-exchange": ""])

@@ -37,14 +37,14 @@ struct RoutingModelTests {
         TopicRow("ä.*", ["ä.ö"], not: ["a.ö"]),
     ]
 
-    @Test("A topic pattern matches these keys and not those", arguments: topics)
+    @Test("A topic pattern matches these keys only", arguments: topics)
     func topic(_ row: TopicRow) {
         let pattern = TopicPattern(row.pattern)
         #expect(row.matching.filter { !pattern.matches($0) } == [])
         #expect(row.other.filter { pattern.matches($0) } == [])
     }
 
-    @Test("A pattern of many # costs no more than its length times the key's")
+    @Test("A pattern of many # costs at most its length times the key's")
     func topicIsBounded() {
         let pattern = TopicPattern(Array(repeating: "#.a", count: 40).joined(separator: ".") + ".b")
         #expect(!pattern.matches(Array(repeating: "a", count: 120).joined(separator: ".")))
@@ -59,7 +59,7 @@ struct RoutingModelTests {
         return self.matches(rest, words.dropFirst())
     }
 
-    @Test("Every pattern of three words and every key of up to four agree with the definition")
+    @Test("Every pattern of three words and every key of up to four match as defined")
     func topicExhaustive() {
         let parts = ["a", "b", "*", "#"]
         var keys: [[String]] = [[]]
@@ -108,14 +108,14 @@ struct RoutingModelTests {
         HeadersRow(["x-match": "any-with-x", "x-a": 1, "b": 2], [["x-a": 1], ["b": 2]], not: [[:], ["x-a": 2]]),
     ]
 
-    @Test("The arguments of a headers binding match these headers and not those", arguments: headers)
+    @Test("The arguments of a headers binding match these headers only", arguments: headers)
     func headersMatch(_ row: HeadersRow) throws {
         let match = try HeadersMatch(row.arguments)
         #expect(row.matching.filter { !match.matches($0) } == [])
         #expect(row.other.filter { match.matches($0) } == [])
     }
 
-    @Test("An x-match that is no string, or unknown, is refused")
+    @Test("An x-match that is not a string, or unknown, is refused")
     func headersRefused() {
         let number = refusal { () throws(Refusal) in _ = try HeadersMatch(["x-match": .int32(1)]) }
         #expect(number == "PRECONDITION_FAILED - Invalid x-match field type signedint; expected longstr")
@@ -151,7 +151,7 @@ struct RoutingModelTests {
         #expect(stage.routed("", "three") == [])
     }
 
-    @Test("A binding made twice is one; unbinding takes exactly the one that is named")
+    @Test("A repeated binding exists once; unbinding removes exactly the named one")
     func bindings() throws {
         let stage = ModelStage()
         let queue = try stage.queue()
@@ -169,7 +169,7 @@ struct RoutingModelTests {
         #expect(stage.routed("x", "b") == ["q"])
     }
 
-    @Test("Bindings between exchanges are followed, in circles too")
+    @Test("Bindings between exchanges are followed, also in cycles")
     func exchangeToExchange() throws {
         let stage = ModelStage()
         let (one, two) = (try stage.exchange("one", "fanout"), try stage.exchange("two", "topic"))
@@ -181,7 +181,7 @@ struct RoutingModelTests {
         #expect(stage.routed("two", "x") == ["q"])
     }
 
-    @Test("What an exchange does not route goes to its alternate, and on from there")
+    @Test("Unrouted messages go to the alternate exchange, repeatedly")
     func alternates() throws {
         let stage = ModelStage()
         let main = try stage.exchange("main", "direct", ["alternate-exchange": "second"])
@@ -196,7 +196,7 @@ struct RoutingModelTests {
         #expect(stage.routed("main", "c") == ["s"])
     }
 
-    @Test("An auto-delete exchange goes with the last binding from it, and takes its own bindings along")
+    @Test("An auto-delete exchange is deleted with the last binding from it, and so are its bindings")
     func autoDelete() throws {
         let stage = ModelStage()
         let inner = try stage.exchange("inner", "fanout", autoDelete: true)
