@@ -41,12 +41,12 @@ func askCarefully(_ rpc: AMQPRPCClient) async throws {
     // snippet.errors
     do throws(AMQPError) {
         _ = try await rpc.call("apple", to: .queue("prices"), timeout: .seconds(2))
-    } catch let error where error.code == .returned {
-        print("no queue 'prices': nobody serves it")
-    } catch let error where error.code == .timedOut {
-        print("no reply in 2 s; the request may still be processed")
-    } catch let error where error.isSafeToRetry {
-        print("not sent: \(error)")
+    } catch {
+        switch error.code {
+        case .returned: print("no queue 'prices': nobody serves it")
+        case .timedOut: print("no reply in 2 s; the request may still be processed")
+        default: print(error.isSafeToRetry ? "not sent: \(error)" : "\(error)")
+        }
     }
     // snippet.end
 }

@@ -9,7 +9,7 @@ import Testing
 
 @Suite("Cancelling consumers", .timeLimit(.minutes(1)))
 struct ConsumerCancelTests {
-    @Test("A channel does not cancel the consumer of another channel, which goes on")
+    @Test("A channel does not cancel the consumer of another channel, which continues")
     func otherChannel() async throws {
         try await InProcessBroker.withBroker { broker in
             let connection = try await broker.connect()
@@ -96,7 +96,7 @@ struct ConsumerCancelTests {
             }
             #expect(read == (0..<read.count).map { "\($0)" })
             #expect(!read.isEmpty)
-            // What was delivered beyond the buffer, and what the broker had not sent before the cancel.
+            // Deliveries beyond the buffer, and those the broker had not sent before the cancel.
             let left = Self.count - read.count
             try await broker.waitUntil(queue: "q") { $0?.ready == left && $0?.unacknowledged == 0 }
             #expect(left > 0)
@@ -105,7 +105,7 @@ struct ConsumerCancelTests {
 
     @Test("Tasks that read the same deliveries wait without using their thread, and share them")
     func severalReaders() async throws {
-        // A thread of their own: one that never waits would hold up nothing but the task that is looked for below.
+        // A private thread: a loop that never waits delays only the task that is looked for below.
         let group = try EventLoopGroup(count: 1)
         let executor = group.next()
         try await InProcessBroker.withBroker { broker in

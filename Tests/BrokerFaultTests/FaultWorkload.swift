@@ -9,7 +9,7 @@ enum FaultWorkload {
     /// Messages a second; few, so that the machine is left to the brokers, which start several times.
     static let rate = 200
     static let queue = "faults"
-    static let prefetch = 100
+    static let prefetch: UInt16 = 100
     /// Time to wait for an outcome, over all that is done to the brokers meanwhile.
     static let patience = Duration.seconds(60)
 
@@ -29,7 +29,7 @@ enum FaultWorkload {
         let watching = Task {
             for await event in client.events {
                 if event.connection == .consuming, case .disconnected = event.kind {
-                    ledger.lostConsumer(prefetch: Self.prefetch)
+                    ledger.lostConsumer(prefetch: Int(Self.prefetch))
                 }
                 switch event.kind {
                 case .retrying, .connectFailed: continue
