@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091
 import AMQP091Testing
-import Synchronization
+import EpollNetworking
 import Testing
 
 // BinaryNamesTests: ids and routing keys that are not UTF-8 pass a server of requests and a forwarder unchanged.
@@ -21,7 +21,7 @@ struct BinaryNamesTests {
             try await connection.withChannel { channel in
                 _ = try await channel.declareQueue("rpc")
                 let replies = try await channel.declareQueue(exclusive: true).name
-                let handled = Mutex(0)
+                let handled = Locked(0)
                 let client = AMQPClient(AMQPClientTests.quick(broker))
                 let running = Task { try await client.run() }
                 let server = Task {

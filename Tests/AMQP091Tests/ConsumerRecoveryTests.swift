@@ -2,7 +2,7 @@
 import AMQP091
 import AMQP091Testing
 import AMQP091Wire
-import Synchronization
+import EpollNetworking
 import Testing
 
 // ConsumerRecoveryTests: what a client's consumer does about a topology of which a part is gone, about the mistakes of
@@ -306,7 +306,7 @@ struct ConsumerRecoveryTests {
     }
 
     private final class Seen: Sendable {
-        private let state = Mutex<[Int]>([])
+        private let state = Locked<[Int]>([])
         var numbers: [Int] { self.state.withLock { $0 } }
         var count: Int { self.state.withLock { Set($0).count } }
         func add(_ number: Int) { self.state.withLock { $0.append(number) } }

@@ -2,7 +2,7 @@
 import AMQP091
 import AMQP091Testing
 import AMQP091Wire
-import Synchronization
+import EpollNetworking
 import Testing
 
 // RecoveryStage: brokers for RecoveryDialogueTests, a new one for each connection of a client. They answer politely, and
@@ -67,8 +67,8 @@ final class RecoveryStage: Sendable {
     private let fault: Fault
     /// Connections that refuse every publish, the first ones.
     private let refusing: Int
-    private let state = Mutex(State())
-    private let tasks = Mutex([Task<Void, any Error>]())
+    private let state = Locked(State())
+    private let tasks = Locked([Task<Void, any Error>]())
 
     init(_ fault: Fault, refusing: Int = 0) {
         self.fault = fault

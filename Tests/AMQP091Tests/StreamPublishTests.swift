@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091
 import AMQP091Testing
-import Synchronization
+import EpollNetworking
 import Testing
 
 // StreamPublishTests: publish(stream:) whose sequence waits for what its outcomes bring about, for the publisher of a
@@ -194,7 +194,7 @@ struct StreamPublishTests {
     func cancelled(_ kind: Kind) async throws {
         try await Self.withPublisher(kind) { broker, _, publisher in
             await broker.confirm(.hold)
-            let told = Mutex(0)
+            let told = Locked(0)
             let (taken, take) = AsyncStream.makeStream(of: Void.self)
             let task = Task {
                 let (feed, yield) = AsyncStream.makeStream(of: AMQPMessage.self)
