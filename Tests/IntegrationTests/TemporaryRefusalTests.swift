@@ -200,7 +200,10 @@ struct TemporaryRefusalTests {
         }
     }
 
-    @Test("An exclusive consumer, and an exclusive queue, that a half-open link still holds: the client waits for them")
+    @Test(
+        "An exclusive consumer, and an exclusive queue, that a half-open link still holds: the client waits for them",
+        .enabled(if: TestBroker.isAlone, "heartbeats of a second do not hold beside the other tests")
+    )
     func halfOpen() async throws {
         let direct = try AMQPClientConfiguration(uri: #require(TestBroker.uri))
         let port = try #require(direct.addresses.first?.port)
