@@ -37,8 +37,8 @@ extension ConnectionDriver {
 }
 
 extension ChannelSession {
-    /// How long the deletion of a queue may take after its consumers were cancelled.
-    private static let deletionTime = Duration.milliseconds(250)
+    /// When to ask for the queue: the deletion of a queue may take so long after its consumers were cancelled.
+    private static let deletionTimes: [Duration] = [.zero, .milliseconds(250), .milliseconds(750)]
 
     /// The broker has cancelled the consumer, probably for its timeout: what was not settled by now is its own again.
     ///
@@ -56,8 +56,8 @@ extension ChannelSession {
         do throws(AMQPError) {
             try await ScratchChannel.with(self.driver, timeout: timeout) { scratch throws(AMQPError) in
                 // A queue that is being deleted is there for some milliseconds after it has cancelled its consumers.
-                for attempt in 0..<2 {
-                    if attempt > 0 { try? await self.driver.loop.sleep(for: Self.deletionTime) }
+                for delay in Self.deletionTimes {
+                    if delay > .zero { try? await self.driver.loop.sleep(for: delay) }
                     _ = try await scratch.ask { channel, timeout throws(AMQPError) in
                         try await channel.inspectQueue(inbox.queue, timeout: timeout)
                     }
