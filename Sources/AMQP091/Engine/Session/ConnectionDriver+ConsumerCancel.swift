@@ -38,7 +38,7 @@ extension ConnectionDriver {
 
 extension ChannelSession {
     /// When to ask for the queue: the deletion of a queue may take so long after its consumers were cancelled.
-    private static let deletionTimes: [Duration] = [.zero, .milliseconds(250), .milliseconds(750)]
+    private static let deletionTimes: [Duration] = [.zero, .seconds(1)]
 
     /// The broker has cancelled the consumer, probably for its timeout: what was not settled by now is its own again.
     ///
