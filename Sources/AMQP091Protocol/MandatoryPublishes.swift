@@ -27,7 +27,7 @@ package struct MandatoryPublishes: Sendable {
     private struct Entry: Sendable {
         let sequence: UInt64
         let mark: Mark
-        /// One pointer; released when the entry is settled.
+        /// A single pointer; released when the entry is settled.
         var properties: BasicProperties
         var isReturned = false
         var isSettled = false

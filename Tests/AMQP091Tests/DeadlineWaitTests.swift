@@ -98,7 +98,7 @@ struct DeadlineWaitTests {
     )
     func halfWritten(_ isCancelled: Bool) async throws {
         try await ScriptedBroker.withChannel { broker, connection, channel in
-            // One request per channel: those of one channel are sent one after the other.
+            // A request per channel: requests of the same channel are sent one after the other.
             var channels = [channel]
             for number in UInt16(2)...9 {
                 async let opening = connection.openChannel()

@@ -335,7 +335,7 @@ struct OutboxTests {
                 continuation.finish()
             }
             _ = try? await publisher.publish(stream: stream, to: .queue("q"), timeout: .seconds(1))
-            // One deadline for each message would be a minute.
+            // A deadline for each message would add up to a minute.
             #expect(ContinuousClock.now - start < .seconds(30))
             await broker.confirm(.release)
         }

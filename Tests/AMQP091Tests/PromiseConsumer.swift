@@ -66,7 +66,7 @@ final class PromiseConsumer: Sendable {
             }
         case .one, .several:
             try await deliveries.process(maxConcurrency: self.style == .one ? 1 : 3) { delivery in
-                // One in four fails the first time.
+                // Every fourth delivery fails the first time.
                 if self.saw(delivery), delivery.body.count % 4 == 3 { throw Failed() }
             }
         }

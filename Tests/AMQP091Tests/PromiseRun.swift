@@ -9,7 +9,7 @@ import Testing
 // messages, some endings; then the account.
 
 struct PromiseRun {
-    /// What a message is, and so what may become of it.
+    /// The kind of a message, which decides its possible outcomes.
     enum Kind: CaseIterable {
         case good, event, unroutable, oversized
         /// The broker closes the channel for these.

@@ -12,7 +12,7 @@ import Testing
 // missing; nothing refused or not processed is there; nothing is reported twice; nothing comes twice as new; no call outlives
 // its deadline; each end has a reason that was ordered. A failure prints its seed.
 // AMQP091_PROMISE_RUNS runs, 1,000 by default; AMQP091_PROMISE_SEED runs one seed alone.
-// One run is in PromiseRun, its consumer in PromiseConsumer.
+// A single run is in PromiseRun, its consumer in PromiseConsumer.
 
 @Suite("Promise", .timeLimit(.minutes(240)))
 struct PromiseTests {
@@ -53,7 +53,7 @@ struct PromiseTests {
                     try await AMQPClient.withClient(proxied, topology: Self.topology) { proxied in
                         for seed in seeds {
                             let channel = try await reader.openChannel()
-                            // One run in eight goes through the proxy, which damages octets.
+                            // Every eighth run goes through the proxy, which damages octets.
                             let isProxied = seed % 8 == 7
                             var run = PromiseRun(
                                 seed: seed,

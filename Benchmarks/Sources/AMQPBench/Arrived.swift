@@ -117,7 +117,7 @@ struct Arrived: Sendable {
         }
         var (inQueue, consumers) = try await queue.state(on: connection)
         if self.isLeft {
-            // What closed channels return may take a moment.
+            // Messages that closed channels return may take a moment.
             let deadline = ContinuousClock.now + .seconds(1)
             while inQueue < missing, ContinuousClock.now < deadline {
                 try await Task.sleep(for: .milliseconds(50))

@@ -110,7 +110,7 @@ extension LoadRun {
                 case .pacer(let measurement):
                     outcome.measurement = measurement
                     if load.producers.isEmpty {
-                        // What slow consumers were sent would keep them for long.
+                        // Slow consumers would take long to process what they were sent.
                         if self.options.consumerWork != nil { load.hurry.set() }
                         load.cancelConsumers()
                     }

@@ -170,7 +170,7 @@ struct Producer: Sendable {
     func pace(from start: UInt64) -> Pace? {
         guard let rate = self.options.rate else { return nil }
         let profile = self.options.rateProfile ?? RateProfile(parts: [.init(rate: rate, seconds: 1)])
-        // Of a count nothing is left out.
+        // A run with a fixed count leaves no message out.
         let isOpenLoop = self.options.isOpenLoop || self.options.count != nil
         return Pace(
             schedule: Schedule(profile: profile, share: self.number, of: self.of, start: start, isOpenLoop: isOpenLoop),

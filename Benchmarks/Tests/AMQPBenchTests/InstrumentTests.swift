@@ -28,13 +28,13 @@ struct InstrumentTests {
         return options
     }
 
-    /// What a run through a proxy found, and what there was to find.
+    /// The result of a run through a proxy, beside the truth.
     struct Found: Sendable {
         var report: Report
         var truth: ProxyTruth
         var unrest: Unrest
 
-        /// What the report says of latencies and the truth does not.
+        /// Latencies of the report that contradict the truth.
         var differences: [String] {
             self.truth.contradictions.prefix(3)
                 + self.truth.differences("confirm", self.truth.confirm, self.report.latency.confirm, self.unrest)
@@ -93,7 +93,7 @@ struct InstrumentTests {
         }
     }
 
-    /// One run of `rpc` or `churn` through a proxy.
+    /// Runs `rpc` or `churn` through a proxy.
     static func operations(
         _ arguments: [String],
         meanwhile: @escaping @Sendable (TestProxy) async throws -> Void
@@ -293,7 +293,7 @@ struct InstrumentTests {
 
     // MARK: - The table
 
-    /// What the proxy does.
+    /// The fault that the proxy injects.
     enum Fault: String, CaseIterable, Sendable {
         case drop, duplicate, swap, corrupt
         case stallInTheMiddle = "stall in the middle"
@@ -316,7 +316,7 @@ struct InstrumentTests {
 
     static func name(_ rate: Double?) -> String { rate.map { Text.rate($0) } ?? "saturated" }
 
-    /// One run: what was done to the stream, and what the report says that is not so.
+    /// A run: the injected faults, and the statements of the report that are wrong.
     static func cell(_ fault: Fault?, _ rate: Double?, seconds: Double) async throws -> (row: String, wrong: [String]) {
         var options = Self.options(rate == nil ? "both" : "latency", rate: rate, time: seconds)
         // The proxy hands out delivery tags twice or not at all.
@@ -349,7 +349,7 @@ struct InstrumentTests {
         ] as [(String, UInt64, UInt64)] where injected != reported {
             wrong.append("\(name) is \(reported), and \(injected) were")
         }
-        // What was dropped or corrupted has no end-to-end latency, and what was swapped two.
+        // Dropped and corrupted messages have no end-to-end latency, swapped ones have two.
         wrong += found.differences.filter { fault?.action == nil || !$0.hasPrefix("end to end") }
         let percentiles = [(0.5, \LatencySummary.p50), (0.99, \.p99), (0.999, \.p999)]
         func pair(_ bounds: ProxyTruth.Bounds, _ latency: LatencySummary?) -> String {

@@ -18,7 +18,7 @@ struct ProxyTruth: Sendable {
     var confirm: Bounds = ([], [])
     var endToEnd: Bounds = ([], [])
     private let isSaturated: Bool
-    /// What contradicts the arithmetic of the schedule.
+    /// Contradictions to the arithmetic of the schedule.
     var contradictions: [String] = []
 
     init(_ log: ProxyLog, rate: Double?, seconds: Double) {
@@ -34,7 +34,7 @@ struct ProxyTruth: Sendable {
                     self.confirm.low.append(confirmed - publish.seen)
                     self.confirm.high.append(confirmed - before)
                 }
-                // One of 16 carries its times.
+                // Each 16th message carries its times.
                 if let delivered = publish.delivered, publish.due > 0 {
                     self.endToEnd.low.append(delivered - publish.seen)
                     self.endToEnd.high.append(delivered - before)

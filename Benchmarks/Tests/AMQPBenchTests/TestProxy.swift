@@ -12,7 +12,7 @@ import Synchronization
 
 /// A proxy on loopback.
 final class TestProxy: Sendable {
-    /// What is done to a message.
+    /// The fault applied to a message.
     enum Action: Sendable { case drop, duplicate, swapWithNext, corrupt }
 
     private struct State {
@@ -73,7 +73,7 @@ final class TestProxy: Sendable {
     /// Publishes that have come so far.
     var publishes: Int { self.state.withLock { $0.publishes } }
 
-    /// What has gone through so far.
+    /// Messages forwarded so far.
     var log: ProxyLog { self.state.withLock { $0.log } }
 
     func close() {

@@ -75,7 +75,7 @@ struct ToolTests {
             + AMQPBench.configuration.subcommands.map { AMQPBench.helpMessage(for: $0, columns: 400) }
         for line in helps.joined(separator: "\n").split(separator: "\n") {
             let text = line.trimmingCharacters(in: .whitespaces)
-            // What an example is for stands after two blanks.
+            // The purpose of an example follows two blanks.
             if text == "amqp-bench" || text.hasPrefix("amqp-bench ") {
                 found.append(text.components(separatedBy: "  ")[0])
             }

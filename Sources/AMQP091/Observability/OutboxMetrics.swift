@@ -12,12 +12,12 @@ import EpollNetworking
 // Not here: what one connection counts (ConnectionMetrics).
 
 #if MetricsSupport
-    /// What one outbox reports.
+    /// The report of one outbox.
     final class OutboxMetrics: Sendable {
         private static let interval = Duration.seconds(1)
 
         private struct State {
-            /// What the instruments were told.
+            /// The values already reported to the instruments.
             var refused = 0
             var givenUp = 0
             var held = 0

@@ -232,9 +232,6 @@ final class Outbox: Sendable {
         }
     }
 
-    /// The next one is published with the others.
-    func acquitNext() { self.state.withLock { $0.waiting.first?.isSuspect = false } }
-
     /// Looks for channels that are gone: what has its outcome ends, the rest waits to be published again.
     ///
     /// - Parameter isMissing: Whether a refusal is for an exchange that is declared again; such a message waits too.

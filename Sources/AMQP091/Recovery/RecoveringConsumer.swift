@@ -126,7 +126,7 @@ final class RecoveringConsumer: Sendable {
 
     /// Starts the first consumer; one that was stopped meanwhile gets nothing.
     ///
-    /// What ends a consumer for a while is no reason to fail at the start either: a lost connection, a queue that is
+    /// Temporary refusals do not fail the start either: a lost connection, a queue that is
     /// locked, an exclusive consumer that is still there.
     ///
     /// - Throws: Why there is none at the deadline.
@@ -207,7 +207,7 @@ final class RecoveringConsumer: Sendable {
     /// Whether another consumer may do better; not after a peer that breaks the protocol again and again.
     private func mayResume(after reason: AMQPError) -> Bool {
         guard reason.isViolation else {
-            // One whose request the broker fails on each time would end the connection for all, again and again.
+            // A consumer whose request fails in the broker each time would end the connection for all, again and again.
             if reason.isInternalErrorOfConsumer, self.state.withLock({ $0.attempts >= Self.internalErrorLimit }) {
                 return false
             }

@@ -17,7 +17,7 @@ extension RecoveringPublisher {
         var outcomes = [AMQPPublishOutcome?](repeating: nil, count: messages.count)
         var rest = Array(messages.indices)
         var attempts = 0
-        // What the broker closed a channel ahead of was not processed: it is published again. So is what it was closed for
+        // Messages behind the one that closed the channel were not processed: they are published again. So is what it was closed for
         // because an exchange of the topology was missing: they all have one exchange.
         while !rest.isEmpty {
             var sent: [(index: Int, receipt: AMQPPublishReceipt)] = []

@@ -74,7 +74,7 @@ extension ConnectionCore {
 // MARK: - Loop thread
 
 extension ConnectionCore {
-    /// One step of an ending; called for every event, and when a time is over.
+    /// Advances the ending; called for every event, and when a time is over.
     func continueEnding() {
         guard let side = self.takeClosingSide() else { return }
         let now = MonotonicTime.now

@@ -73,7 +73,7 @@ extension ConnectionCore {
         try self.checkWake(wake, what)
     }
 
-    /// What a reader waits for; errors name it.
+    /// The event a reader waits for; errors name it.
     enum ReadWait: String {
         case octets = "Reading"
         case handshake = "The TLS handshake"

@@ -106,7 +106,7 @@ extension ConnectionCore {
         self.flow.withLock { $0.noteProgress(at: now) }
     }
 
-    /// What one write did: how much was taken, or why nothing more will be.
+    /// The result of one write: the octets taken, or why no more will be.
     func taken(_ result: IOResult) throws(NetworkError) -> Int {
         switch result {
         case .count(let count): count

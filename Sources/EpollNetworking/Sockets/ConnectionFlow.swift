@@ -101,7 +101,7 @@ struct ConnectionFlow: ~Copyable {
     var spare: ChunkStorage?
     var isDescriptorClosed = false
 
-    /// Those who wait until the peer's kernel has all octets.
+    /// Tasks that wait until the peer's kernel has all octets.
     private var deliveryWaiters: [Outcome<Void>] = []
     private(set) var delivery: Result<Void, NetworkError>?
 
@@ -156,7 +156,7 @@ extension ConnectionFlow {
         return .go
     }
 
-    /// What a read did to the socket.
+    /// The effect of a read on the socket.
     enum ReadResult {
         /// The socket has been emptied, as far as one can tell from a short read.
         case short

@@ -124,7 +124,7 @@ package enum HostResolver {
 final class ResolverPool: Sendable {
     typealias Request = HostResolver.Request
 
-    /// What is asked for.
+    /// The name and port to resolve.
     fileprivate struct Key: Hashable {
         let host: String
         let port: UInt16

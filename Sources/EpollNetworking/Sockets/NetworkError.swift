@@ -196,7 +196,7 @@ extension NetworkError {
         return NetworkError(kind: .timedOut, text: text, leavesConnectionUsable: true)
     }
 
-    /// What `onError` of a server is told while no connection can be accepted.
+    /// The error passed to `onError` of a server while no connection can be accepted.
     static func acceptorExhausted(_ error: SystemError?, turnedAway: Int) -> NetworkError {
         let text =
             turnedAway == 0

@@ -77,7 +77,7 @@
             }
         }
 
-        /// What the peer said before it hung up, such as that it refuses our certificate, says more than the system's error.
+        /// An alert of the peer before it hung up, such as a refused certificate, says more than the system's error.
         private func reason(_ link: TLSLink, for error: NetworkError) -> NetworkError {
             guard error.kind == .reset, error.underlying != nil else { return error }
             // A reader that waits finds it by itself.

@@ -34,8 +34,14 @@ extension ChannelSession {
         site: CallSite
     ) throws(AMQPError) {
         let tag = delivery.record.tag
-        try self.refuse(tag, multiple: multiple, requeue: requeue, isRejection: isRejection, site: site)
-        if self.driver.state.withLock({ _ in self.hasLateConsumers }) { try self.checkLateness(of: delivery) }
+        let mayBeLate = try self.refuse(
+            tag,
+            multiple: multiple,
+            requeue: requeue,
+            isRejection: isRejection,
+            site: site
+        )
+        if mayBeLate { try self.checkLateness(of: delivery) }
     }
 
     /// Fails for a delivery that the broker had taken back: it forgets the tag, and does nothing else.
@@ -47,14 +53,17 @@ extension ChannelSession {
 
     /// Refuses deliveries with `basic.nack`, or one with `basic.reject`: since RabbitMQ 4.3 only a rejection counts
     /// towards the delivery limit of a quorum queue, a nack says that the message was not processed.
+    ///
+    /// - Returns: Whether the broker may have taken the delivery back before.
+    @discardableResult
     func refuse(
         _ tag: UInt64,
         multiple: Bool = false,
         requeue: Bool,
         isRejection: Bool = false,
         site: CallSite?
-    ) throws(AMQPError) {
-        let kick = try self.driver.state.withLock { state throws(AMQPError) -> Kick in
+    ) throws(AMQPError) -> Bool {
+        let (kick, mayBeLate) = try self.driver.state.withLock { state throws(AMQPError) -> (Kick, Bool) in
             guard !self.isClosing, !self.hasFailed, !state.hasFailed else { throw self.closed(state.failure) }
             let start = state.fill.count
             let count: Int
@@ -68,9 +77,10 @@ extension ChannelSession {
             guard count > 0 else { throw Self.alreadySettled }
             state.counts.refuse(count, requeue: requeue)
             self.settlementSite = site
-            return state.fill.count > start ? state.scheduleFlush() : .none
+            return (state.fill.count > start ? state.scheduleFlush() : .none, self.hasLateConsumers)
         }
         self.driver.perform(kick)
+        return mayBeLate
     }
 
     /// Merges what was acknowledged into as few `basic.ack` as the tags allow.
@@ -109,7 +119,7 @@ extension ChannelSession {
 
     /// Gives back a delivery nobody here wants: its consumer or its caller has gone.
     func returnToQueue(_ tag: UInt64) {
-        try? self.refuse(tag, multiple: false, requeue: true, site: nil)
+        _ = try? self.refuse(tag, requeue: true, site: nil)
     }
 
     /// Deliveries came.

@@ -89,7 +89,7 @@ extension ChannelSession {
     struct LateConsumer {
         /// The highest delivery tag of the channel when that happened.
         let lastTag: UInt64
-        /// What settling one of them says.
+        /// The error of settling one of its deliveries.
         var error: AMQPError
     }
 

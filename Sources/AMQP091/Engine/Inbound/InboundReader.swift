@@ -10,20 +10,20 @@ import AMQP091Wire
 //   chunk:  | parsed: deliveries may point here | filled, not parsed | room for the next read |
 
 struct InboundReader {
-    /// What one read takes at most: four deliveries of 64 KiB with their frames.
+    /// The largest read, octets: four deliveries of 64 KiB with their frames.
     static let chunkSize = 264 << 10
     /// The least room worth a read.
     static let leastRoom = 16 << 10
-    /// Chunks of before that are kept for their memory.
+    /// Number of retired chunks kept for reuse.
     private static let retiredLimit = 8
 
-    /// What stands next in what was read.
+    /// The next item of the octets read.
     enum Found {
         case delivery(DeliveryRecord, channel: UInt16)
-        /// One confirm; whoever cannot take it asks `frameOfConfirm(in:)`.
+        /// A single confirm; `frameOfConfirm(in:)` returns it as an ordinary frame.
         case confirm(ConfirmRecord)
         case frame(DecodedFrame)
-        /// Nothing whole.
+        /// No complete frame.
         case more
     }
 
@@ -104,7 +104,7 @@ struct InboundReader {
         return min(FrameHeader(in: octets, at: self.parsed).size + Frame.overhead, self.decoder.maximumFrameSize)
     }
 
-    /// One of the chunks of before that nobody reads any more.
+    /// Returns a retired chunk that is no longer referenced.
     private mutating func takeUnusedChunk() -> InboundChunk? {
         // As in `ConsumerInbox.reuse`: the thread sanitizer does not see the reads that are over.
         #if AMQP091_PTHREAD_LOCKS

@@ -401,6 +401,6 @@ extension ConnectionDriver {
             ]
         )
         guard !delivery.batch.isAutomatic else { return }
-        try? core.refuse(delivery.deliveryTag.rawValue, requeue: false, isRejection: true, site: nil)
+        _ = try? core.refuse(delivery.deliveryTag.rawValue, requeue: false, isRejection: true, site: nil)
     }
 }
