@@ -98,8 +98,9 @@ struct Execution: Sendable {
         guard var report = Report.median(of: reports) else { return 0 }
         if reports.count > 1 { session.screen.show(text.spread(report)) }
         report.failures = common.failIf.compactMap { $0.violation(by: report) }
-        try Exports.write(report, common, on: session.screen)
+        // The result first: what fails in another form of it costs nothing then.
         let place = try Session.save(try report.json(), to: common.json)
+        try Exports.write(report, common, on: session.screen)
         session.screen.show(text.closing(report, savedTo: place))
         let statuses = reports.map { $0.status(signal: session.interruption.signal) }
         if let status = statuses.first(where: { $0 != 0 }) { return status }

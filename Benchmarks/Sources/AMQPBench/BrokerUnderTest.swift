@@ -143,7 +143,7 @@ private struct PrivateNode: Sendable {
         BrokerUsage { [directory = self.directory] in
             let pid = try? String(contentsOfFile: directory + "/node.pid", encoding: .utf8)
             let session = pid?.split(separator: " ").first.flatMap { Int32($0) }
-            return session.map { SessionUsage(session: $0).cpuMicroseconds }
+            return session.map { BrokerCPU(session: $0) }
         }
     }
 

@@ -25,7 +25,7 @@ enum EmbeddedBroker {
         let broker = BrokerUnderTest(
             uris: [uri],
             startSeconds: (ContinuousClock.now - started) / .seconds(1),
-            usage: BrokerUsage { process.pid.map { SessionUsage(session: $0).cpuMicroseconds } },
+            usage: BrokerUsage { process.pid.map { BrokerCPU(session: $0) } },
             control: { try await process.control($0) }
         )
         let result: Swift.Result<Result, any Error>

@@ -127,26 +127,46 @@ struct LatencyText: Sendable {
     }
 
     func columns() -> String {
-        var text = "  " + Text.left("rate", 13) + Text.right("of max", 9)
-        for name in ["p50", "p90", "p99", "p99.9", "p99.99"] { text += Text.right(name, 9) }
-        text += Text.right("max", 12) + Text.right("max lag", 12) + "   achieved   lost dup  bad order"
-        return self.style.dim(text)
+        self.style.dim(self.grid.head)
+    }
+
+    private var grid: TextGrid {
+        var columns = [
+            TextColumn(name: "  rate", width: 15, narrow: 12, weight: 0, isText: true),
+            TextColumn(name: "of max", width: 9, narrow: 7, weight: 3),
+        ]
+        for (name, weight) in [("p50", 8), ("p90", 4), ("p99", 9), ("p99.9", 7), ("p99.99", 1)] {
+            columns.append(TextColumn(name: name, width: 9, narrow: 8, weight: weight))
+        }
+        columns += [
+            TextColumn(name: "max", width: 12, narrow: 10, weight: 6),
+            TextColumn(name: "max lag", width: 12, narrow: 10, weight: 2),
+            TextColumn(name: "achieved", width: 11, narrow: 9, weight: 5),
+            TextColumn(name: "lost", width: 7, narrow: 6, weight: 12),
+            TextColumn(name: "dup", width: 4, narrow: 4, weight: 11),
+            TextColumn(name: "bad", width: 5, narrow: 4, weight: 10),
+            TextColumn(name: "order", width: 6, narrow: 6, weight: 11),
+        ]
+        return TextGrid(columns, width: self.style.width)
     }
 
     func row(_ report: Report, part: Double?) -> String {
-        var text = "  " + Text.left(Text.rate(report.options.rate ?? 0), 13)
-        text += Text.right(part.map { Text.percent($0 * 100) } ?? "–", 9)
+        let grid = self.grid
         let latency = report.latency.endToEnd
-        for quantile in [0.5, 0.9, 0.99, 0.999, 0.9999] {
-            text += Text.right(latency?.known(quantile).map { Text.milliseconds($0) } ?? "–", 9)
-        }
-        text += Text.right(latency.map { Text.milliseconds($0.max) + " ms" } ?? "–", 12)
-        text += Text.right(report.latency.lag.map { Text.milliseconds($0.max) + " ms" } ?? "–", 12)
+        let unit = grid.isNarrow ? "" : " ms"
         let achieved = report.totals.publishedPerSecond / max(report.options.rate ?? 1, 1e-9)
-        text += Text.right(Text.decimal(achieved * 100, places: 1) + " %", 11)
-        text += Text.right("\(report.lost)", 7) + Text.right("\(report.verify.duplicated)", 4)
-        text += Text.right(report.options.verify ? "\(report.verify.corrupted)" : "–", 5)
-        text += report.verify.reordered == 0 ? "    ok" : "    \(report.verify.reordered)"
+        let quantiles = [0.5, 0.9, 0.99, 0.999, 0.9999].map { quantile in
+            latency?.known(quantile).map { Text.milliseconds($0) } ?? "–"
+        }
+        var text = grid.row(
+            ["  " + Text.rate(report.options.rate ?? 0), part.map { Text.percent($0 * 100) } ?? "–"] + quantiles + [
+                latency.map { Text.milliseconds($0.max) + unit } ?? "–",
+                report.latency.lag.map { Text.milliseconds($0.max) + unit } ?? "–",
+                Text.decimal(achieved * 100, places: 1) + " %", "\(report.lost)", "\(report.verify.duplicated)",
+                report.options.verify ? "\(report.verify.corrupted)" : "–",
+                report.verify.reordered == 0 ? "ok" : "\(report.verify.reordered)",
+            ]
+        )
         if let censored = latency?.censored { text += "   censored \(censored)" }
         return report.isSound ? text : self.style.red(text)
     }

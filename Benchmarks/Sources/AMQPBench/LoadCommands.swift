@@ -132,8 +132,9 @@ struct Latency: AsyncParsableCommand {
                 thresholds: common.failIf
             ).run()
             let text = LatencyText(style: session.screen.style)
+            let place = try Session.save(try report.json(), to: common.json)
             try LatencyExports.write(report, common, on: session.screen)
-            session.screen.show(text.closing(report, savedTo: try Session.save(try report.json(), to: common.json)))
+            session.screen.show(text.closing(report, savedTo: place))
             return status
         }
     }

@@ -38,22 +38,29 @@ extension RunText {
         return number(options.producers, "worker") + " open and close \(churn)s, one at a time each" + rate
     }
 
-    func operationColumns(_ name: String) -> String {
-        let text =
-            "   time" + Text.right(name, 15) + Text.right("client", 9) + Text.right("broker", 9)
-            + Text.right("p50 / p99 / max", 32)
-        return self.style.dim(text)
+    func operationGrid(_ options: RunOptions) -> TextGrid {
+        let columns = [
+            TextColumn(name: "time", width: 7, narrow: 7, weight: 0),
+            TextColumn(name: options.publishedName, width: 15, narrow: 12, weight: 4),
+            TextColumn(name: "client", width: 9, narrow: 8, weight: 2),
+            TextColumn(name: "broker", width: 9, narrow: 8, weight: 1),
+            TextColumn(name: "p50 / p99 / max", width: 32, narrow: 18, weight: 3),
+        ]
+        return TextGrid(columns, width: self.style.width, mark: RunText.mark)
     }
 
     func operationRow(_ interval: Report.Interval, _ options: RunOptions) -> String {
         let places = options.interval.truncatingRemainder(dividingBy: 1) == 0 ? 0 : 1
-        var text = Text.right(Text.decimal(interval.time, places: places) + " s", 7)
-        text += Text.right(Text.rate(interval.published), 15) + Text.right(Text.percent(interval.clientCPUPercent), 9)
-        text += Text.right(interval.brokerCPUPercent.map { Text.percent($0) } ?? "–", 9)
+        let grid = self.operationGrid(options)
         let times = [interval.confirmP50, interval.confirmP99, interval.confirmMax]
             .map { $0.map { Text.milliseconds($0) } ?? "–" }
-        text += Text.right(times[0], 11) + " /" + Text.right(times[1], 7) + " /" + Text.right(times[2], 7) + " ms"
-        return interval.isWarmup ? self.style.dim(text + "   warm-up") : text
+        let spread = " /" + Text.right(times[1], 7) + " /" + Text.right(times[2], 7) + " ms"
+        let cells = [
+            Text.decimal(interval.time, places: places) + " s", Text.rate(interval.published),
+            Text.percent(interval.clientCPUPercent), interval.brokerCPUPercent.map { Text.percent($0) } ?? "–",
+            grid.isNarrow ? times.joined(separator: "/") : times[0] + spread,
+        ]
+        return self.marked(grid.row(cells), isWarmup: interval.isWarmup, isNarrow: grid.isNarrow)
     }
 
     func operationCounts(_ report: Report, _ name: String) -> [String] {

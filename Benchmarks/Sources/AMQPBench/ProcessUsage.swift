@@ -84,8 +84,32 @@ struct SessionUsage: Sendable {
 
 /// Processor time of a broker that was started here.
 struct BrokerUsage: Sendable {
-    /// User and system time, microseconds; nil when it does not run.
-    var cpuMicroseconds: @Sendable () -> UInt64?
+    /// What its processes have used; nil when it does not run.
+    var now: @Sendable () -> BrokerCPU?
+}
+
+/// Processor time of the processes of a broker.
+struct BrokerCPU: Hashable, Sendable {
+    /// Their session: another one after the broker was killed and started again.
+    var session: Int32
+    /// User and system time, microseconds.
+    var microseconds: UInt64
+
+    /// Those of a session, as they are now.
+    init(session: Int32) {
+        self.init(session: session, microseconds: SessionUsage(session: session).cpuMicroseconds)
+    }
+
+    init(session: Int32, microseconds: UInt64) {
+        self.session = session
+        self.microseconds = microseconds
+    }
+
+    /// What the same processes used since an earlier moment, microseconds; nil when they are others.
+    func since(_ earlier: BrokerCPU) -> UInt64? {
+        guard self.session == earlier.session, self.microseconds >= earlier.microseconds else { return nil }
+        return self.microseconds - earlier.microseconds
+    }
 }
 
 /// What a result must say about the machine it was measured on.

@@ -18,6 +18,7 @@ struct QueueUnderTest: Sendable {
     static func prepare(_ options: RunOptions, id: String, on connection: AMQPConnection) async throws -> QueueUnderTest
     {
         if options.predeclared == true {
+            try await Self.requireAll(options, on: connection)
             return QueueUnderTest(names: options.queue.map { [$0] } ?? [], isGenerated: false)
         }
         var queues: QueueUnderTest
@@ -58,6 +59,22 @@ struct QueueUnderTest: Sendable {
             try await connection.withChannel { channel in try await Self.declare(queue, options, on: channel) }
         }
         _ = try await Self.bind(queue, options, on: connection)
+    }
+
+    /// Makes sure that what nobody declares is there: the broker confirms messages that no queue takes.
+    private static func requireAll(_ options: RunOptions, on connection: AMQPConnection) async throws {
+        if let queue = options.queue, try await !connection.queueExists(queue) {
+            throw BenchFailure(
+                description: "there is no queue \(queue), and --predeclared makes none",
+                status: ExitStatus.failed
+            )
+        }
+        if let exchange = options.exchange, !exchange.isEmpty, try await !connection.exchangeExists(exchange) {
+            throw BenchFailure(
+                description: "there is no exchange \(exchange), and --predeclared makes none",
+                status: ExitStatus.failed
+            )
+        }
     }
 
     private static func find(_ name: String, _ options: RunOptions, on connection: AMQPConnection) async throws {

@@ -66,35 +66,56 @@ struct RunText: Sendable {
 
     /// The heads of the columns that this run has.
     func columns(_ options: RunOptions) -> String {
-        if let operation = options.operation { return self.operationColumns(operation.plural) }
-        var text = "   time"
-        if options.producers > 0 { text += Text.right("published", 13) + Text.right("confirmed", 13) }
-        if options.consumers > 0 { text += Text.right("consumed", 13) }
-        if options.producers > 0 { text += Text.right("in flight", 12) }
-        text += Text.right("client", 9) + Text.right("broker", 9)
-        if options.confirms != nil { text += Text.right("confirm p50 / p99", 22) }
-        return self.style.dim(text)
+        self.style.dim((options.operation == nil ? self.grid(options) : self.operationGrid(options)).head)
+    }
+
+    /// The columns that a run of messages has.
+    private func grid(_ options: RunOptions) -> TextGrid {
+        var columns = [TextColumn(name: "time", width: 7, narrow: 7, weight: 0)]
+        if options.producers > 0 {
+            columns.append(TextColumn(name: "published", width: 13, narrow: 12, weight: options.consumers > 0 ? 5 : 8))
+            columns.append(TextColumn(name: "confirmed", width: 13, narrow: 12, weight: 4))
+        }
+        if options.consumers > 0 { columns.append(TextColumn(name: "consumed", width: 13, narrow: 12, weight: 8)) }
+        if options.producers > 0 { columns.append(TextColumn(name: "in flight", width: 12, narrow: 10, weight: 3)) }
+        columns.append(TextColumn(name: "client", width: 9, narrow: 8, weight: 2))
+        columns.append(TextColumn(name: "broker", width: 9, narrow: 8, weight: 1))
+        if options.confirms != nil {
+            columns.append(
+                TextColumn(name: "confirm p50 / p99", short: "p50 / p99", width: 22, narrow: 18, weight: 7)
+            )
+        }
+        return TextGrid(columns, width: self.style.width, mark: Self.mark)
+    }
+
+    /// The room that the mark of the warm-up takes.
+    static let mark = (wide: 10, narrow: 2)
+
+    /// A row with what marks the warm-up.
+    func marked(_ text: String, isWarmup: Bool, isNarrow: Bool) -> String {
+        isWarmup ? self.style.dim(text + (isNarrow ? " w" : "   warm-up")) : text
     }
 
     /// One interval.
     func row(_ interval: Report.Interval, _ options: RunOptions) -> String {
         if options.operation != nil { return self.operationRow(interval, options) }
         let places = options.interval.truncatingRemainder(dividingBy: 1) == 0 ? 0 : 1
-        var text = Text.right(Text.decimal(interval.time, places: places) + " s", 7)
+        let grid = self.grid(options)
+        var cells = [Text.decimal(interval.time, places: places) + " s"]
         if options.producers > 0 {
-            text += Text.right(Text.rate(interval.published), 13)
-            text += Text.right(options.confirms == nil ? "–" : Text.rate(interval.confirmed), 13)
+            cells.append(Text.rate(interval.published))
+            cells.append(options.confirms == nil ? "–" : Text.rate(interval.confirmed))
         }
-        if options.consumers > 0 { text += Text.right(Text.rate(interval.consumed), 13) }
-        if options.producers > 0 { text += Text.right(Text.count(interval.inFlight), 12) }
-        text += Text.right(Text.percent(interval.clientCPUPercent), 9)
-        text += Text.right(interval.brokerCPUPercent.map { Text.percent($0) } ?? "–", 9)
+        if options.consumers > 0 { cells.append(Text.rate(interval.consumed)) }
+        if options.producers > 0 { cells.append(Text.count(interval.inFlight)) }
+        cells.append(Text.percent(interval.clientCPUPercent))
+        cells.append(interval.brokerCPUPercent.map { Text.percent($0) } ?? "–")
         if options.confirms != nil {
             let p50 = interval.confirmP50.map { Text.milliseconds($0) } ?? "–"
             let p99 = interval.confirmP99.map { Text.milliseconds($0) } ?? "–"
-            text += Text.right(p50, 10) + " /" + Text.right(p99, 7) + " ms"
+            cells.append(grid.isNarrow ? "\(p50)/\(p99) ms" : p50 + " /" + Text.right(p99, 7) + " ms")
         }
-        return interval.isWarmup ? self.style.dim(text + "   warm-up") : text
+        return self.marked(grid.row(cells), isWarmup: interval.isWarmup, isNarrow: grid.isNarrow)
     }
 
     /// How far the run is; drawn over by the next line.
@@ -114,7 +135,7 @@ struct RunText: Sendable {
         let warmup =
             report.options.warmup > 0 ? " after \(Text.decimal(report.options.warmup, places: 2)) s warm-up" : ""
         var title = "── summary, \(Text.decimal(totals.seconds, places: 2)) s\(warmup) "
-        title += String(repeating: "─", count: max(4, 100 - title.count))
+        title += String(repeating: "─", count: max(4, min(100, (self.style.width ?? .max) - 1) - title.count))
         lines.append(self.style.dim(" " + title))
         switch report.ended {
         case .completed: break
@@ -235,18 +256,22 @@ struct RunText: Sendable {
         ]
         guard rows.contains(where: { $0.1 != nil }) else { return [] }
         let isPaced = report.options.rate != nil || report.options.operation != nil
-        var head = "  " + Text.left(isPaced ? "" : "at saturation", 16)
-        for name in ["p50", "p90", "p99", "p99.9", "max"] { head += Text.right(name, 13) }
-        head += Text.right("samples", 12)
-        var lines = ["", self.style.dim(head)]
+        let head = isPaced ? "" : "at saturation"
+        var columns = [TextColumn(name: "  " + head, short: "  in ms", width: 18, narrow: 14, weight: 0, isText: true)]
+        for (name, weight) in [("p50", 5), ("p90", 2), ("p99", 6), ("p99.9", 3), ("max", 4)] {
+            columns.append(TextColumn(name: name, width: 13, narrow: 10, weight: weight))
+        }
+        columns.append(TextColumn(name: "samples", width: 12, narrow: 11, weight: 1))
+        let grid = TextGrid(columns, width: self.style.width)
+        var lines = ["", self.style.dim(grid.head)]
         for (name, latency) in rows {
             guard let latency else { continue }
-            var text = "  " + Text.left(name, 16)
-            for value in [latency.known(0.5), latency.known(0.9), latency.known(0.99), latency.known(0.999)] {
-                text += Text.right(value.map { Text.milliseconds($0) + " ms" } ?? "–", 13)
-            }
-            text += Text.right(Text.milliseconds(latency.max) + " ms", 13)
-            text += Text.right(Text.count(latency.count), 12)
+            let unit = grid.isNarrow ? "" : " ms"
+            let values = [
+                latency.known(0.5), latency.known(0.9), latency.known(0.99), latency.known(0.999), latency.max,
+            ]
+            let times = values.map { $0.map { Text.milliseconds($0) + unit } ?? "–" }
+            var text = grid.row(["  " + name] + times + [Text.count(latency.count)])
             if let censored = latency.censored { text += "   censored \(Text.count(censored))" }
             lines.append(self.style.dim(text))
         }

@@ -18,18 +18,36 @@ final class Screen: Sendable {
         self.file = usesStandardError ? STDERR_FILENO : STDOUT_FILENO
         let environment = ProcessInfo.processInfo.environment
         self.isTerminal = isatty(self.file) == 1 && environment["TERM"] ?? "dumb" != "dumb"
-        self.style =
+        let style: Style =
             switch color {
             case .always: .ansi
             case .never: .plain
             case .auto: self.isTerminal && (environment["NO_COLOR"] ?? "").isEmpty ? .ansi : .plain
             }
+        self.style = style.fitting(Self.width(of: self.file))
     }
+
+    /// Characters of a line of a terminal; nil for anything else, whose lines are as long as they get.
+    private static func width(of file: Int32) -> Int? {
+        var size = winsize()
+        guard isatty(file) == 1, ioctl(file, UInt(TIOCGWINSZ), &size) == 0, size.ws_col > 0 else { return nil }
+        return max(Int(size.ws_col), Self.narrowest)
+    }
+
+    /// Terminals that claim to be narrower are written to as if they were not.
+    private static let narrowest = 20
 
     /// Writes lines.
     func show(_ lines: [String]) {
+        var fitting = lines
+        if let width = self.style.width {
+            fitting = lines.flatMap { line in
+                line.split(separator: "\n", omittingEmptySubsequences: false)
+                    .flatMap { Text.wrapped(String($0), width: width) }
+            }
+        }
         self.hasLiveLine.withLock { hasLiveLine in
-            self.write((hasLiveLine ? "\r\u{1B}[K" : "") + lines.map { $0 + "\n" }.joined())
+            self.write((hasLiveLine ? "\r\u{1B}[K" : "") + fitting.map { $0 + "\n" }.joined())
             hasLiveLine = false
         }
     }
@@ -40,7 +58,8 @@ final class Screen: Sendable {
     func showLive(_ line: String) {
         guard self.isTerminal else { return }
         self.hasLiveLine.withLock { hasLiveLine in
-            self.write("\r\u{1B}[K" + line)
+            // A line that wraps cannot be drawn over.
+            self.write("\r\u{1B}[K" + line.prefix(self.style.width.map { $0 - 1 } ?? .max))
             hasLiveLine = true
         }
     }
@@ -62,11 +81,16 @@ final class Screen: Sendable {
     }
 }
 
-/// Colours, or none.
+/// Colours, or none, and the width of a line.
 struct Style: Sendable {
     fileprivate var usesEscapes: Bool
+    /// Characters of a line; nil for as many as it takes.
+    private(set) var width: Int?
     static let plain = Style(usesEscapes: false)
     static let ansi = Style(usesEscapes: true)
+
+    /// The same for lines of a width.
+    func fitting(_ width: Int?) -> Style { Style(usesEscapes: self.usesEscapes, width: width) }
 
     func bold(_ text: String) -> String { self.wrap(text, "1") }
     func dim(_ text: String) -> String { self.wrap(text, "2") }

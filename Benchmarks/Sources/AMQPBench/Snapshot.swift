@@ -11,14 +11,14 @@ struct Snapshot: Sendable {
     /// Publishes the broker has not answered yet.
     var inFlight: UInt64 = 0
     var client: ProcessUsage
-    /// Processor time of the broker's processes, microseconds.
-    var brokerCPU: UInt64?
+    /// Processor time of the broker's processes.
+    var brokerCPU: BrokerCPU?
 
     /// All counters as they are now.
     init(meters: RunMeters, publishing: [Lane], broker: BrokerUsage?) {
         self.time = MonotonicClock.now
         self.client = .now
-        self.brokerCPU = broker?.cpuMicroseconds()
+        self.brokerCPU = broker?.now()
         for lane in publishing {
             let confirms = lane.confirmCounts
             self.counts.confirmed += confirms.confirmed
@@ -42,9 +42,9 @@ struct Snapshot: Sendable {
 
     /// Percent of one core since an earlier one; nil for a broker that was not started here.
     func brokerPercent(since earlier: Snapshot) -> Double? {
-        // Less than before: it was killed and started again in between.
-        guard let now = self.brokerCPU, let before = earlier.brokerCPU, now >= before else { return nil }
-        return Self.percent(before, now, self.seconds(since: earlier))
+        // Nothing is said of a broker that was killed in between: what it had used is gone with it.
+        guard let now = self.brokerCPU, let before = earlier.brokerCPU, let used = now.since(before) else { return nil }
+        return Self.percent(0, used, self.seconds(since: earlier))
     }
 
     private static func percent(_ before: UInt64, _ after: UInt64, _ seconds: Double) -> Double {

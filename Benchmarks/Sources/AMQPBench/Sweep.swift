@@ -134,8 +134,9 @@ struct Sweep: AsyncParsableCommand {
         try await Session.run(common) { session in
             let (report, status) = try await Self.measure(steps, over: name, session: session, common)
             let text = SweepText(style: session.screen.style)
+            let place = try Session.save(try report.json(), to: common.json)
             try SweepExports.write(report, common, on: session.screen)
-            session.screen.show(text.closing(report, savedTo: try Session.save(try report.json(), to: common.json)))
+            session.screen.show(text.closing(report, savedTo: place))
             return status
         }
     }
@@ -180,9 +181,23 @@ struct SweepText: Sendable {
     var style: Style
 
     func columns(_ name: String, _ options: RunOptions) -> String {
-        let titles = [options.publishedName, "consumed", "MB/s", "p50", "p99", "max", "client", "broker", "lost"]
-        let widths = [14, 14, 10, 10, 10, 13, 12, 9, 7]
-        return self.style.dim("  " + Text.left(name, 12) + zip(titles, widths).map { Text.right($0, $1) }.joined())
+        self.style.dim(self.grid(name, options).head)
+    }
+
+    private func grid(_ name: String, _ options: RunOptions) -> TextGrid {
+        let columns = [
+            TextColumn(name: "  " + name, width: 14, narrow: 12, weight: 0, isText: true),
+            TextColumn(name: options.publishedName, width: 14, narrow: 12, weight: 8),
+            TextColumn(name: "consumed", width: 14, narrow: 12, weight: 5),
+            TextColumn(name: "MB/s", width: 10, narrow: 8, weight: 2),
+            TextColumn(name: "p50", width: 10, narrow: 8, weight: 6),
+            TextColumn(name: "p99", width: 10, narrow: 8, weight: 7),
+            TextColumn(name: "max", width: 13, narrow: 9, weight: 3),
+            TextColumn(name: "client", width: 12, narrow: 10, weight: 4),
+            TextColumn(name: "broker", width: 9, narrow: 7, weight: 1),
+            TextColumn(name: "lost", width: 7, narrow: 6, weight: 9),
+        ]
+        return TextGrid(columns, width: self.style.width)
     }
 
     func row(_ value: String, _ report: Report) -> String {
@@ -190,16 +205,15 @@ struct SweepText: Sendable {
         let hasConsumed = options.consumers > 0 && options.operation == nil
         let latency = report.mainLatency
         let octets = options.producers > 0 ? totals.publishedOctetsPerSecond : totals.consumedOctetsPerSecond
-        var text = "  " + Text.left(value, 12)
-        text += Text.right(options.producers > 0 ? Text.rate(totals.publishedPerSecond) : "–", 14)
-        text += Text.right(hasConsumed ? Text.rate(totals.consumedPerSecond) : "–", 14)
-        text += Text.right(Text.decimal(octets / 1e6, places: 1), 10)
-        text += Text.right(latency.map { Text.milliseconds($0.p50) } ?? "–", 10)
-        text += Text.right(latency.map { Text.milliseconds($0.p99) } ?? "–", 10)
-        text += Text.right(latency.map { Text.milliseconds($0.max) + " ms" } ?? "–", 13)
-        text += Text.right(Text.decimal(report.client.cpuMicrosecondsPerMessage, places: 2) + " µs", 12)
-        text += Text.right(report.broker.cpuPercent.map { Text.percent($0) } ?? "–", 9)
-        text += Text.right(Text.count(report.lost), 7)
+        let grid = self.grid("", options)
+        let text = grid.row([
+            "  " + value, options.producers > 0 ? Text.rate(totals.publishedPerSecond) : "–",
+            hasConsumed ? Text.rate(totals.consumedPerSecond) : "–", Text.decimal(octets / 1e6, places: 1),
+            latency.map { Text.milliseconds($0.p50) } ?? "–", latency.map { Text.milliseconds($0.p99) } ?? "–",
+            latency.map { Text.milliseconds($0.max) + (grid.isNarrow ? "" : " ms") } ?? "–",
+            Text.decimal(report.client.cpuMicrosecondsPerMessage, places: 2) + " µs",
+            report.broker.cpuPercent.map { Text.percent($0) } ?? "–", Text.count(report.lost),
+        ])
         return report.isSound ? text : self.style.red(text)
     }
 

@@ -16,7 +16,7 @@ enum Warnings {
             let share = Text.percent(report.client.busiestThreadPercent)
             found.append("the client is the limit, not the broker: its busiest thread used \(share) of a core")
         }
-        if let rate = report.options.rate, report.options.operation == nil, report.ended == .completed,
+        if let rate = report.options.rate, report.ended == .completed,
             report.options.count == nil, report.totals.publishedPerSecond < rate * 0.95
         {
             let share = Text.percent(report.totals.publishedPerSecond / rate * 100)
@@ -29,6 +29,10 @@ enum Warnings {
             found.append(
                 "the consumers were the limit: producers waited \(share) of the time for the backlog to shrink (--backlog)"
             )
+        }
+        let options = report.options
+        if options.predeclared == true, options.exchange != nil, options.consumers == 0, !options.mandatory {
+            found.append("the broker confirms messages that no queue takes: --mandatory has them returned and counted")
         }
         let isShort = report.options.count == nil && report.ended == .completed && report.totals.seconds < 9.9
         if isShort { found.append("fewer than 10 s were measured") }

@@ -74,6 +74,25 @@ struct ReportTests {
         #expect(report.status(signal: nil) == 1)
     }
 
+    @Test("A rate that is not reached is said, of calls too", arguments: [nil, "rpc"])
+    func rateNotReached(_ command: String?) {
+        var report = Report.example()
+        report.tool.build = "release"
+        report.options.command = command ?? report.options.command
+        report.options.rate = 60_000
+        #expect(Warnings.of(report, machine: []).isEmpty)
+        report.options.rate = 70_000
+        #expect(Warnings.of(report, machine: []) == ["the rate was not reached: 60 000/s, 86 % of 70 000/s"])
+    }
+
+    @Test("Processor time is said of a broker that ran all the time, and not of one that was killed and started again")
+    func brokerCPU() {
+        let before = BrokerCPU(session: 7, microseconds: 1_000_000)
+        #expect(BrokerCPU(session: 7, microseconds: 3_000_000).since(before) == 2_000_000)
+        #expect(BrokerCPU(session: 8, microseconds: 3_000_000).since(before) == nil)
+        #expect(BrokerCPU(session: 7, microseconds: 1).since(before) == nil)
+    }
+
     @Test("Warnings are few, and the weightiest comes first")
     func warnings() {
         var report = Report.example()

@@ -47,6 +47,68 @@ struct ToolTests {
         }
     }
 
+    @Test("The result is written before its other forms, whose failure is said")
+    func resultFirst() async throws {
+        try await Tool.withDirectory { directory in
+            for command in ["both -r 500", "latency -r 500", "sweep --over size=64"] {
+                let result = try await Tool.bash(
+                    "$TOOL \(command) --time 300ms --warmup 0s --quiet --json r.json --html /dev/full",
+                    in: directory
+                )
+                #expect(result.status == 1, "\(result.output)")
+                #expect(result.output.contains("/dev/full cannot be written"))
+                #expect(try StoredResult.read(directory + "/r.json").steps.count == 1)
+                try FileManager.default.removeItem(atPath: directory + "/r.json")
+            }
+        }
+    }
+
+    @Test(
+        "A name of --predeclared that is not there is said, before anything is published",
+        arguments: ["queue", "exchange"]
+    )
+    func predeclaredTypo(_ what: String) async throws {
+        try await Tool.withDirectory { directory in
+            let result = try await Tool.bash(
+                "$TOOL publish --predeclared --\(what) typo --time 300ms --warmup 0s --json r.json",
+                in: directory
+            )
+            #expect(result.status == 1)
+            #expect(
+                result.output.contains("there is no \(what) typo, and --predeclared makes none"),
+                "\(result.output)"
+            )
+            #expect(!FileManager.default.fileExists(atPath: directory + "/r.json"))
+        }
+    }
+
+    @Test("Every line fits the terminal, and all is there on a pipe", arguments: [80, 40])
+    func terminal(_ width: Int) async throws {
+        try await Tool.withDirectory { directory in
+            let options = "--time 1s --warmup 500ms --interval 500ms -r 500 --color always"
+            for command in ["both", "latency", "rpc", "sweep --over size=64,1k"] {
+                let text = "script -qec \"stty cols \(width); $TOOL \(command) \(options)\" /dev/null"
+                let result = try await Tool.bash(
+                    text,
+                    in: directory,
+                    environment: ["TERM": "xterm", "SHELL": "/bin/bash"]
+                )
+                #expect(result.status == 0, "\(result.output)")
+                // What is drawn over is separated by a carriage return.
+                let lines = result.output.split(whereSeparator: { $0 == "\n" || $0 == "\r" || $0 == "\r\n" }).map(
+                    String.init
+                )
+                #expect(lines.count > 8)
+                for line in lines {
+                    let seen = line.replacing("\u{1B}[K", with: "")
+                    #expect(Text.visibleCount(seen) <= width, "\(command): \(seen)")
+                }
+            }
+            let piped = try await Tool.bash("$TOOL \(options) | cat", in: directory)
+            #expect(piped.output.contains("confirm p50 / p99"))
+        }
+    }
+
     @Test("Ctrl-C ends the wait for what has not arrived")
     func interruptedDrain() async throws {
         try await Tool.withDirectory { directory in
