@@ -70,6 +70,62 @@ struct ConsumerCancelTests {
         }
     }
 
+    @Test("A link lost while the queue of a cancelled consumer is asked for ends the consumer as lost")
+    func linkLostAfterCancel() async throws {
+        try await ConsumeDialogueTests.withConsumerOn4_3 { broker, channel, deliveries, tag in
+            var iterator = deliveries.makeAsyncIterator()
+            try broker.deliver("held", tag: 1, consumer: tag)
+            let held = try #require(try await iterator.next())
+            try broker.send(.basicCancel(.init(consumerTag: tag, noWait: true)), on: 1)
+            try await broker.expect(Basic.Cancel.self, on: 1)
+            try await broker.openChannel(2)
+            try await broker.expect(Queue.Declare.self, on: 2)
+            broker.drop()
+            let ending = await #expect(throws: AMQPError.self) { try await iterator.next() }
+            #expect(ending?.code == .connectionClosed)
+            #expect(channel.isOpen == false)
+            _ = held
+        }
+    }
+
+    @Test(
+        "A cancelled consumer whose queue cannot be asked for is not told of a deletion, and settles nothing",
+        arguments: [true, false]
+    )
+    func unknownReason(hasChannel: Bool) async throws {
+        try await ScriptedBroker.withBroker { broker in
+            var configuration = AMQPClientConfiguration()
+            configuration.operationTimeout = .seconds(3)
+            async let connecting = broker.connect(configuration)
+            let tune = Connection.Tune(channelMax: hasChannel ? 2 : 1, frameMax: 131_072, heartbeat: 60)
+            try await broker.handshake(start: ScriptedBroker.rabbitMQ("4.3.6"), tune: tune)
+            let connection = try await connecting
+            defer { connection.abort() }
+            async let opening = connection.openChannel()
+            try await broker.openChannel()
+            let channel = try await opening
+            async let starting = channel.deliveries(from: "orders")
+            let tag = try await broker.expect(Basic.Consume.self, on: 1).consumerTag
+            try broker.send(.basicConsumeOk(.init(consumerTag: tag)), on: 1)
+            var iterator = try await starting.makeAsyncIterator()
+            try broker.deliver("held", tag: 1, consumer: tag)
+            let held = try #require(try await iterator.next())
+            try broker.send(.basicCancel(.init(consumerTag: tag, noWait: true)), on: 1)
+            try await broker.expect(Basic.Cancel.self, on: 1)
+            if hasChannel {
+                // The question gets no answer.
+                try await broker.openChannel(2)
+                try await broker.expect(Queue.Declare.self, on: 2)
+            }
+            let ending = await #expect(throws: AMQPError.self) { try await iterator.next() }
+            #expect(ending?.code == .consumerCancelled)
+            #expect(ending?.replyText.contains("deleted or") == false, "\(ending as Any)")
+            let late = #expect(throws: AMQPError.self) { try held.ack() }
+            #expect(late?.code == .consumerCancelled)
+            #expect(channel.isOpen)
+        }
+    }
+
     /// Octets of one message below, and how many there are: more than 16 times the buffer, and than one read takes.
     private static let (size, count) = (1000, 3000)
 

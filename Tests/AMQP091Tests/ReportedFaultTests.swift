@@ -54,8 +54,8 @@ struct ReportedFaultTests {
 
     @Test("rabbitmq-dotnet-client 1993: the reply to basic.consume comes later than its timeout during a recovery")
     func lateConsumeOk() async throws {
-        try await Self.recovers({ $0.operationTimeout = .seconds(3) }) { broker in
-            await broker.onNext(Basic.Consume.id, .delay(.milliseconds(4500)))
+        try await Self.recovers({ $0.operationTimeout = .seconds(6) }) { broker in
+            await broker.onNext(Basic.Consume.id, .delay(.seconds(7)))
             await broker.dropConnections()
         }
     }

@@ -64,8 +64,13 @@ extension ChannelSession {
                 }
             }
         } catch {
-            self.driver.state.withLock { _ in self.lateConsumers[inbox.consumerTag] = nil }
-            inbox.finish(.failed(.consumerCancelled))
+            let isMissing = error.replyCode == .notFound
+            let lost = self.driver.state.withLock { state -> AMQPError? in
+                // Without this answer a settlement may be too late: it throws.
+                if isMissing { self.lateConsumers[inbox.consumerTag] = nil }
+                return state.failure
+            }
+            inbox.finish(.failed(lost ?? (isMissing ? .consumerCancelled : .consumerCancelled(unanswered: error))))
             if inbox.isAbandoned { self.returnUnread(inbox) }
             return
         }
@@ -83,6 +88,17 @@ extension AMQPError {
         method: Basic.Cancel.id,
         origin: .broker
     )
+
+    /// Neither a deletion nor a timeout is certain: the queue could not be asked for.
+    fileprivate static func consumerCancelled(unanswered error: AMQPError) -> AMQPError {
+        AMQPError(
+            .consumerCancelled,
+            "the broker cancelled the consumer; the reason is unknown, because asking for its queue failed: "
+                + "\(error.replyText)",
+            method: Basic.Cancel.id,
+            origin: .broker
+        )
+    }
 
     fileprivate static let takenBack = AMQPError(
         .consumerCancelled,
