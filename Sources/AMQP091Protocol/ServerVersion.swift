@@ -14,8 +14,10 @@ package struct ServerVersion: Hashable, Comparable, Sendable {
     }
 
     /// Parses the server properties; nil for another product, or a version that is not two numbers.
+    ///
+    /// The in-process broker names itself as the product, and RabbitMQ under `behaves_as`.
     package init?(_ serverProperties: FieldTable) {
-        guard serverProperties["product"]?.stringValue == "RabbitMQ",
+        guard (serverProperties["behaves_as"] ?? serverProperties["product"])?.stringValue == "RabbitMQ",
             let text = serverProperties["version"]?.stringValue
         else { return nil }
         let parts = text.split(separator: ".", omittingEmptySubsequences: false)

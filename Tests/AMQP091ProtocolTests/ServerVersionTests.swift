@@ -20,9 +20,17 @@ struct ServerVersionTests {
     @Test("Another product, and one without a version, has none")
     func others() {
         #expect(ServerVersion(["product": "LavinMQ", "version": "4.3.0"]) == nil)
+        #expect(ServerVersion(["product": "LavinMQ", "behaves_as": "LavinMQ", "version": "4.3.0"]) == nil)
         #expect(ServerVersion(["version": "4.3.0"]) == nil)
         #expect(ServerVersion(["product": "RabbitMQ"]) == nil)
         #expect(ServerVersion([:]) == nil)
+    }
+
+    @Test("A broker that stands for RabbitMQ in a test has the version it stands for")
+    func standIn() {
+        #expect(
+            ServerVersion(["product": "a broker", "behaves_as": "RabbitMQ", "version": "4.3.6"]) == ServerVersion(4, 3)
+        )
     }
 
     @Test("Versions are compared by their numbers, not their text")

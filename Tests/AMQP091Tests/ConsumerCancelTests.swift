@@ -126,6 +126,46 @@ struct ConsumerCancelTests {
         }
     }
 
+    @Test("A late consumer of the in-process broker is told of its timeout, as on the RabbitMQ it stands for")
+    func lateOnInProcessBroker() async throws {
+        try await InProcessBroker.withBroker(.rabbitMQ(.v4_3)) { broker in
+            let connection = try await broker.connect()
+            let channel = try await connection.openChannel()
+            try await channel.declareQueue("q", as: .quorum())
+            try await channel.publish("m", to: .queue("q"))
+            let deliveries = try await channel.deliveries(from: "q")
+            var iterator = deliveries.makeAsyncIterator()
+            let held = try #require(try await iterator.next())
+            #expect(await broker.timeOutAcknowledgements(of: "q"))
+            let ending = await #expect(throws: AMQPError.self) { try await iterator.next() }
+            #expect(ending?.code == .acknowledgementTimedOut)
+            let late = #expect(throws: AMQPError.self) { try held.ack() }
+            #expect(late?.code == .acknowledgementTimedOut)
+            #expect(channel.isOpen)
+            #expect(await broker.depth(of: "q") == 1)
+        }
+    }
+
+    @Test("A late handler of a client of the in-process broker settles nothing, and the message is handled again")
+    func lateHandlerOnInProcessBroker() async throws {
+        try await InProcessBroker.withBroker(.rabbitMQ(.v4_3)) { broker in
+            let topology = AMQPTopology { $0.queue("q", as: .quorum()) }
+            try await AMQPClient.withClient(AMQPClientTests.quick(broker), topology: topology) { client in
+                try await client.withPublisher { try await $0.publish("m", to: .queue("q")) }
+                try await client.consume("q") { deliveries in
+                    var iterator = deliveries.makeAsyncIterator()
+                    let held = try #require(try await iterator.next())
+                    #expect(await broker.timeOutAcknowledgements(of: "q"))
+                    let again = try #require(try await iterator.next())
+                    #expect(again.body.string == "m")
+                    #expect(try held.ack() == .stale)
+                    #expect(try again.ack() == .settled)
+                    try await broker.waitUntil(queue: "q") { $0?.ready == 0 && $0?.unacknowledged == 0 }
+                }
+            }
+        }
+    }
+
     /// Octets of one message below, and how many there are: more than 16 times the buffer, and than one read takes.
     private static let (size, count) = (1000, 3000)
 

@@ -24,7 +24,7 @@ extension BrokerConnection {
                 ]),
                 "cluster_name": "in-process", "platform": "Swift on Linux",
                 "product": "AMQP091Testing in-process broker (not RabbitMQ)",
-                "version": .string(self.core.version.description),
+                "behaves_as": "RabbitMQ", "version": .string(self.core.version.description),
             ],
             mechanisms: Array(self.mechanisms.utf8),
             locales: Array("en_US".utf8)
