@@ -125,6 +125,14 @@ struct CommonOptions: ParsableArguments {
     @Option(help: "Freeze or kill a broker that was started here, 5 s after the warm-up: pause:2s@5s, kill@5s.")
     var fault: Fault?
 
+    @Flag(help: "Make connections that are lost again, to another --uri too, and report each outage.")
+    var reconnect = false
+
+    @Option(
+        help: "Run this in the shell, 5 s after the warm-up: 'docker kill rabbit2'@5s; sets --reconnect."
+    )
+    var faultCommand: FaultCommand?
+
     @Flag(inversion: .prefixedNo, help: "Put a checksum in each message and check it. (default: off; on in latency)")
     var verify: Bool?
 
@@ -192,6 +200,11 @@ struct CommonOptions: ParsableArguments {
         if self.fault?.kind == .kill {
             guard self.queueType != .stream, !self.predeclared else {
                 throw ValidationError("--fault kill needs a queue that is made here and is no stream.")
+            }
+        }
+        if self.reconnect || self.faultCommand != nil {
+            guard self.queueType != .stream, self.instances == 1 else {
+                throw ValidationError("--reconnect and --fault-command are not for streams or --instances.")
             }
         }
         guard !self.predeclared || self.queueArg.isEmpty else {

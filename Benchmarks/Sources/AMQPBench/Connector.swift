@@ -10,6 +10,8 @@ struct Connector: Sendable {
     let broker: BrokerUnderTest
     /// The run, part of the connections' names.
     let id: String
+    /// Which node each connection is to.
+    var nodes = ConnectedNodes()
 
     /// A connection to the node whose turn it is, or to one of the others.
     ///
@@ -22,8 +24,21 @@ struct Connector: Sendable {
         do {
             var configuration = try self.configuration(number)
             if configuration.connectionName.isEmpty { configuration.connectionName = "amqp-bench \(self.id) \(role)" }
-            return try await AMQPConnection.connect(configuration)
-        } catch {
+            // One after the other, so that it is known which one it is.
+            let addresses = configuration.addresses
+            for address in addresses.dropLast() {
+                configuration.addresses = [address]
+                if let connection = try? await AMQPConnection.connect(configuration) {
+                    self.nodes[role] = address.description
+                    return connection
+                }
+                try Task.checkCancellation()
+            }
+            configuration.addresses = addresses.suffix(1)
+            let connection = try await AMQPConnection.connect(configuration)
+            self.nodes[role] = configuration.addresses.first?.description
+            return connection
+        } catch let error as AMQPError {
             try Task.checkCancellation()
             throw BenchFailure.unavailable(error, address: self.address)
         }

@@ -66,9 +66,11 @@ final class Subscription: Sendable {
 
     /// Subscribes again after the connection was lost.
     func renew() async throws {
+        let deadline = ContinuousClock.now + Link.patience
         while true {
             let lost = self.state.withLock { $0.connection }
-            let connection = try await self.link.renewed(after: lost)
+            // Where the queue alone was lost, the connection stays.
+            let connection = lost.isOpen ? lost : try await self.link.renewed(after: lost)
             do {
                 try await QueueUnderTest.restore(self.queue, self.options, on: connection)
                 let (channel, deliveries) = try await Self.open(self.queue, self.options, on: connection)
@@ -76,9 +78,20 @@ final class Subscription: Sendable {
                 return
             } catch let error as AMQPError where error.isLoss {
                 self.state.withLock { $0.connection = connection }
+            } catch let error as AMQPError where error.code != .cancelled && ContinuousClock.now < deadline {
+                // A cluster refuses what it will have again when the node that is gone is back.
+                try await Task.sleep(for: Link.pause)
             }
         }
     }
+
+    /// Whether an error is mended by subscribing again: the connection was lost, or the broker cancelled the consumer.
+    func resumes(after error: AMQPError) -> Bool {
+        self.options.resumes && !self.isEnded && (error.isLoss || error.code == .consumerCancelled)
+    }
+
+    /// Notes the first delivery after the connection was made again.
+    func noteDelivery() { self.link.resumed(at: MonotonicClock.now) }
 
     /// Asks the broker to send no more; the deliveries end behind what it has sent.
     func cancel() async {
@@ -126,7 +139,7 @@ struct Consumer: Sendable {
             do {
                 try await self.consume(self.subscription.deliveries, on: self.subscription.channel, &progress)
                 break
-            } catch let error as AMQPError where error.isLoss && self.options.resumes && !self.subscription.isEnded {
+            } catch let error as AMQPError where self.subscription.resumes(after: error) {
                 progress.hasLost = true
                 progress.entries.flush()
                 try await self.subscription.renew()
@@ -160,6 +173,7 @@ struct Consumer: Sendable {
             if isRedelivered { self.redelivered.add() }
             if progress.hasLost {
                 self.recovered.set()
+                self.subscription.noteDelivery()
                 progress.hasLost = false
             }
             if isNumbered {

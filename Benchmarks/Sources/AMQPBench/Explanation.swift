@@ -66,6 +66,13 @@ struct Explanation: Sendable {
                     : ("--fault pause", "freezes the broker for \(Text.decimal(fault.pause, places: 1)) s, \(start)")
             )
         }
+        if self.options.reconnects == true {
+            rows.append(("--reconnect", "makes lost connections again, for 60 s at most; messages are persistent"))
+        }
+        if let command = self.options.faultCommand {
+            let start = "\(Text.decimal(command.start, places: 1)) s after the warm-up"
+            rows.append(("--fault-command", "runs \(command.command) in the shell, \(start)"))
+        }
         return rows
     }
 

@@ -92,7 +92,8 @@ struct Fault: ExpressibleByArgument, Codable, Hashable, Sendable {
         return recovery
     }
 
-    private static func sleep(_ seconds: Double, until stop: StopFlag) async {
+    /// Sleeps until a time has passed or the flag is set.
+    static func sleep(_ seconds: Double, until stop: StopFlag) async {
         let end = ContinuousClock.now + .seconds(seconds)
         while !stop.isSet, !Task.isCancelled {
             let now = ContinuousClock.now

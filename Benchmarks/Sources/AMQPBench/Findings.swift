@@ -39,6 +39,13 @@ extension Report {
         if let recovery = RunText(style: .plain).recovery(self) {
             found.append(Finding(name: "fault", text: recovery.drop { $0 == " " }.dropFirst(5).trimmed, isBad: true))
         }
+        let text = RunText(style: .plain)
+        if let command = text.faultCommand(self) {
+            found.append(Finding(name: "fault command", text: command, isBad: true))
+        }
+        for outage in (self.outages ?? []).prefix(RunText.mostOutages) {
+            found.append(Finding(name: "\(outage.connection) was lost", text: text.outage(outage), isBad: true))
+        }
         if let runs = self.runs, runs.count > 1 {
             let rates = runs.map { self.options.producers > 0 ? $0.publishedPerSecond : $0.consumedPerSecond }.sorted()
             let text = "\(runs.count) runs: \(Text.rate(rates[0])) to \(Text.rate(rates[rates.count - 1]))"

@@ -82,6 +82,7 @@ struct LatencyRun: Sendable {
             if let recovery = RunText(style: self.session.screen.style).recovery(result) {
                 self.session.screen.show(recovery)
             }
+            self.session.screen.show(RunText(style: self.session.screen.style).outages(result))
             if result.ended == .failed { self.session.screen.show(self.text.failed(result)) }
             report.steps.append(.init(ofCapacity: part, report: result))
             for threshold in self.thresholds {

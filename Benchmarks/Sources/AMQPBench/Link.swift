@@ -9,14 +9,23 @@ import Synchronization
 /// A connection that can be made again.
 final class Link: Sendable {
     /// How long a broker may be away.
-    private static let patience = Duration.seconds(60)
+    static let patience = Duration.seconds(60)
+    /// Between two tries of what the broker refuses after a connection was made again.
+    static let pause = Duration.milliseconds(100)
 
     private struct State {
         var current: AMQPConnection
         var renewal: Task<AMQPConnection, any Error>?
         var isEnded = false
+        var outages: [Outage] = []
     }
 
+    /// The outages that are kept; later ones are not noted.
+    private static let mostOutages = 1000
+
+    /// What it is for: `producer 0`.
+    let name: String
+    private let nodes: ConnectedNodes?
     private let state: Mutex<State>
     private let connect: @Sendable () async throws -> AMQPConnection
 
@@ -24,10 +33,37 @@ final class Link: Sendable {
     ///
     /// - Parameters:
     ///   - connection: The connection.
+    ///   - name: What it is for.
+    ///   - nodes: Which node the connection of a name is to.
     ///   - connect: Makes another like it.
-    init(_ connection: AMQPConnection, connect: @escaping @Sendable () async throws -> AMQPConnection) {
+    init(
+        _ connection: AMQPConnection,
+        name: String = "",
+        nodes: ConnectedNodes? = nil,
+        connect: @escaping @Sendable () async throws -> AMQPConnection
+    ) {
+        self.name = name
+        self.nodes = nodes
         self.state = Mutex(State(current: connection))
         self.connect = connect
+    }
+
+    /// When it was lost, and came back.
+    var outages: [Outage] { self.state.withLock { $0.outages } }
+
+    /// True when it was made again and nothing has come on it yet.
+    var isResuming: Bool {
+        self.state.withLock { $0.outages.last.map { $0.connected != nil && $0.resumed == nil } ?? false }
+    }
+
+    /// Notes the first confirm or delivery after it was made again.
+    func resumed(at time: UInt64) {
+        self.state.withLock { state in
+            guard let last = state.outages.indices.last, state.outages[last].connected != nil,
+                state.outages[last].resumed == nil
+            else { return }
+            state.outages[last].resumed = time
+        }
     }
 
     /// The connection as it is now, open or not.
@@ -42,6 +78,9 @@ final class Link: Sendable {
         let task = self.state.withLock { state -> Task<AMQPConnection, any Error> in
             if state.current !== lost { return Task { [current = state.current] in current } }
             if let renewal = state.renewal { return renewal }
+            if state.outages.count < Self.mostOutages {
+                state.outages.append(Outage(lost: MonotonicClock.now, from: self.nodes?[self.name]))
+            }
             let renewal = Task { try await self.renew() }
             state.renewal = renewal
             return renewal
@@ -57,6 +96,10 @@ final class Link: Sendable {
                 let isLate = self.state.withLock { state in
                     state.current = connection
                     state.renewal = nil
+                    if let last = state.outages.indices.last, state.outages[last].connected == nil {
+                        state.outages[last].connected = MonotonicClock.now
+                        state.outages[last].to = self.nodes?[self.name]
+                    }
                     return state.isEnded
                 }
                 if isLate {
@@ -187,6 +230,7 @@ final class Lane: Sendable {
     ///
     /// - Throws: `AMQPError`, when the broker stays away.
     func renew() async throws {
+        let deadline = ContinuousClock.now + Link.patience
         while true {
             let lost = self.state.withLock { $0.connection }
             let connection = try await self.link.renewed(after: lost)
@@ -198,6 +242,9 @@ final class Lane: Sendable {
             } catch let error as AMQPError where error.isLoss {
                 // Lost again while it was opened.
                 self.state.withLock { $0.connection = connection }
+            } catch let error as AMQPError where error.code != .cancelled && ContinuousClock.now < deadline {
+                // A cluster refuses what it will have again when the node that is gone is back.
+                try await Task.sleep(for: Link.pause)
             }
         }
     }

@@ -23,10 +23,12 @@ struct Load: Sendable {
     private let options: RunOptions
     /// Which instance of the tool this is.
     private let instance: Int
+    private let nodes: ConnectedNodes?
 
     /// An empty load whose messages carry a mark.
-    init(options: RunOptions, mark: UInt32, instance: Int = 0) {
+    init(options: RunOptions, mark: UInt32, instance: Int = 0, nodes: ConnectedNodes? = nil) {
         self.options = options
+        self.nodes = nodes
         self.instance = instance
         self.bodies = BodyPlan(options, seed: mark)
         let streams = options.publishers * (options.instances ?? 1)
@@ -74,7 +76,7 @@ struct Load: Sendable {
         _ name: String,
         _ connect: @escaping @Sendable (String) async throws -> AMQPConnection
     ) async throws -> Link {
-        let link = Link(try await connect(name)) { try await connect(name) }
+        let link = Link(try await connect(name), name: name, nodes: self.nodes) { try await connect(name) }
         self.links.append(link)
         return link
     }

@@ -15,6 +15,8 @@ extension LoadRun {
         case pacer(Measurement)
         case drained
         case fault(Result<Report.Recovery?, any Error>)
+        case command(Report.Command?)
+        case watched
     }
 
     /// How the tasks of a run ended.
@@ -23,6 +25,7 @@ extension LoadRun {
         /// By consumer.
         var findings: [Int: ConsumerFindings] = [:]
         var recovery: Report.Recovery?
+        var command: Report.Command?
         /// The first error of a producer or consumer.
         var failure: (any Error)?
     }
@@ -78,9 +81,28 @@ extension LoadRun {
                     )
                 }
             }
+            if let command = self.options.faultCommand {
+                group.addTask { [warmup = self.options.warmup] in
+                    .command(await command.run(after: warmup, until: load.stop))
+                }
+            }
+            // The watch ends with the other tasks.
+            var tasksLeft = consumersLeft + producersLeft
+            let watch = StopFlag()
+            if self.options.resumes {
+                group.addTask {
+                    await load.watchOutages(until: watch)
+                    return .watched
+                }
+            }
             if load.producers.isEmpty { self.addEnd(ofConsuming: load, queue, to: &group) }
 
             for await ended in group {
+                switch ended {
+                case .producer, .consumer: tasksLeft -= 1
+                default: break
+                }
+                if tasksLeft == 0 { watch.set() }
                 switch ended {
                 case .producer(let error):
                     producersLeft -= 1
@@ -92,6 +114,8 @@ extension LoadRun {
                             return .drained
                         }
                     }
+                case .watched: break
+                case .command(let command): outcome.command = command
                 case .fault(.success(let recovery)):
                     outcome.recovery = recovery
                 case .fault(.failure(let error)):

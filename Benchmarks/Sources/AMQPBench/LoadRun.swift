@@ -25,7 +25,8 @@ struct LoadRun: Sendable {
     }
 
     var text: RunText { RunText(style: self.screen.style) }
-    private var connector: Connector { Connector(broker: self.broker, id: self.id) }
+    private let nodes = ConnectedNodes()
+    private var connector: Connector { Connector(broker: self.broker, id: self.id, nodes: self.nodes) }
 
     /// Runs and reports.
     ///
@@ -115,7 +116,7 @@ struct LoadRun: Sendable {
         others: Rendezvous?,
         report: inout Report
     ) async throws {
-        var load = Load(options: self.options, mark: self.mark, instance: others?.index ?? 0)
+        var load = Load(options: self.options, mark: self.mark, instance: others?.index ?? 0, nodes: self.nodes)
         let outcome: Outcome
         do {
             try await load.prepare(queues: queue.names, connect: self.connect)
@@ -130,6 +131,9 @@ struct LoadRun: Sendable {
             report.take(measurement, self.options, meanSize: load.bodies.meanSize)
         }
         report.recovery = outcome.recovery
+        report.faultCommand = outcome.command
+        let outages = load.outages(start: outcome.measurement?.start.time ?? MonotonicClock.now)
+        if !outages.isEmpty { report.outages = outages }
         report.backlogWaitPercent = load.backlog.map {
             $0.percent(of: self.options.warmup + report.totals.seconds, producers: self.options.publishers)
         }

@@ -54,6 +54,9 @@ struct RPC: AsyncParsableCommand {
         else {
             throw ValidationError("--fault, --instances, --queue, --queues and --predeclared are not for this command.")
         }
+        guard !common.reconnect, common.faultCommand == nil else {
+            throw ValidationError("--reconnect and --fault-command are not for this command.")
+        }
     }
 
     /// What the run is told.

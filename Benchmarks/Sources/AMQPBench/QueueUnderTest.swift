@@ -55,6 +55,7 @@ struct QueueUnderTest: Sendable {
     ///
     /// - Throws: `AMQPError`.
     static func restore(_ queue: String, _ options: RunOptions, on connection: AMQPConnection) async throws {
+        guard options.predeclared != true else { return }
         if try await !connection.queueExists(queue) {
             try await connection.withChannel { channel in try await Self.declare(queue, options, on: channel) }
         }

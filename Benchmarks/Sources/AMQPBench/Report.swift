@@ -36,6 +36,10 @@ struct Report: Codable, Sendable {
     var backlogWaitPercent: Double?
     /// Where there was a fault.
     var recovery: Recovery?
+    /// What the command of --fault-command did.
+    var faultCommand: Command?
+    /// When connections were lost and came back; nil where none was.
+    var outages: [Outage]?
     /// One for each interval, the warm-up included.
     var intervals: [Interval] = []
     var warnings: [String] = []

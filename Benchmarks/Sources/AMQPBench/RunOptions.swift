@@ -74,6 +74,9 @@ struct RunOptions: Codable, Hashable, Sendable {
     /// What is opened and closed, in `churn`.
     var churn: ChurnKind?
     var fault: Fault?
+    var faultCommand: FaultCommand?
+    /// True when connections that are lost are made again, without a fault of the tool's own.
+    var reconnects: Bool?
     var labels: [String: String] = [:]
 }
 
@@ -82,7 +85,7 @@ extension RunOptions {
     var publishers: Int { self.producers * self.channels }
 
     /// Whether connections that are lost are made again.
-    var resumes: Bool { self.fault?.kind == .kill }
+    var resumes: Bool { self.fault?.kind == .kill || self.reconnects == true }
 
     /// What sizes bodies have.
     var sizes: SizeRange { SizeRange(low: self.size ?? 0, high: self.sizeMax ?? self.size ?? 0) }
@@ -104,6 +107,8 @@ extension RunOptions {
         self.threads = common.threads
         self.instances = common.instances > 1 ? common.instances : nil
         self.fault = common.fault
+        self.faultCommand = common.faultCommand
+        self.reconnects = common.reconnect || common.faultCommand != nil ? true : nil
         self.labels = Label.dictionary(common.labels) ?? [:]
         self.count = common.count?.messages
         self.time = common.time?.seconds ?? (common.count == nil ? Self.defaultTime : nil)

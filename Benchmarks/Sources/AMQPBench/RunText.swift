@@ -148,6 +148,7 @@ struct RunText: Sendable {
         lines += report.options.operation.map { self.operationCounts(report, $0.plural) } ?? self.counts(report)
         lines += self.cost(report)
         if let recovery = self.recovery(report) { lines.append(recovery) }
+        lines += self.outages(report)
         lines += self.latency(report)
         return lines
     }
