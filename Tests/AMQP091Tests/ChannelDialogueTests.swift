@@ -331,7 +331,7 @@ struct ChannelDialogueTests {
     @Test("Silence: one and a half heartbeat intervals end the connection, after the client has sent heartbeats")
     func silence() async throws {
         var configuration = AMQPClientConfiguration()
-        configuration.heartbeat = .seconds(1)
+        configuration.heartbeat = .seconds(2)
         try await ScriptedBroker.withChannel(configuration) { broker, connection, channel in
             try await broker.expectHeartbeat()
             let error = await #expect(throws: AMQPError.self) { try await channel.declareQueue("orders") }

@@ -11,7 +11,7 @@ import Testing
 struct ConnectionStateDialogueTests {
     private static func heartbeats() -> AMQPClientConfiguration {
         var configuration = AMQPClientConfiguration()
-        configuration.heartbeat = .seconds(1)
+        configuration.heartbeat = .seconds(3)
         return configuration
     }
 
@@ -22,8 +22,8 @@ struct ConnectionStateDialogueTests {
             var states = connection.blockedStates.makeAsyncIterator()
             while let state = await states.next(isolation: nil), state == nil {}
             async let publishing: Void = channel.publish("m", to: .queue("q"))
-            // Half a second each: beyond the two intervals after which silence would end the connection.
-            for _ in 0..<6 {
+            // One and a half seconds each: beyond the two intervals after which silence would end the connection.
+            for _ in 0..<5 {
                 try await broker.expectHeartbeat()
                 broker.sendHeartbeat()
             }
