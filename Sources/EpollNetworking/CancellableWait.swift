@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-import CTaskCancellation
+#if compiler(>=6.3) && compiler(<6.4) && !EPOLL_PUBLIC_CANCELLATION
+    import CTaskCancellation
+#endif
 
 // CancellableWait: a task waits for a continuation, and somebody is told when it is cancelled meanwhile.
 // withTaskCancellationHandler and withUnsafeContinuation switch executors five times around one wait, back and forth
@@ -12,6 +14,9 @@ import CTaskCancellation
 // the continuation is, and it is gone when the task goes on. The runtime tells the wait at once where the task is
 // cancelled already, never twice, and never after the removal, which waits for a call that is under way; so the wait,
 // which the caller keeps until this has returned, outlives every call.
+//
+// All that is not public is here, and only for the compilers it was tried with: others, and builds with
+// -DEPOLL_PUBLIC_CANCELLATION, use the public functions, which behave the same and cost more.
 
 /// What is told that its task was cancelled.
 @usableFromInline
@@ -22,45 +27,69 @@ package protocol CancellableWait: AnyObject, Sendable {
     func taskCancelled()
 }
 
-/// Suspends the task until the continuation that `body` gets is resumed.
-///
-/// - Parameters:
-///   - wait: Is told when the task is cancelled; before `body` where it is cancelled already.
-///   - body: Hands the continuation to whoever resumes it, or resumes it.
-/// - Returns: What the continuation was resumed with.
-@inlinable
-package nonisolated(nonsending) func withCancellableContinuation<Value: Sendable>(
-    _ wait: some CancellableWait,
-    _ body: (UnsafeContinuation<Value, Never>) -> Void
-) async -> Value {
-    let record = CancellationRecord(of: wait)
-    defer { withExtendedLifetime(wait) { record.remove() } }
-    return await suspend(body)
-}
+#if compiler(>=6.3) && compiler(<6.4) && !EPOLL_PUBLIC_CANCELLATION
 
-/// A function of its own, with nothing behind the suspension that would ask for the right executor first.
-@inlinable
-@inline(never)
-nonisolated(nonsending) func suspend<Value: Sendable>(
-    _ body: (UnsafeContinuation<Value, Never>) -> Void
-) async -> Value {
-    await _unsafeInheritExecutor_withUnsafeContinuation(body)
-}
+    /// Suspends the task until the continuation that `body` gets is resumed.
+    ///
+    /// - Parameters:
+    ///   - wait: Is told when the task is cancelled; before `body` where it is cancelled already.
+    ///   - body: Hands the continuation to whoever resumes it, or resumes it.
+    /// - Returns: What the continuation was resumed with.
+    @inlinable
+    package nonisolated(nonsending) func withCancellableContinuation<Value: Sendable>(
+        _ wait: some CancellableWait,
+        _ body: (UnsafeContinuation<Value, Never>) -> Void
+    ) async -> Value {
+        let record = CancellationRecord(of: wait)
+        defer { withExtendedLifetime(wait) { record.remove() } }
+        return await suspend(body)
+    }
 
-/// Stands for a wait in the list of what a task tells of its cancellation.
-@usableFromInline
-struct CancellationRecord {
-    private let record: UnsafeMutableRawPointer
+    /// A function of its own, with nothing behind the suspension that would ask for the right executor first.
+    @inlinable
+    @inline(never)
+    nonisolated(nonsending) func suspend<Value: Sendable>(
+        _ body: (UnsafeContinuation<Value, Never>) -> Void
+    ) async -> Value {
+        await _unsafeInheritExecutor_withUnsafeContinuation(body)
+    }
 
+    /// Stands for a wait in the list of what a task tells of its cancellation.
     @usableFromInline
-    init(of wait: some CancellableWait) { self.record = ctask_add(Unmanaged.passUnretained(wait).toOpaque()) }
+    struct CancellationRecord {
+        private let record: UnsafeMutableRawPointer
 
-    @usableFromInline
-    func remove() { ctask_remove(self.record) }
-}
+        @usableFromInline
+        init(of wait: some CancellableWait) { self.record = ctask_add(Unmanaged.passUnretained(wait).toOpaque()) }
 
-@c(ctask_cancelled)
-func taskCancelled(_ wait: UnsafeRawPointer) {
-    let wait = Unmanaged<AnyObject>.fromOpaque(wait).takeUnretainedValue()
-    (wait as? any CancellableWait)?.taskCancelled()
-}
+        @usableFromInline
+        func remove() { ctask_remove(self.record) }
+    }
+
+    @c(ctask_cancelled)
+    func taskCancelled(_ wait: UnsafeRawPointer) {
+        let wait = Unmanaged<AnyObject>.fromOpaque(wait).takeUnretainedValue()
+        (wait as? any CancellableWait)?.taskCancelled()
+    }
+
+#else
+
+    /// Suspends the task until the continuation that `body` gets is resumed.
+    ///
+    /// - Parameters:
+    ///   - wait: Is told when the task is cancelled; before `body` where it is cancelled already.
+    ///   - body: Hands the continuation to whoever resumes it, or resumes it.
+    /// - Returns: What the continuation was resumed with.
+    @inlinable
+    package nonisolated(nonsending) func withCancellableContinuation<Value: Sendable>(
+        _ wait: some CancellableWait,
+        _ body: (UnsafeContinuation<Value, Never>) -> Void
+    ) async -> Value {
+        await withTaskCancellationHandler {
+            await withUnsafeContinuation(body)
+        } onCancel: {
+            wait.taskCancelled()
+        }
+    }
+
+#endif

@@ -14,7 +14,7 @@ void *ctask_add(const void *wait);
 void ctask_remove(void *record);
 
 /// The task of a wait was cancelled; in CancellableWait.swift.
-void ctask_cancelled(const void *wait);
+__attribute__((weak)) void ctask_cancelled(const void *wait);
 
 #pragma clang assume_nonnull end
 

@@ -330,12 +330,11 @@ final class ConsumerInbox: CancellableWait, @unchecked Sendable {
     private func reuse(_ finished: inout DeliveryBatch?, in state: inout State) {
         // The thread sanitizer does not see that whoever let go of the batch before had read it before, and would report
         // every write as a race. It does see the end of a batch.
-        #if !AMQP091_PTHREAD_LOCKS
-            guard isKnownUniquelyReferenced(&finished), let batch = finished, batch.bodyError == nil else { return }
-            guard state.spare.count < ConsumerInbox.spareLimit else { return }
-            batch.recycle()
-            state.spare.append(batch)
-        #endif
+        if ThreadSanitizer.isOn { return }
+        guard isKnownUniquelyReferenced(&finished), let batch = finished, batch.bodyError == nil else { return }
+        guard state.spare.count < ConsumerInbox.spareLimit else { return }
+        batch.recycle()
+        state.spare.append(batch)
     }
 
     /// Drops what the broker delivers again, because the channel that would settle it is gone, or it has taken it back.

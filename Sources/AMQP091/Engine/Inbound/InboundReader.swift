@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Protocol
 import AMQP091Wire
+import EpollNetworking
 
 // InboundReader: the octets read from one socket, from the room for the next read to what stands in them: whole deliveries,
 // confirms and other frames, found where they lie. An incomplete one at the end of a chunk is moved to the next.
@@ -107,12 +108,9 @@ struct InboundReader {
     /// Returns a retired chunk that is no longer referenced.
     private mutating func takeUnusedChunk() -> InboundChunk? {
         // As in `ConsumerInbox.reuse`: the thread sanitizer does not see the reads that are over.
-        #if AMQP091_PTHREAD_LOCKS
-            return nil
-        #else
-            let unused = self.retired.indices.last { isKnownUniquelyReferenced(&self.retired[$0]) }
-            return unused.map { self.retired.remove(at: $0) }
-        #endif
+        if ThreadSanitizer.isOn { return nil }
+        let unused = self.retired.indices.last { isKnownUniquelyReferenced(&self.retired[$0]) }
+        return unused.map { self.retired.remove(at: $0) }
     }
 
     // MARK: finding

@@ -54,11 +54,9 @@ extension ConnectionDriver {
             // A caller that writes itself does not wake the loop, which has a timer to set.
             if isEarliest, case .write = kick { self.loop.enqueue(self) }
         }
-        #if AMQP091_PTHREAD_LOCKS
-            // A waiter resumed before its task has suspended is ordered behind that by an atomic of the runtime, which the
-            // thread sanitizer does not see. It sees the lock, which whoever resumes a waiter has held.
-            self.state.withLock { _ in }
-        #endif
+        // A waiter resumed before its task has suspended is ordered behind that by an atomic of the runtime, which the
+        // thread sanitizer does not see. It sees the lock, which whoever resumes a waiter has held.
+        if ThreadSanitizer.isOn { self.state.withLock { _ in } }
         if case .failed(let error) = result { throw error }
         return result
     }

@@ -35,7 +35,7 @@ final class BrokerQueue {
     let options: QueueOptions
     /// The connection that declared an exclusive queue; the queue is deleted with it.
     let owner: ObjectIdentifier?
-    unowned(unsafe) let host: VirtualHost
+    unowned let host: VirtualHost
 
     private(set) var ready: ReadyEntries
     /// Number of unacknowledged messages.

@@ -22,7 +22,7 @@ final class Consumer {
     /// Maximum number of unacknowledged deliveries; 0 for no limit.
     let prefetch: Int
     let arguments: FieldTable
-    unowned(unsafe) let sink: any DeliverySink
+    unowned let sink: any DeliverySink
     var unacknowledged = 0
     /// Acknowledgement timeout in milliseconds from its arguments, if any.
     let timeout: UInt64?

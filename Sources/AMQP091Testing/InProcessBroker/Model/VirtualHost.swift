@@ -7,7 +7,7 @@ import AMQP091Wire
 final class VirtualHost {
     let name: String
     /// Unowned: the broker owns its virtual hosts.
-    unowned(unsafe) let services: any QueueServices
+    unowned let services: any QueueServices
     var exchanges: [String: BrokerExchange] = [:]
     var queues: [String: BrokerQueue] = [:]
     /// Total size of messages in the queues, in octets.

@@ -9,7 +9,7 @@ import EpollNetworking
 
 final class BrokerChannel: DeliverySink {
     let number: UInt16
-    unowned(unsafe) let connection: BrokerConnection
+    unowned let connection: BrokerConnection
     let host: VirtualHost
     var core: BrokerCore { self.connection.core }
 
