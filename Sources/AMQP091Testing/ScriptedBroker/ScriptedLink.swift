@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 import EpollNetworking
 
-// ScriptedLink: the broker's end of the socket of a ScriptedBroker: octets in, octets out, in pieces of any size.
+// ScriptedLink: the broker's end of the stream of a ScriptedBroker: octets in, octets out, in pieces of any size.
 // Reads up to a bound and stops; a task waits for more by a token that readiness, the deadline or cancellation resolves.
 // Octets go out piece by piece: with `drained` each piece waits until the peer has read the one before, so the peer's
 // reads end exactly where the pieces do.
+// Unsafe: `room` is one raw allocation for the life of the link; only a read of the loop's thread fills it.
 
-final class ScriptedLink: SocketHandler, LoopWork, @unchecked Sendable {
+final class ScriptedLink: StreamOwner, LoopWork, @unchecked Sendable {
     /// What is queued to go out.
     enum Item {
         case octets([UInt8])
@@ -37,47 +38,47 @@ final class ScriptedLink: SocketHandler, LoopWork, @unchecked Sendable {
     private static let inboundBound = 2 << 20
 
     let loop: EventLoop
-    private let socket: StreamSocket
+    let stream: StreamEngine
     private let state = Locked(State())
-    private var registration: RegistrationID?  // loop thread only
+    private let room = UnsafeMutableRawBufferPointer.allocate(byteCount: 64 << 10, alignment: 16)  // loop thread only
     private var partial: ArraySlice<UInt8> = []  // loop thread only
     private var isClosed = false  // loop thread only
 
     init(socket: StreamSocket, loop: EventLoop) {
-        self.socket = socket
+        self.stream = StreamEngine(SocketTransport(socket), on: loop, readsPerTurn: 32)
         self.loop = loop
     }
 
+    deinit { self.room.deallocate() }
+
     func start() {
         self.loop.execute { [self] in
-            self.registration = try? self.loop.register(self.socket.descriptor, handler: self)
-            if self.registration == nil { self.ended(.failed("the socket cannot be registered")) }
+            do throws(SystemError) {
+                try self.stream.start(self)
+            } catch {
+                self.ended(.failed("the socket cannot be registered: \(error)"))
+            }
         }
     }
 
     // MARK: reading
 
-    func socketReady(_ events: ReadyEvents) {
-        if events.contains(.loopStopped) {
-            self.registration = nil
-            return self.closeNow()
-        }
-        if events.contains(.writable) { self.write() }
-        if !events.isDisjoint(with: [.readable, .hangup, .error]) { self.read() }
+    func streamRoom() -> UnsafeMutableRawBufferPointer? {
+        let mayRead = self.state.withLock { !$0.isPaused && $0.inbound.count < Self.inboundBound && $0.end == nil }
+        return mayRead ? self.room : nil
     }
 
-    private func read() {
-        var buffer = [UInt8](repeating: 0, count: 64 << 10)
-        while !self.isClosed {
-            let mayRead = self.state.withLock { !$0.isPaused && $0.inbound.count < Self.inboundBound && $0.end == nil }
-            guard mayRead else { return }
-            let result = buffer.withUnsafeMutableBytes { self.socket.read(into: $0) }
-            switch result {
-            case .count(let count): self.wake { $0.inbound.append(contentsOf: buffer[..<count]) }
-            case .wouldBlock: return
-            case .endOfStream: return self.ended(.endOfStream)
-            case .failed(let error): return self.ended(.failed("\(error)"))
-            }
+    func streamReceived(_ count: Int) { self.wake { $0.inbound.append(contentsOf: self.room[..<count]) } }
+
+    func streamRested(hasEmptied: Bool) {}
+
+    func streamWritable() { self.write() }
+
+    func streamEnded(_ end: StreamEnd) {
+        switch end {
+        case .endOfStream: self.ended(.endOfStream)
+        case .failed(let error): self.ended(.failed("\(error)"))
+        case .loopStopped: self.closeNow()
         }
     }
 
@@ -95,7 +96,7 @@ final class ScriptedLink: SocketHandler, LoopWork, @unchecked Sendable {
     /// Stops or goes on reading: a peer that does not read lets the other side's writes pile up.
     func setPaused(_ paused: Bool) {
         self.state.withLock { $0.isPaused = paused }
-        if !paused { self.loop.execute { self.read() } }
+        if !paused { self.loop.execute { self.stream.read() } }
     }
 
     /// Looks at what came, and takes from it what `body` says.
@@ -104,7 +105,7 @@ final class ScriptedLink: SocketHandler, LoopWork, @unchecked Sendable {
             let wasFull = state.inbound.count >= Self.inboundBound
             return (body(&state.inbound, state.end), wasFull)
         }
-        if wasFull { self.loop.execute { self.read() } }
+        if wasFull { self.loop.execute { self.stream.read() } }
         return result
     }
 
@@ -165,11 +166,12 @@ final class ScriptedLink: SocketHandler, LoopWork, @unchecked Sendable {
     private func write() {
         while !self.isClosed {
             while !self.partial.isEmpty {
-                let result = self.partial.withUnsafeBytes { self.socket.write($0) }
-                switch result {
-                case .count(let count): self.partial = self.partial.dropFirst(count)
-                case .wouldBlock: return
-                case .endOfStream: return self.ended(.endOfStream)
+                var sent = 0
+                let end = self.partial.withUnsafeBytes { self.stream.send($0, from: &sent) }
+                self.partial = self.partial.dropFirst(sent)
+                switch end {
+                case .drained: break
+                case .full: return
                 // A peer that has closed already: what it sent before is still to be read.
                 case .failed: self.partial = []
                 }
@@ -177,14 +179,14 @@ final class ScriptedLink: SocketHandler, LoopWork, @unchecked Sendable {
             let waitsForPeer = self.state.withLock { $0.waitsForPeer && !$0.outbound.isEmpty }
             // The kernel reports the socket writable each time the peer reads, but a moment before it counts the octets
             // as read: whoever looks in between finds some left, and no second report comes. So look again.
-            if waitsForPeer, self.socket.unsentCount > 0 {
+            if waitsForPeer, self.stream.undelivered > 0 {
                 self.loop.schedule(self, at: MonotonicTime.now + .milliseconds(1))
                 return
             }
             let item = self.state.withLock { $0.outbound.isEmpty ? nil : $0.outbound.removeFirst() }
             switch item {
             case .octets(let octets): self.partial = octets[...]
-            case .finish: self.socket.finishWriting()
+            case .finish: self.stream.finishWriting()
             case .close: self.closeNow()
             case nil: return
             }
@@ -194,8 +196,7 @@ final class ScriptedLink: SocketHandler, LoopWork, @unchecked Sendable {
     private func closeNow() {
         guard !self.isClosed else { return }
         self.isClosed = true
-        if let registration = self.registration.take() { self.loop.deregister(registration) }
-        self.socket.reset()
+        self.stream.reset()
         self.ended(.endOfStream)
     }
 }

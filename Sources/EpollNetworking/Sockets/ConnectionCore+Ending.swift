@@ -12,15 +12,6 @@
 // Owned by the loop thread, but for close() and closeInOrder().
 
 extension ConnectionCore {
-    struct Linger {
-        /// When to give up: moved on while octets pass.
-        var idleEnd: MonotonicTime
-        let end: MonotonicTime
-        /// The next look at what the peer has acknowledged, while somebody waits for it.
-        var nextLook = Duration.milliseconds(2)
-        var undelivered = Int.max
-    }
-
     /// Closes in order, without waiting.
     func close() { self.end(.close) }
 
@@ -36,15 +27,28 @@ extension ConnectionCore {
     ///
     /// The descriptor may stay a while longer, until the peer ends.
     func closeInOrder() async throws(NetworkError) {
+        if let delivery = try self.beginClose() { try await self.waitForDelivery(delivery) }
+    }
+
+    func waitForDelivery(_ delivery: Outcome<Void>) async throws(NetworkError) {
+        try await delivery.value(cancelled: .closingCancelled(self.name))
+    }
+
+    /// Closes in order; what decides that the peer's kernel has everything, or nil when it has, or nothing is to be waited
+    /// for.
+    @inline(never)
+    func beginClose() throws(NetworkError) -> Outcome<Void>? {
         let wasCut = self.flow.withLock { $0.isBroken || $0.ending == .reset || $0.isWriteCut }
-        let isDelivered = wasCut || self.finishAtOnce() || self.lingerTime == .zero
+        if wasCut || self.finishAtOnce() || self.lingerTime == .zero {
+            self.end(.close)
+            return nil
+        }
         let outcome = Outcome<Void>()
-        var known = Result<Void, NetworkError>?.none
-        if !isDelivered { known = self.flow.withLock { $0.awaitDelivery(outcome) } }
+        let known = self.flow.withLock { $0.awaitDelivery(outcome) }
         self.end(.close)
-        if isDelivered { return }
-        if let known { return try known.get() }
-        try await outcome.value(cancelled: .closingCancelled(self.name))
+        guard let known else { return outcome }
+        try known.get()
+        return nil
     }
 
     /// Ends the writing half as far as the kernel takes everything at once; true when the peer's kernel has all of it, or
@@ -103,9 +107,7 @@ extension ConnectionCore {
             _ = self.sendRest(side, finishes: false)
             return nil
         }
-        var linger =
-            self.linger
-            ?? Linger(idleEnd: now + self.lingerTime, end: now + self.lingerTime * (hasFailed ? 1 : 6))
+        var linger = self.linger ?? Linger(self.lingerTime, hasFailed: hasFailed, at: now)
         defer { self.linger = linger }
 
         let hasSentAll: Bool
@@ -121,25 +123,22 @@ extension ConnectionCore {
             self.lost(error)
             return nil
         }
-        let end = self.discardInput(side)
-        if end == .moved { linger.idleEnd = now + self.lingerTime }
+        let found = self.discardInput(side)
+        if found == .moved { linger.moved(at: now) }
         if hasSentAll {
             let undelivered = side.undelivered
-            if undelivered == 0 || end == .ended { self.delivered() }
-            if undelivered < linger.undelivered, linger.undelivered != .max { linger.idleEnd = now + self.lingerTime }
-            linger.undelivered = undelivered
+            if undelivered == 0 || found == .ended { self.delivered() }
+            linger.remains(undelivered, at: now)
         }
-        switch end {
-        case .ended, .failed: if hasSentAll || end == .failed { return nil }
+        switch found {
+        case .ended: if hasSentAll { return nil }
+        case .failed(let error):
+            self.lost(error)
+            return nil
         case .moved, .nothing: break
         case .more: self.loop.enqueue(self)
         }
-        let last = min(linger.idleEnd, linger.end)
-        guard now < last else { return nil }
-        guard self.flow.withLock({ $0.isDeliveryAwaited }) else { return last }
-        // The kernel reports that it has got everything delivered, but nothing about the way there.
-        defer { linger.nextLook = min(linger.nextLook * 2, .milliseconds(250)) }
-        return min(last, now + linger.nextLook)
+        return linger.next(at: now, isAwaited: self.flow.withLock { $0.isDeliveryAwaited })
     }
 
     /// Sends what TLS has left, and ends the writing half, once.
@@ -160,25 +159,12 @@ extension ConnectionCore {
         return .count(0)
     }
 
-    private enum Discarded { case ended, failed, moved, nothing, more }
-
     /// Reads what the peer still sends; nobody wants it.
-    private func discardInput(_ side: borrowing ClosingSide) -> Discarded {
+    private func discardInput(_ side: borrowing ClosingSide) -> Linger.Discarded {
         if self.flow.withLock({ $0.hasInputEnded }) { return .ended }
         let storage = self.loop.chunks.take()
         defer { self.loop.chunks.giveBack(storage) }
-        var hasMoved = false
-        for _ in 0..<16 {
-            switch side.read(into: storage.room) {
-            case .count: hasMoved = true
-            case .endOfStream: return .ended
-            case .wouldBlock: return hasMoved ? .moved : .nothing
-            case .failed(let error):
-                self.lost(error)
-                return .failed
-            }
-        }
-        return .more
+        return Linger.discard(into: storage.room) { side.read(into: $0) }
     }
 
     private func lost(_ error: SystemError) {

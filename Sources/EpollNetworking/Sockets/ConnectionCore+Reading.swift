@@ -32,7 +32,7 @@ extension ConnectionCore {
     func readEnded(
         _ side: consuming ReadSide,
         _ result: IOResult,
-        _ effect: ConnectionFlow.ReadResult,
+        _ effect: ReadReadiness.Effect,
         of storage: ChunkStorage? = nil
     ) throws(NetworkError) -> Int? {
         switch result {
@@ -58,20 +58,19 @@ extension ConnectionCore {
         #if TLS
             self.flushAnswers()
         #endif
-        let wake = await withTaskCancellationHandler {
-            await withUnsafeContinuation { (waiter: FlowWaiter) in
-                let (wake, mustArm) = self.flow.withLock { flow -> (Wake?, Bool) in
-                    let wake = flow.parkReader(waiter, until: deadline)
-                    return (wake, wake == nil && deadline < flow.armedDeadline)
-                }
-                if let wake { waiter.resume(returning: wake) } else if mustArm { self.arm(deadline) }
-                if wake == nil { FairShare.renew() }
+        let wake = await withCancellableContinuation(self) { (waiter: FlowWaiter) in
+            let (wake, mustArm) = self.flow.withLock { flow -> (Wake?, Bool) in
+                let wake = flow.parkReader(waiter, until: deadline)
+                return (wake, wake == nil && deadline < flow.armedDeadline)
             }
-        } onCancel: {
-            self.flow.withLock { $0.takeReader() }?.resume(returning: .cancelled)
+            if let wake { waiter.resume(returning: wake) } else if mustArm { self.arm(deadline) }
+            if wake == nil { FairShare.renew() }
         }
         try self.checkWake(wake, what)
     }
+
+    /// The task of the reader was cancelled.
+    func taskCancelled() { self.flow.withLock { $0.takeReader() }?.resume(returning: .cancelled) }
 
     /// The event a reader waits for; errors name it.
     enum ReadWait: String {
@@ -83,6 +82,9 @@ extension ConnectionCore {
     /// Throws what ended the wait, unless reading may continue.
     @inline(never)
     private func checkWake(_ wake: Wake, _ what: ReadWait) throws(NetworkError) {
+        // It does not see the order of a resumption and the suspension before it, but that of the lock, which the one who
+        // resumes has held.
+        if ThreadSanitizer.isOn { self.flow.withLock { _ in } }
         switch wake {
         case .ready, .ended: return
         case .cancelled: throw .taskCancelled(what.rawValue)

@@ -14,9 +14,9 @@ extension ConnectionCore {
         WriteLimit(timeout: timeout ?? self.writeTimeout, end: total.map { .now + $0 } ?? .distantFuture)
     }
 
-    /// Gets the writing side, in turn.
-    func acquireWriter(_ limit: WriteLimit) async throws(NetworkError) -> WriteSide {
-        if let side = try self.takeWriteSide() { return side }
+    /// Waits until the writing side, which another has, is handed over: in a frame of its own, which is large.
+    @inline(never)
+    func waitForTurn(_ limit: WriteLimit) async throws(NetworkError) {
         let id = self.flow.withLock { $0.makeID() }
         let wake = await withTaskCancellationHandler {
             await withUnsafeContinuation { (waiter: FlowWaiter) in
@@ -40,7 +40,7 @@ extension ConnectionCore {
             let side = self.handedWriteSide()
             // The writer before may have ended it.
             if let failure = self.flow.withLock({ $0.writeFailure }) { throw failure }
-            return side
+            side.leave()
         }
     }
 
@@ -119,7 +119,8 @@ extension ConnectionCore {
     /// Writes octets in one piece.
     func write(_ octets: RawSpan, _ limit: WriteLimit) async throws(NetworkError) {
         if FairShare.isUsedUp { await FairShare.yield() }
-        let side = try await self.acquireWriter(limit)
+        if try !self.beginsWriting() { try await self.waitForTurn(limit) }
+        let side = self.handedWriteSide()
         do throws(NetworkError) {
             #if TLS
                 if let link = self.tls {
@@ -144,7 +145,8 @@ extension ConnectionCore {
     /// Writes several chunks with as few system calls as the kernel allows.
     func write(_ chunks: [ByteChunk], _ limit: WriteLimit) async throws(NetworkError) {
         if FairShare.isUsedUp { await FairShare.yield() }
-        let side = try await self.acquireWriter(limit)
+        if try !self.beginsWriting() { try await self.waitForTurn(limit) }
+        let side = self.handedWriteSide()
         var cursor = ChunkCursor(chunks)
         do throws(NetworkError) {
             #if TLS
@@ -190,7 +192,8 @@ extension ConnectionCore {
     func finish(_ limit: WriteLimit) async throws(NetworkError) {
         let side: WriteSide
         do throws(NetworkError) {
-            side = try await self.acquireWriter(limit)
+            if try !self.beginsWriting() { try await self.waitForTurn(limit) }
+            side = self.handedWriteSide()
         } catch {
             if error == .finished { return }
             throw error

@@ -10,7 +10,7 @@
 // another owner.
 // Unsafe: a side refers to its core without keeping it; it is only used inside methods of the core, which keep it.
 
-final class ConnectionCore: SocketHandler, LoopWork, @unchecked Sendable {
+final class ConnectionCore: SocketHandler, LoopWork, CancellableWait, @unchecked Sendable {
     private let socket: StreamSocket
     let loop: EventLoop
     /// The peer as errors name it; empty for an accepted connection.
@@ -93,7 +93,7 @@ extension ConnectionCore {
         /// Gives the side back; answers what is known to have broken the connection.
         @discardableResult
         consuming func end(
-            _ result: ConnectionFlow.ReadResult,
+            _ result: ReadReadiness.Effect,
             failure: NetworkError? = nil,
             keeping storage: ChunkStorage? = nil
         ) -> NetworkError? {
@@ -102,17 +102,12 @@ extension ConnectionCore {
             return core.takeUnretainedValue().endRead(result, failure: failure, keeping: storage)
         }
 
-        func read(into room: UnsafeMutableRawBufferPointer) -> (IOResult, ConnectionFlow.ReadResult) {
+        func read(into room: UnsafeMutableRawBufferPointer) -> (IOResult, ReadReadiness.Effect) {
             let core = self.core.takeUnretainedValue()
             if core.usesQuickAck { try? core.socket.setQuickAck(true) }
             var isCut = false
             let result = core.socket.read(into: room, isCut: &isCut)
-            switch result {
-            case .count(let count): return (result, count == room.count || isCut ? .more : .short)
-            case .endOfStream: return (result, .ended)
-            case .wouldBlock: return (result, .empty)
-            case .failed: return (result, .more)
-            }
+            return (result, ReadReadiness.Effect(result, room: room.count, isCut: isCut))
         }
 
         /// accept(2), or what a test has put in its place.
@@ -135,6 +130,9 @@ extension ConnectionCore {
             discard self
             core.takeUnretainedValue().endWrite(end, failure: failure)
         }
+
+        /// Leaves the side to the caller, who takes it up with `handedWriteSide`.
+        consuming func leave() { discard self }
 
         func write(_ octets: UnsafeRawBufferPointer) -> IOResult {
             self.core.takeUnretainedValue().socket.write(octets)
@@ -217,11 +215,15 @@ extension ConnectionCore {
 
     /// Takes the writing side; nil when another has it.
     func takeWriteSide() throws(NetworkError) -> WriteSide? {
-        let isMine = try self.flow.withLock { (flow) throws(NetworkError) in try flow.beginWrite() }
-        return isMine ? WriteSide(of: self) : nil
+        try self.beginsWriting() ? WriteSide(of: self) : nil
     }
 
-    /// The writing side for the caller that was handed it, as the next of the queue is.
+    /// Reserves the writing side, which `handedWriteSide` must follow; false when another has it.
+    func beginsWriting() throws(NetworkError) -> Bool {
+        try self.flow.withLock { (flow) throws(NetworkError) in try flow.beginWrite() }
+    }
+
+    /// The writing side for the caller that has reserved it, or was handed it as the next of the queue.
     func handedWriteSide() -> WriteSide { WriteSide(of: self) }
 
     /// For the loop's thread, or when there is no loop any more: nil while a task is inside a call.
@@ -231,7 +233,7 @@ extension ConnectionCore {
 
     @discardableResult
     private func endRead(
-        _ result: ConnectionFlow.ReadResult,
+        _ result: ReadReadiness.Effect,
         failure: NetworkError? = nil,
         keeping storage: ChunkStorage? = nil
     ) -> NetworkError? {

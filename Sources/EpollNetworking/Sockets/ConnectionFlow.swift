@@ -79,12 +79,7 @@ struct ConnectionFlow: ~Copyable {
     /// When the loop's timer fires next; never later than any deadline.
     var armedDeadline = MonotonicTime.distantFuture
 
-    /// Whether a read may find something: cleared by a read that emptied the socket, set by the loop.
-    private var isReadable = true
-    /// The peer is gone or done: every read returns a result, and no further event comes.
-    private var isReadableForGood = false
-    /// The peer has sent urgent data: a read stops at its mark, so that a short read does not mean an empty socket.
-    private var hasUrgentData = false
+    private var readiness = ReadReadiness()
     private var isWritable = true
     private(set) var isWriteFinished = false
     /// A write was given up in the middle: the peer must not take what it got for everything.
@@ -149,35 +144,17 @@ extension ConnectionFlow {
     mutating func beginRead() -> ReadStart {
         if let failure = self.readFailure { return .failed(failure) }
         guard case .idle = self.reader else { return .failed(.busy) }
-        guard self.isReadable else { return .wait }
+        guard self.readiness.isReadable else { return .wait }
         self.reader = .active
-        // Before the call: an event during it must not be lost.
-        self.isReadable = self.isReadableForGood
+        self.readiness.begin()
         return .go
     }
 
-    /// The effect of a read on the socket.
-    enum ReadResult {
-        /// The socket has been emptied, as far as one can tell from a short read.
-        case short
-        /// There may be more.
-        case more
-        /// Would-block: there is nothing.
-        case empty
-        /// The peer has finished.
-        case ended
-    }
-
     /// Gives the reading side back; answers why an end of the stream is not the end of everything.
-    mutating func endRead(_ result: ReadResult, failure: NetworkError? = nil) -> NetworkError? {
+    mutating func endRead(_ effect: ReadReadiness.Effect, failure: NetworkError? = nil) -> NetworkError? {
         self.reader = .idle
-        switch result {
-        case .short: if self.hasUrgentData { self.isReadable = true }
-        case .more: self.isReadable = true
-        case .empty: break
-        case .ended:
-            // It can be read again.
-            self.isReadable = true
+        self.readiness.ended(effect)
+        if effect == .ended {
             self.hasInputEnded = true
             // The kernel reports a reset once, and the writer got it.
             if let writeBreak = self.writeBreak { self.fail(writeBreak) }
@@ -189,7 +166,7 @@ extension ConnectionFlow {
     /// Parks the reader; nil when it is to wait.
     mutating func parkReader(_ waiter: FlowWaiter, until deadline: MonotonicTime) -> Wake? {
         if Task.isCancelled { return .cancelled }
-        guard !self.isReadable, self.readFailure == nil, case .idle = self.reader else { return .ready }
+        guard !self.readiness.isReadable, self.readFailure == nil, case .idle = self.reader else { return .ready }
         self.reader = .parked(waiter)
         self.readDeadline = deadline
         return nil
@@ -302,15 +279,8 @@ extension ConnectionFlow {
 
 extension ConnectionFlow {
     mutating func received(_ events: ReadyEvents) -> (reader: FlowWaiter?, writer: FlowWaiter?) {
-        let isOver = events.isHangup || events.contains(.error)
-        var reader: FlowWaiter?
-        if events.contains(.urgent) { self.hasUrgentData = true }
-        if isOver || events.contains(.readable) || events.contains(.urgent) {
-            self.isReadable = true
-            if isOver { self.isReadableForGood = true }
-            reader = self.takeReader()
-        }
-        guard events.contains(.writable) || events.contains(.error) else { return (reader, nil) }
+        let reader = self.readiness.received(events) ? self.takeReader() : nil
+        guard events.has(.writable) || events.has(.error) else { return (reader, nil) }
         self.isWritable = true
         let writer = self.takeWriter()
         // Given to the writer that is woken.

@@ -18,17 +18,17 @@ final class HandlerTasks: Sendable {
 
     private let state = Locked(State())
 
-    /// Runs `body` in a task.
-    func add(on executor: (any TaskExecutor)?, _ body: @escaping @Sendable () async -> Void) {
-        let id = self.state.withLock { state in
+    /// Counts one more task that runs; `entered` and `ended` follow, in any order.
+    func enter() -> UInt64 {
+        self.state.withLock { state in
             state.nextID &+= 1
             state.running += 1
             return state.nextID
         }
-        let task = Task(executorPreference: executor) {
-            await body()
-            self.ended(id)
-        }
+    }
+
+    /// Has the task cancelled with the others, until it has ended.
+    func entered(_ id: UInt64, _ task: Task<Void, Never>) {
         let isCancelled = self.state.withLock { state in
             if state.early.remove(id) == nil { state.tasks[id] = task }
             return state.isCancelled
@@ -36,7 +36,8 @@ final class HandlerTasks: Sendable {
         if isCancelled { task.cancel() }
     }
 
-    private func ended(_ id: UInt64) {
+    /// The last call of a task.
+    func ended(_ id: UInt64) {
         let waiter = self.state.withLock { state -> UnsafeContinuation<Void, Never>? in
             if state.tasks.removeValue(forKey: id) == nil { state.early.insert(id) }
             state.running -= 1

@@ -128,12 +128,16 @@ public final class StreamConnection: Sendable {
         do {
             result = try await body(self)
         } catch {
-            // A body that has closed the connection itself has chosen how.
-            if self.core.flow.withLock({ $0.ending == .open }) { self.abort() }
+            self.bodyThrew()
             throw error
         }
         try await self.core.closeInOrder()
         return result
+    }
+
+    /// Resets the connection; a body that has closed it itself has chosen how.
+    func bodyThrew() {
+        if self.core.flow.withLock({ $0.ending == .open }) { self.abort() }
     }
 
     // MARK: ending

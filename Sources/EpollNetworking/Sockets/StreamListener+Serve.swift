@@ -2,6 +2,9 @@
 
 // Serving: one task per connection (HandlerTasks), one accepting task per listening socket. A handler that throws ends its
 // own connection and nothing else.
+//
+// Most connections are idle, each in a task that keeps the frames of its async functions: the task of a handler has no frame
+// beside the handler's. Waiting for the end of the peer is left to a second task, made when there is something to wait for.
 
 extension StreamListener {
     /// Where the handlers of a listener run.
@@ -58,13 +61,13 @@ extension StreamListener {
         // Tasks of one's own do not inherit what their creator prefers.
         let inherited = withUnsafeCurrentTask { $0?.unownedTaskExecutor?.asTaskExecutor() }
         let tasks = HandlerTasks()
+        let serving = Serving(self.gate, handler, onError, tasks)
         let result = await withTaskCancellationHandler { () -> Result<Void, NetworkError> in
             do throws(NetworkError) {
                 while let connection = try await self.accept(from: acceptor, onShortage: onError) {
                     guard try await self.gate.enter() else { break }
-                    tasks.add(on: executor == .eventLoop ? connection.eventLoop : inherited) {
-                        await self.run(handler, connection, onError)
-                    }
+                    let place = executor == .eventLoop ? connection.eventLoop : inherited
+                    serving.start(connection, on: place)
                 }
                 let end = self.graceEnd.withLock { $0 }
                 try await self.gate.waitForEnd(until: end, on: acceptor.core.loop)
@@ -80,17 +83,69 @@ extension StreamListener {
         await tasks.waitForAll()
         return result
     }
+}
 
-    private func run(
-        _ handler: @Sendable (StreamConnection) async throws -> Void,
-        _ connection: StreamConnection,
-        _ onError: (@Sendable (any Error) -> Void)?
-    ) async {
-        do {
-            try await connection.scoped(handler)
-        } catch {
-            onError?(error)
+/// Shared by the handlers of one listening socket; a task holds a reference to this and to its connection.
+private final class Serving: Sendable {
+    private let gate: ConnectionGate
+    private let handler: @Sendable (StreamConnection) async throws -> Void
+    private let onError: (@Sendable (any Error) -> Void)?
+    private let tasks: HandlerTasks
+
+    init(
+        _ gate: ConnectionGate,
+        _ handler: @escaping @Sendable (StreamConnection) async throws -> Void,
+        _ onError: (@Sendable (any Error) -> Void)?,
+        _ tasks: HandlerTasks
+    ) {
+        self.gate = gate
+        self.handler = handler
+        self.onError = onError
+        self.tasks = tasks
+    }
+
+    func start(_ connection: StreamConnection, on executor: (any TaskExecutor)?) {
+        let id = self.tasks.enter()
+        let task = Task(executorPreference: executor) {
+            do {
+                try await self.handler(connection)
+                self.handlerReturned(connection)
+            } catch {
+                self.handlerThrew(error, connection)
+            }
+            self.tasks.ended(id)
         }
+        self.tasks.entered(id, task)
+    }
+
+    @inline(never)
+    private func handlerThrew(_ error: any Error, _ connection: StreamConnection) {
+        connection.bodyThrew()
+        self.onError?(error)
         self.gate.leave()
+    }
+
+    /// Closes in order; where the peer does not have everything yet, another task waits for that.
+    @inline(never)
+    private func handlerReturned(_ connection: StreamConnection) {
+        do throws(NetworkError) {
+            guard let delivery = try connection.core.beginClose() else { return self.gate.leave() }
+            let id = self.tasks.enter()
+            // Where the handler ran.
+            let executor = withUnsafeCurrentTask { $0?.unownedTaskExecutor?.asTaskExecutor() }
+            let task = Task(executorPreference: executor) {
+                do throws(NetworkError) {
+                    try await connection.core.waitForDelivery(delivery)
+                } catch {
+                    self.onError?(error)
+                }
+                self.gate.leave()
+                self.tasks.ended(id)
+            }
+            self.tasks.entered(id, task)
+        } catch {
+            self.onError?(error)
+            self.gate.leave()
+        }
     }
 }

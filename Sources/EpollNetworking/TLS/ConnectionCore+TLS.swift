@@ -32,7 +32,7 @@
         /// Reads octets of the peer into the engine; false when there are none.
         private func receiveInput(_ link: TLSLink) throws(NetworkError) -> Bool {
             guard let side = try self.takeReadSide() else { return false }
-            var read = (result: IOResult.count(0), effect: ConnectionFlow.ReadResult.more)
+            var read = (result: IOResult.count(0), effect: ReadReadiness.Effect.more)
             link.engine.withLock { engine in
                 engine.withInputRoom { room in
                     if room.isEmpty { return 0 }
@@ -161,7 +161,8 @@
         func startTLS(_ engine: sending TLSEngine, until deadline: MonotonicTime) async throws(NetworkError) {
             let link = TLSLink(engine)
             let limit = WriteLimit(timeout: nil, end: deadline)
-            let side = try await self.acquireWriter(limit)
+            if try !self.beginsWriting() { try await self.waitForTurn(limit) }
+            let side = self.handedWriteSide()
             guard self.tls == nil else {
                 side.end(.open)
                 throw .tls("The connection has TLS already.", leavesConnectionUsable: true)

@@ -3,32 +3,55 @@
     import SystemPackage
 
     // TLSTransport: a socket with TLS on it, for an owner that does all its reading and writing on one thread and waits
-    // by itself, as the driver of an AMQP connection does. Same answers as StreamSocket, with two differences: the
-    // handshake goes on inside `read` and `flush`, and `write` takes plaintext when it could encrypt it; `flush` tells
-    // whether the socket has taken everything.
+    // by itself, as StreamEngine does. Same answers as a socket, with two differences: the handshake goes on inside `read`
+    // and `flush`, and `write` takes plaintext when it could encrypt it; `flush` tells whether the socket has taken
+    // everything.
 
-    package final class TLSTransport {
-        private let socket: StreamSocket
+    package final class TLSTransport: ByteTransport {
+        private let own: StreamSocket
+        private var registration = SocketWatch()
         private let engine: TLSEngine
         /// The handshake is done: plaintext may be written.
         package private(set) var isEstablished = false
+        /// The kernel reports a failure once.
+        private var inputFailure: SystemError?
         /// Why a call answered `.failed`, in words.
         package private(set) var failure: NetworkError?
 
         package init(_ socket: StreamSocket, _ engine: TLSEngine) {
-            self.socket = socket
+            self.own = socket
             self.engine = engine
         }
 
         /// Something is to be sent: by the handshake, or as an answer to what was read.
         package var hasOutput: Bool { self.engine.outputCount > 0 }
 
-        package var session: TLSSession { self.engine.session }
+        package var session: TLSSession? { self.isEstablished ? self.engine.session : nil }
 
-        /// Reads as much plaintext as there is and fits: less than the room means that the socket was empty.
-        package func read(into room: UnsafeMutableRawBufferPointer) -> IOResult {
+        package var isSecured: Bool { true }
+        package var socket: StreamSocket? { self.own }
+        package var undelivered: Int { self.own.unsentCount }
+        package func finishWriting() { self.own.finishWriting() }
+        package func shutdownBoth() { self.own.shutdownBoth() }
+        package func reset() { self.own.reset() }
+        package func close() { self.own.close() }
+
+        package func watch(_ handler: any SocketHandler, on loop: EventLoop) throws(SystemError) {
+            try self.registration.begin(self.own, handler, on: loop)
+        }
+
+        package func unwatch() { self.registration.end() }
+
+        package func setReportsReadable(_ reports: Bool) { self.registration.setReportsReadable(reports) }
+
+        /// Reads as much plaintext as there is and fits.
+        ///
+        /// `isCut` when an end follows what was read, which only the next read tells.
+        package func read(into room: UnsafeMutableRawBufferPointer, isCut: inout Bool) -> IOResult {
             var filled = 0
             var isDrained = false
+            if let inputFailure { return .failed(inputFailure) }
+            if self.failure != nil { return .failed(Self.violation) }
             while filled < room.count {
                 let step: TLSEngine.Read
                 do throws(NetworkError) {
@@ -43,18 +66,25 @@
                 } catch {
                     // Tells the peer why, if the kernel takes it.
                     _ = self.sendOutput()
-                    return filled > 0 ? .count(filled) : self.fail(error)
+                    let result = self.fail(error)
+                    isCut = filled > 0
+                    return filled > 0 ? .count(filled) : result
                 }
                 switch step {
                 case .count(let count): filled += count
-                case .closed: return filled > 0 ? .count(filled) : .endOfStream
+                case .closed:
+                    isCut = filled > 0
+                    return filled > 0 ? .count(filled) : .endOfStream
                 case .wantsInput:
                     if isDrained, filled > 0 { return .count(filled) }
                     switch self.readInput(&isDrained) {
                     case .count: continue
                     case .endOfStream: self.engine.inputEnded()
                     case .wouldBlock: return filled > 0 ? .count(filled) : .wouldBlock
-                    case .failed(let error): return filled > 0 ? .count(filled) : .failed(error)
+                    case .failed(let error):
+                        self.inputFailure = error
+                        isCut = filled > 0
+                        return filled > 0 ? .count(filled) : .failed(error)
                     }
                 }
             }
@@ -64,13 +94,14 @@
         private func readInput(_ isDrained: inout Bool) -> IOResult {
             var result = IOResult.wouldBlock
             var size = 0
+            var isCut = false
             self.engine.withInputRoom { room in
                 size = room.count
-                result = self.socket.read(into: room)
+                result = self.own.read(into: room, isCut: &isCut)
                 if case .count(let count) = result { return count }
                 return 0
             }
-            if case .count(let count) = result { isDrained = count < size }
+            if case .count(let count) = result { isDrained = count < size && !isCut }
             return result
         }
 
@@ -106,7 +137,7 @@
             while self.hasOutput {
                 var result = IOResult.wouldBlock
                 self.engine.withOutput { octets in
-                    result = self.socket.write(octets)
+                    result = self.own.write(octets)
                     if case .count(let sent) = result { return sent }
                     return 0
                 }
@@ -136,7 +167,9 @@
 
         private func fail(_ error: NetworkError) -> IOResult {
             if self.failure == nil { self.failure = error }
-            return .failed(SystemError(errno: .protocolError, call: "TLS"))
+            return .failed(Self.violation)
         }
+
+        private static let violation = SystemError(errno: .protocolError, call: "TLS")
     }
 #endif

@@ -70,7 +70,7 @@ extension ConnectionDriver {
         self.openWaiter = waiter
         self.setHandshakeTimer(deadline)
         do throws(SystemError) {
-            try self.registerSocket()
+            try self.stream.start(self)
         } catch {
             return self.terminate(self.linkLost(error))
         }
@@ -126,7 +126,8 @@ extension ConnectionDriver {
             try? last.encodeFrame(channel: ChannelNumber(rawValue: 0), into: &state.fill)
         }
         self.flush()
-        self.terminate(error)
+        // What the broker has sent meanwhile would turn the end into a reset, which destroys this method.
+        self.terminate(error, afterLastMethod: .milliseconds(500))
     }
 
     /// The peer sent what it must not: tells it why, and ends.

@@ -2,85 +2,65 @@
 import AMQP091Protocol
 import AMQP091Wire
 import EpollNetworking
-import SystemPackage
 
-// From the socket to frames: reads, has the reader find whole deliveries and other frames where they lie (InboundReader),
-// and hands over at the end of a read what it brought. Edge-triggered: it reads until a short read, within a budget per turn,
-// and stops while consumers are behind. Loop thread only.
+// From the stream to frames: has the reader find whole deliveries and other frames where they lie (InboundReader), and hands
+// over at the end of a read what it brought. Pauses while consumers are behind. When to read: StreamEngine. Loop thread only.
 
 extension ConnectionDriver {
-    func socketReady(_ events: ReadyEvents) {
-        self.observation.metrics?.touch(self)
-        // Each event that says readable says writable too.
-        if self.awaitsRoom, events.has(.writable) { self.flush() }
-        if events.has(.ending) { self.isHangingUp = true }
-        if events.has(.worthReading) { self.readIfPossible() }
-    }
-
     /// Any thread: a consumer caught up.
     func resumeReading() {
         self.loop.enqueue(self)
     }
 
-    func readIfPossible() {
-        guard !self.isTerminated else { return }
-        for _ in 0..<Self.readsPerTurn {
-            if self.shouldPause() { return self.finishRead(hasEmptied: false) }
-            let room = self.inbound.roomToRead()
-            switch self.receive(into: room) {
-            case .wouldBlock:
-                self.finishRead(hasEmptied: true)
-                if let failure = self.writeFailure { self.terminate(self.linkLost(failure)) }
-                return
-            case .endOfStream:
-                self.finishRead(hasEmptied: false)
-                // Why writing failed says more than that there is no more to read.
-                if let failure = self.writeFailure { return self.terminate(self.linkLost(failure)) }
-                return self.terminate(
-                    AMQPError(
-                        .connectionClosed,
-                        self.inbound.isInFrame
-                            ? "the peer ended the link in the middle of a frame" : "the peer ended the link",
-                        scope: .connection
-                    )
-                )
-            case .failed(let error):
-                self.finishRead(hasEmptied: false)
-                return self.terminate(self.linkLost(self.writeFailure ?? error))
-            case .count(let count):
-                self.inbound.commit(count)
-                self.octetsRead += count
-                self.observation.metrics?.received(octets: count)
-                self.heartbeat?.read(now: self.loop.turnTime.nanoseconds)
-                let alreadyParsed = self.inbound.parsed
-                self.parse()
-                if let frameTrace {
-                    let base = self.inbound.chunk.base + alreadyParsed
-                    let count = self.inbound.parsed - alreadyParsed
-                    frameTrace.show(.received, UnsafeRawBufferPointer(start: base, count: count))
-                }
-                guard !self.isTerminated else { return }
-                if count < room.count && !self.isHangingUp { return self.finishRead(hasEmptied: true) }
-            }
-        }
-        self.finishRead(hasEmptied: false)
-        // The budget of this turn is used up; with edges only, nobody else would say that there is more.
-        self.readAgain()
+    func streamWritable() {
+        self.observation.metrics?.touch(self)
+        self.flush()
     }
 
-    @inline(__always)
-    private func receive(into room: UnsafeMutableRawBufferPointer) -> IOResult {
-        #if TLS
-            if let tls = self.tls {
-                let wasEstablished = tls.isEstablished
-                let result = tls.read(into: room)
-                guard tls.hasOutput || !wasEstablished, tls.failure == nil else { return result }
-                // The handshake is done, or the peer is to be answered: what waits may go on.
-                self.flush()
-                return self.isTerminated ? .wouldBlock : result
-            }
-        #endif
-        return self.socket.read(into: room)
+    func streamRoom() -> UnsafeMutableRawBufferPointer? {
+        self.observation.metrics?.touch(self)
+        return self.shouldPause() ? nil : self.inbound.roomToRead()
+    }
+
+    func streamReceived(_ count: Int) {
+        self.inbound.commit(count)
+        self.octetsRead += count
+        self.observation.metrics?.received(octets: count)
+        self.heartbeat?.read(now: self.loop.turnTime.nanoseconds)
+        let alreadyParsed = self.inbound.parsed
+        self.parse()
+        if let frameTrace {
+            let base = self.inbound.chunk.base + alreadyParsed
+            let count = self.inbound.parsed - alreadyParsed
+            frameTrace.show(.received, UnsafeRawBufferPointer(start: base, count: count))
+        }
+    }
+
+    func streamRested(hasEmptied: Bool) { self.finishRead(hasEmptied: hasEmptied) }
+
+    func streamEnded(_ end: StreamEnd) {
+        switch end {
+        case .failed(let error): self.terminate(self.linkLost(error))
+        case .loopStopped:
+            let isLoggingIn = self.openWaiter != nil
+            self.terminate(
+                AMQPError(
+                    isLoggingIn ? .connectFailed : .connectionClosed,
+                    "the event loop has been shut down",
+                    scope: .connection,
+                    isSafeToRetry: isLoggingIn
+                )
+            )
+        case .endOfStream:
+            let inFrame = self.inbound.isInFrame
+            self.terminate(
+                AMQPError(
+                    .connectionClosed,
+                    inFrame ? "the peer ended the link in the middle of a frame" : "the peer ended the link",
+                    scope: .connection
+                )
+            )
+        }
     }
 
     private func parse() {
@@ -138,7 +118,7 @@ extension ConnectionDriver {
     private func coalesce(hasEmptied: Bool) {
         guard self.coalescing != nil, !self.isTerminated else { return }
         let now = self.loop.turnTime.nanoseconds
-        if hasEmptied, !self.isPaused, !self.isHangingUp {
+        if hasEmptied, !self.isPaused, !self.stream.isPeerOver {
             self.coalescing?.read(
                 deliveries: self.deliveriesRead,
                 octets: self.octetsRead,
@@ -159,7 +139,7 @@ extension ConnectionDriver {
     /// Not while a caller waits for the broker, whose answer may stand behind the deliveries, up to a limit; and not when
     /// the peer has ended the link, behind which no more can come than the kernel holds.
     private func shouldPause() -> Bool {
-        guard self.isPaused, !self.isHangingUp else { return false }
+        guard self.isPaused, !self.stream.isPeerOver else { return false }
         let (channels, hasWaiters) = self.state.withLock { state in
             // Nothing of a channel that is being closed is worth waiting for.
             (state.channels.compactMap { $0.flatMap { $0.isClosing ? nil : $0 } }, state.waiters.count > 0)

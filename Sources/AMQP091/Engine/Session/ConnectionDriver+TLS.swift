@@ -2,8 +2,7 @@
 import EpollNetworking
 import SystemPackage
 
-// The part of a connection's driver that differs with TLS: only the loop writes, never a caller, because OpenSSL wants
-// one thread at a time; and what was encrypted must be sent before more is.
+// The TLS part of a connection's driver: the configuration, and the text of failures.
 
 extension ConnectionDriver {
     /// A connection to this address uses TLS: what it takes, or the sentence that says what is missing.
@@ -34,46 +33,40 @@ extension ConnectionDriver {
     #if TLS
         typealias TLSPreparation = TLSContext
 
-        /// Writes what was taken; drained when the socket has all of it.
-        func writeTaken(through tls: TLSTransport) -> WriteEnd {
-            while true {
-                var result = tls.flush()
-                if case .count = result {
-                    guard self.written < self.writing.count else { break }
-                    result = self.writing.withUnsafeBytes { octets in
-                        tls.write(UnsafeRawBufferPointer(rebasing: octets[self.written...]))
-                    }
-                }
-                switch result {
-                case .count(let count): self.written += count
-                case .wouldBlock: return .wouldBlock
-                case .endOfStream: return .failed(SystemError(errno: .brokenPipe, call: "send"))
-                case .failed(let error): return .failed(error)
-                }
+        /// The transport of a connection: the socket, or TLS on it.
+        static func transport(
+            _ socket: StreamSocket,
+            _ tls: (context: TLSPreparation, host: String)?
+        ) throws(AMQPError) -> any ByteTransport {
+            guard let tls else { return SocketTransport(socket) }
+            do throws(NetworkError) {
+                return TLSTransport(socket, try TLSEngine(client: tls.context, host: tls.host))
+            } catch {
+                throw AMQPError(error)
             }
-            self.writing.removeAll(keepingCapacity: true)
-            self.written = 0
-            return .drained
         }
     #else
         /// Never made: `prepareTLS` has refused before.
         struct TLSPreparation {}
+
+        static func transport(
+            _ socket: StreamSocket,
+            _ tls: (context: TLSPreparation, host: String)?
+        ) throws(AMQPError) -> any ByteTransport {
+            SocketTransport(socket)
+        }
     #endif
 
     /// Why the link broke: TLS says more than the system's error.
     func linkLost(_ error: SystemError) -> AMQPError {
-        #if TLS
-            if let failure = self.tls?.failure {
-                let isLoggingIn = self.openWaiter != nil
-                return AMQPError(
-                    isLoggingIn ? .connectFailed : .connectionClosed,
-                    failure.description,
-                    scope: .connection,
-                    isSafeToRetry: isLoggingIn
-                )
-            }
-        #endif
-        return Self.linkLost(error)
+        guard let failure = self.stream.failure else { return Self.linkLost(error) }
+        let isLoggingIn = self.openWaiter != nil
+        return AMQPError(
+            isLoggingIn ? .connectFailed : .connectionClosed,
+            failure.description,
+            scope: .connection,
+            isSafeToRetry: isLoggingIn
+        )
     }
 }
 

@@ -6,17 +6,18 @@ import EpollNetworking
 import Logging
 import SystemPackage
 
-// ConnectionDriver: where the protocol's machines meet one socket. Reads, hands frames to the machines, performs what
-// they answer, writes, keeps time. Lives on one loop thread; callers reach it only through `state` and `perform`.
-// Not here: reading (ConnectionDriver+Reading), what a frame means (ConnectionDriver+Frames), calls that wait
-// (ConnectionDriver+Waiting).
+// ConnectionDriver: where the protocol's machines meet one stream. Hands what was read to the machines, performs what
+// they answer, says what is to be written, keeps time. Lives on one loop thread; callers reach it only through `state` and
+// `perform`.
+// Not here: the socket, its events and its end (StreamEngine), where octets go and what they are (ConnectionDriver+Reading),
+// what a frame means (ConnectionDriver+Frames), calls that wait (ConnectionDriver+Waiting).
 // Unsafe: @exclusivity(unchecked) on what every read and write touches. One thread does, or the holder of the writer
 // token, and no access lasts while other code of this class runs.
 //
-//   caller: lock, append frames, unlock --kick--> loop: flush ---octets---> socket
-//   socket ---octets---> chunk ---records---> inboxes, ---methods---> machines ---> waiters
+//   caller: lock, append frames, unlock --kick--> loop: flush ---octets---> stream
+//   stream ---octets---> chunk ---records---> inboxes, ---methods---> machines ---> waiters
 
-final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
+final class ConnectionDriver: LoopWork, StreamOwner, @unchecked Sendable {
     let loop: EventLoop
     let configuration: AMQPClientConfiguration
     let logger: Logger
@@ -32,11 +33,10 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
     let blockedStates = Broadcast<String?>(limit: 1, latest: .some(nil))
     /// Deliveries that are not settled in time.
     let lateDeliveries = Broadcast<AMQPLateDelivery>(limit: AMQPLateDeliveries.limit)
+    /// Moves the octets; the loop's thread and the holder of the writer token call it.
+    let stream: StreamEngine
+    /// For its options alone.
     let socket: StreamSocket
-    #if TLS
-        /// Only the loop reads and writes through it.
-        let tls: TLSTransport?
-    #endif
 
     // MARK: the holder of the writer token
 
@@ -47,16 +47,9 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
 
     // MARK: loop thread only
 
-    private var registration: RegistrationID?
-    /// The socket took no more, or was not tried yet: its next word that it is writable counts.
-    @exclusivity(unchecked) var awaitsRoom = true
     @exclusivity(unchecked) var inbound: InboundReader
     @exclusivity(unchecked) var machine: ConnectionStateMachine
     @exclusivity(unchecked) var isPaused = false
-    /// The peer's end of the stream was reported: it comes once, so reading goes on until it is met.
-    @exclusivity(unchecked) var isHangingUp = false
-    /// Why nothing can be written any more, while what the peer said before is read.
-    @exclusivity(unchecked) var writeFailure: SystemError?
     /// Inboxes that got deliveries in this read.
     @exclusivity(unchecked) var touchedInboxes: [ConsumerInbox] = []
     /// Confirms decoded in this read: they are settled under one lock at its end.
@@ -66,7 +59,7 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
     @exclusivity(unchecked) var heartbeat: HeartbeatSchedule?
     /// Nil where the configuration wants none.
     @exclusivity(unchecked) var coalescing: DeliveryCoalescing?
-    /// The socket's word that there is something to read is not asked for: a timer reads.
+    /// Events do not say that there is something to read: a timer reads.
     @exclusivity(unchecked) private(set) var isPausingBeforeReading = false
     /// What was read since the socket was last found empty.
     @exclusivity(unchecked) var deliveriesRead = 0
@@ -78,9 +71,9 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
     /// Octets of the frame with the credentials.
     var loginSize = 0
     @exclusivity(unchecked) private(set) var isTerminated = false
-    private var isSocketClosed = false
-    /// A read that stopped before the socket was empty goes on in the next turn.
-    @exclusivity(unchecked) private var readsAgain = false
+    private var isStreamClosed = false
+    /// How long the peer may take to read the last method; zero for any end but one with a method that nothing may follow.
+    private var lingerTime = Duration.zero
     @exclusivity(unchecked) private var timerDeadline = UInt64.max
 
     struct PendingConfirm {
@@ -102,15 +95,11 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
         self.socket = socket
         self.observation = Observation(configuration, server: server, socket: socket)
         self.frameTrace = FrameTrace(logger, descriptor: socket.descriptor)
-        #if TLS
-            do throws(NetworkError) {
-                self.tls = try tls.map { (context, host) throws(NetworkError) in
-                    TLSTransport(socket, try TLSEngine(client: context, host: host))
-                }
-            } catch {
-                throw AMQPError(error)
-            }
-        #endif
+        self.stream = StreamEngine(
+            try Self.transport(socket, tls),
+            on: loop,
+            readsPerTurn: Self.readsPerTurn
+        )
         self.loop = loop
         self.configuration = configuration
         self.logger = logger
@@ -134,15 +123,6 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
 
     // MARK: writing
 
-    /// Whether only the loop may write.
-    private var isSecured: Bool {
-        #if TLS
-            self.tls != nil
-        #else
-            false
-        #endif
-    }
-
     /// After unlocking: does what the append asked for.
     @inline(__always)
     func perform(_ kick: Kick) {
@@ -151,7 +131,7 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
         case .wakeLoop:
             if self.loop.isInLoop { self.loop.atEndOfTick(self) } else { self.loop.enqueue(self) }
         case .write, .writeAndBreathe:
-            if self.isSecured { self.giveTokenToLoop() } else { self.writeAsCaller() }
+            if self.stream.isSecured { self.giveTokenToLoop() } else { self.writeAsCaller() }
         }
     }
 
@@ -160,41 +140,25 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
         self.observation.metrics?.touch(self)
         self.flush()
         guard !self.isTerminated else { return }
-        if self.isPaused || self.readsAgain {
-            self.readsAgain = false
-            self.readIfPossible()
-        }
+        if self.isPaused { self.stream.read() }
         let (armed, ready) = self.state.withLock { ($0.armedDeadline, $0.readyWaiters.isEmpty) }
         if armed != self.timerDeadline || !ready { self.armDeadlineTimer() }
     }
 
-    enum WriteEnd { case drained, wouldBlock, failed(SystemError) }
-
     /// Writes what was taken.
     ///
     /// The caller of this holds the writer token.
-    private func writeTaken() -> WriteEnd {
+    private func writeTaken() -> StreamEngine.SendEnd {
         if let frameTrace, !self.isShown, self.writing.count > 0 {
             self.isShown = true
             self.writing.withUnsafeBytes { frameTrace.show(.sent, $0) }
         }
-        #if TLS
-            if let tls = self.tls { return self.writeTaken(through: tls) }
-        #endif
-        while self.written < self.writing.count {
-            let result = self.writing.withUnsafeBytes { octets in
-                self.socket.write(UnsafeRawBufferPointer(rebasing: octets[self.written...]))
-            }
-            switch result {
-            case .count(let count): self.written += count
-            case .wouldBlock: return .wouldBlock
-            case .endOfStream: return .failed(SystemError(errno: .brokenPipe, call: "send"))
-            case .failed(let error): return .failed(error)
-            }
+        let end = self.writing.withUnsafeBytes { self.stream.send($0, from: &self.written) }
+        if case .drained = end {
+            self.writing.removeAll(keepingCapacity: true)
+            self.written = 0
         }
-        self.writing.removeAll(keepingCapacity: true)
-        self.written = 0
-        return .drained
+        return end
     }
 
     /// Takes what was appended; false when there is nothing.
@@ -242,25 +206,13 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
     ///
     /// Loop thread.
     func flush() {
-        guard !self.isTerminated else { return self.closeSocketIfPossible() }
-        guard self.writeFailure == nil, self.takesMore(isFirst: true) else { return }
+        guard !self.isTerminated else { return self.closeStreamIfPossible() }
+        guard self.stream.canSend, self.takesMore(isFirst: true) else { return }
         repeat {
             let hasOctets = self.written < self.writing.count
-            switch self.writeTaken() {
-            case .wouldBlock:
-                self.awaitsRoom = true
-                return
-            case .failed(let error):
-                // What the peer said before it left is read first: confirms, and its reason.
-                self.writeFailure = error
-                self.isHangingUp = true
-                self.readAgain()
-                return
-            case .drained:
-                self.awaitsRoom = false
-                // A flush of nothing is no sign of life: a connection that only reads may come here all the time.
-                if hasOctets { self.heartbeat?.wrote(now: self.loop.turnTime.nanoseconds) }
-            }
+            guard self.stream.sent(self.writeTaken()) else { return }
+            // A flush of nothing is no sign of life: a connection that only reads may come here all the time.
+            if hasOctets { self.heartbeat?.wrote(now: self.loop.turnTime.nanoseconds) }
         } while self.takesMore(isFirst: false)
     }
 
@@ -275,7 +227,7 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
                 state.isFlushScheduled = false
                 if state.writer == .caller { return false }
                 // Some is left of what was taken, or OpenSSL has something to say of its own.
-                if state.writer == .loop || self.isSecured {
+                if state.writer == .loop || self.stream.isSecured {
                     state.writer = .loop
                     return true
                 }
@@ -287,14 +239,6 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
         }
         for resumption in resumptions { resumption.resume() }
         return hasMore
-    }
-
-    /// Reads in the next turn, even if the socket says nothing.
-    ///
-    /// Loop thread.
-    func readAgain() {
-        self.readsAgain = true
-        self.loop.enqueue(self)
     }
 
     // MARK: the end
@@ -375,9 +319,7 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
         self.closeWaiters = []
         self.ending.change { $0 = cause }
         for onEnd in self.state.withLock({ _ in cores.compactMap { $0.onEnd.take() } }) { onEnd() }
-        if let registration = self.registration { self.loop.deregister(registration) }
-        self.registration = nil
-        self.closeSocketIfPossible()
+        self.closeStreamIfPossible()
     }
 
     /// The login, or the answer to a close, took too long.
@@ -387,20 +329,19 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
         if self.closeWaiters.isEmpty { self.terminate(late) } else { self.terminate(Self.closedByUs, closeError: late) }
     }
 
-    /// Closes the descriptor, unless a caller is writing to it: then that caller's token comes back first.
-    private func closeSocketIfPossible() {
-        guard !self.isSocketClosed else { return }
+    /// Closes the stream, unless a caller is writing to it: then that caller's token comes back first.
+    private func closeStreamIfPossible() {
+        guard !self.isStreamClosed else { return }
         let isFree = self.state.withLock { $0.writer != .caller }
-        guard isFree else { return self.socket.shutdownBoth() }
-        self.isSocketClosed = true
-        #if TLS
-            self.tls?.sayGoodbye()
-        #endif
-        self.socket.close()
+        guard isFree else { return self.stream.shutdownBoth() }
+        self.isStreamClosed = true
+        self.stream.close(lingering: self.lingerTime)
     }
 
-    func registerSocket() throws(SystemError) {
-        self.registration = try self.loop.register(self.socket.descriptor, handler: self)
+    /// Ends with a method behind which nothing follows: the peer gets a moment to read it.
+    func terminate(_ error: AMQPError, afterLastMethod lingerTime: Duration) {
+        self.lingerTime = lingerTime
+        self.terminate(error)
     }
 
     // MARK: timers
@@ -412,15 +353,14 @@ final class ConnectionDriver: LoopWork, SocketHandler, @unchecked Sendable {
     private let coalescingTimer = Timer { driver in
         // Acknowledgements first: the broker may wait for them.
         driver.flush()
-        driver.readIfPossible()
+        driver.stream.read()
     }
 
-    /// Has the next read wait for the end of a pause, or for the socket's word.
+    /// Has the next read wait for the end of a pause, or for an event.
     func pauseBeforeReading(_ isPausing: Bool) {
-        guard let registration = self.registration else { return }
         if isPausing != self.isPausingBeforeReading {
             self.isPausingBeforeReading = isPausing
-            self.loop.setReportsReadable(!isPausing, of: registration)
+            self.stream.setReportsReadable(!isPausing)
             self.state.withLock { $0.isPausing = isPausing }
             if !isPausing { self.flush() }
         }

@@ -39,11 +39,11 @@ final class BrokerAcceptor: SocketHandler, @unchecked Sendable {
                     socket.reset()
                 } else {
                     try? socket.setNoDelay(true)
-                    guard let link = BrokerLink(socket, self.tls) else {
+                    guard let transport = BrokerTLS.transport(socket, self.tls) else {
                         socket.close()
                         continue
                     }
-                    BrokerConnection(core: self.core, link: link).start()
+                    BrokerConnection(core: self.core, transport).start()
                 }
             } catch {
                 self.retrySoon()

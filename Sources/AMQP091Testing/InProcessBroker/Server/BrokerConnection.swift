@@ -3,13 +3,14 @@ import AMQP091Protocol
 import AMQP091Wire
 import EpollNetworking
 
-// BrokerConnection: one client's link: octets in and out, with bounds on both sides, heartbeats, and the end.
+// BrokerConnection: one client: where its octets go, with bounds on both sides, heartbeats, and the end.
+// The socket and its events: StreamEngine.
 // What the octets mean: BrokerConnection+Frames and +Login, and BrokerChannel.
 // Timers keep the connection until they fire or `end` cancels them: a weak reference would make every other one slow.
 // Unsafe: `inbound` is one raw allocation of `capacity` octets; what was read lies in parsed..<filled, and a frame never
 // needs more than the capacity, because the negotiated frame size is at most half of it.
 
-final class BrokerConnection: SocketHandler, @unchecked Sendable {
+final class BrokerConnection: StreamOwner, @unchecked Sendable {
     enum Phase {
         case header, startOk, tuneOk, open, running
         /// We have sent close; only its answer counts.
@@ -18,8 +19,7 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
     }
 
     let core: BrokerCore
-    private let link: BrokerLink
-    private var registration: RegistrationID?
+    private let stream: StreamEngine
     private let inbound: UnsafeMutableRawBufferPointer
     private var filled = 0
     private var parsed = 0
@@ -34,7 +34,6 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
     var isStarved = false
     /// Nothing was read because the client does not take its answers.
     private var isHeldBack = false
-    private var isHangingUp = false
     /// Nothing is read until an ordered delay is over.
     private var isStalled = false
     /// No more is sent when what there is has gone out.
@@ -66,9 +65,9 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
     private static let replyBound = 4 << 20
     private static let readsPerTurn = 4
 
-    init(core: BrokerCore, link: BrokerLink) {
+    init(core: BrokerCore, _ transport: any ByteTransport) {
         self.core = core
-        self.link = link
+        self.stream = StreamEngine(transport, on: core.loop, readsPerTurn: Self.readsPerTurn)
         let capacity = max(256 << 10, Int(core.options.frameMax) * 2)
         self.inbound = .allocate(byteCount: capacity, alignment: 16)
         core.connectionCount += 1
@@ -82,9 +81,9 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
     func start() {
         self.core.beginTurn()
         do {
-            self.registration = try self.core.loop.register(self.link.descriptor, handler: self)
+            try self.stream.start(self)
         } catch {
-            return self.link.close()
+            return self.stream.close()
         }
         self.core.connections[ObjectIdentifier(self)] = self
         self.setPhaseTimer(self.core.options.handshakeTimeout)
@@ -105,17 +104,28 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
 
     // MARK: reading
 
-    func socketReady(_ events: ReadyEvents) {
-        if events.contains(.loopStopped) {
-            self.registration = nil
-            return self.end()
-        }
-        if !events.isDisjoint(with: [.hangup, .error]) { self.isHangingUp = true }
-        guard !self.core.isFrozen else { return }
+    func streamWritable() {
         self.core.beginTurn()
-        if events.contains(.writable) { self.core.touch(self) }
-        if !events.isDisjoint(with: [.readable, .hangup, .error]) { self.read() }
+        self.core.touch(self)
     }
+
+    func streamRoom() -> UnsafeMutableRawBufferPointer? {
+        self.core.beginTurn()
+        guard self.mayRead else { return nil }
+        self.makeRoom()
+        return self.filled < self.inbound.count
+            ? UnsafeMutableRawBufferPointer(rebasing: self.inbound[self.filled...]) : nil
+    }
+
+    func streamReceived(_ count: Int) {
+        self.filled += count
+        self.heartbeat?.read(now: self.core.now)
+        self.parse()
+    }
+
+    func streamRested(hasEmptied: Bool) {}
+
+    func streamEnded(_ end: StreamEnd) { self.end() }
 
     /// Octets that wait for the socket.
     private var backlog: Int { self.out.count + self.writing.count - self.written }
@@ -127,34 +137,12 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
         return false
     }
 
-    private func read() {
-        for _ in 0..<Self.readsPerTurn {
-            guard self.mayRead else { return }
-            self.makeRoom()
-            let room = UnsafeMutableRawBufferPointer(rebasing: self.inbound[self.filled...])
-            let result = self.link.read(into: room)
-            // TLS has something to say for itself, or what waited for the handshake may go now.
-            if self.link.hasOutput { self.core.touch(self) }
-            switch result {
-            case .wouldBlock: return
-            case .endOfStream, .failed: return self.end()
-            case .count(let count):
-                self.filled += count
-                self.heartbeat?.read(now: self.core.now)
-                self.parse()
-                if count < room.count, !self.isHangingUp { return }
-            }
-        }
-        // The budget is used up; with edges only, nobody else would say that there is more.
-        self.core.loop.enqueue(BrokerTimer { [self] in self.goOn() })
-    }
-
     /// Reads and parses what waited.
     private func goOn() {
         guard self.mayRead else { return }
         self.core.beginTurn()
         self.parse()
-        self.read()
+        self.stream.read()
     }
 
     private func makeRoom() {
@@ -240,9 +228,9 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
         }
         self.write()
         guard self.phase != .ended else { return }
-        if self.isFinishing, self.backlog == 0, !self.link.hasOutput {
+        if self.isFinishing, self.backlog == 0, !self.stream.hasOutput {
             self.isFinishing = false
-            self.link.finishWriting()
+            self.stream.finishWriting()
         }
         if self.isHeldBack, self.backlog < Self.replyBound {
             self.isHeldBack = false
@@ -258,17 +246,14 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
     private func write() {
         guard self.pieceTimer == nil else { return }
         while true {
-            while self.written < self.writing.count || self.link.hasOutput {
-                if self.core.pieceSize != nil, !self.link.isTaken { return self.writeSoon() }
+            while self.written < self.writing.count || self.stream.hasOutput {
+                if self.core.pieceSize != nil, !self.isTaken { return self.writeSoon() }
                 let end = min(self.writing.count, self.written + (self.core.pieceSize ?? self.writing.count))
                 let result = self.writing.withUnsafeBytes {
-                    self.link.write(UnsafeRawBufferPointer(rebasing: $0[self.written..<end]))
+                    self.stream.send(UnsafeRawBufferPointer(rebasing: $0[..<end]), from: &self.written)
                 }
-                switch result {
-                case .count(let count): self.written += count
-                case .wouldBlock: return
-                case .endOfStream, .failed: return self.end()
-                }
+                if case .failed = result { return self.end() }
+                guard self.stream.sent(result) else { return }
                 if self.core.pieceSize != nil { return self.writeSoon() }
             }
             self.writing.removeAll(keepingCapacity: self.writing.capacity <= 2 << 20)
@@ -408,7 +393,8 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
         self.out.truncate(to: min(self.out.count, count + kept(max(0, self.out.count - count))))
         if let timer = self.pieceTimer.take() { self.core.loop.cancel(timer) }
         self.write()
-        self.end()
+        // What the client sends meanwhile would turn the end into a reset, which destroys what was kept.
+        self.end(lingering: .milliseconds(500))
     }
 
     /// Gives back what the channels hold, and drops what is the connection's own.
@@ -420,7 +406,9 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
     }
 
     /// Drops the link.
-    func end() {
+    ///
+    /// - Parameter time: How long the client may take to read what was sent.
+    func end(lingering time: Duration = .zero) {
         guard self.phase != .ended else { return }
         self.core.beginTurn()
         self.dropChannels()
@@ -430,18 +418,25 @@ final class BrokerConnection: SocketHandler, @unchecked Sendable {
         for timer in [self.heartbeatTimer.take(), self.pieceTimer.take()].compactMap(\.self) {
             self.core.loop.cancel(timer)
         }
-        if let registration = self.registration.take() { self.core.loop.deregister(registration) }
-        self.link.close()
+        self.stream.close(lingering: time)
     }
 
     /// Drops the link as a crash does: the client sees a reset where the transport has one.
     func reset() {
-        if let registration = self.registration.take() { self.core.loop.deregister(registration) }
-        self.link.reset()
+        self.stream.reset()
         self.end()
     }
 
-    var certificateSubject: String? { self.link.certificateSubject }
+    /// The subject of the client's certificate (RFC 2253); nil without one, and before the handshake is done.
+    var certificateSubject: String? { self.stream.session?.peerSubject }
 
-    var peerAddress: String { self.link.peerAddress?.description ?? "socket pair" }
+    var peerAddress: String { self.stream.socket?.peerAddress?.description ?? "socket pair" }
+
+    /// Whether the client has read all that was sent; over TCP nobody knows, and it is true.
+    private var isTaken: Bool {
+        switch self.stream.socket?.peerAddress {
+        case .ipv4, .ipv6: true
+        default: self.stream.undelivered == 0
+        }
+    }
 }
