@@ -24,10 +24,16 @@ struct CodeBlockTests {
     }
 
     static func trimmed(_ line: Substring) -> String {
-        var line = line
-        while line.first == " " { line.removeFirst() }
-        while line.last == " " { line.removeLast() }
-        return String(line)
+        let octets = line.utf8
+        guard let first = octets.firstIndex(where: { $0 != UInt8(ascii: " ") }) else { return "" }
+        let last = octets.lastIndex { $0 != UInt8(ascii: " ") } ?? first
+        return String(line[first...last])
+    }
+
+    /// The compiled programs; read once for all pages.
+    static let programs = Result {
+        try (Self.files("Snippets", ".swift") + Self.files("Tests", ".swift") + Self.files("Examples", ".swift"))
+            .map { try Self.lines($0) }
     }
 
     /// The blocks of Swift in a page.
@@ -56,9 +62,7 @@ struct CodeBlockTests {
 
     @Test("Every code block is part of a compiled program", arguments: pages)
     func compiled(_ page: String) throws {
-        let programs = try
-            (Self.files("Snippets", ".swift") + Self.files("Tests", ".swift")
-            + Self.files("Examples", ".swift")).map { try Self.lines($0) }
+        let programs = try Self.programs.get()
         for block in Self.blocks(try Self.lines(page)) {
             // Lines for a manifest, not for a program.
             guard !block.contains(where: { $0.hasPrefix(".package(") }) else { continue }

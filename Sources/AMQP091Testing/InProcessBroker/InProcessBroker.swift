@@ -266,7 +266,10 @@ public final class InProcessBroker: Sendable {
         return "amqps://\(login)@\(address)/\(host)\(roots)"
     }
 
-    /// Options of a client that connects to its first endpoint; deadlines and limits are the client's defaults.
+    /// Options of a client that connects to its first endpoint.
+    ///
+    /// Connecting and operations have a minute each: a process that runs hundreds of tests at once on a busy machine must not
+    /// fail one of them by its deadline. Limits are the client's defaults.
     public var configuration: AMQPClientConfiguration {
         let first = self.listening.first
         let address: AMQPServerAddress =
@@ -277,6 +280,8 @@ public final class InProcessBroker: Sendable {
             default: .host("127.0.0.1", port: self.port ?? 5672)
             }
         var configuration = AMQPClientConfiguration(addresses: [address])
+        configuration.connectTimeout = .seconds(60)
+        configuration.operationTimeout = .seconds(60)
         configuration.virtualHost = self.options.virtualHosts.first ?? "/"
         if let user = self.options.users.sorted(by: { $0.key < $1.key }).first {
             configuration.authentication = .plain(username: user.key, password: user.value)
