@@ -19,7 +19,7 @@ extension AMQPChannel {
     /// - Throws: ``AMQPError``: `.timedOut` or `.cancelled`, and the channel goes on; the reason of its end if it has closed;
     ///   `.invalidArgument` if confirms are not enabled.
     public func waitForConfirms(through sequenceNumber: UInt64, timeout: Duration? = nil) async throws(AMQPError) {
-        let isOn = self.core.driver.state.withLock { _ in self.core.confirms.isOn }
+        let isOn = self.core.withLock { channel, _ in channel.confirms.isOn }
         guard isOn else { throw ChannelSession.confirmsAreOff }
         try await self.core.waitUntilSettled(
             through: sequenceNumber,

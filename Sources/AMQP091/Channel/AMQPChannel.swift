@@ -15,7 +15,7 @@ public struct AMQPChannel: Sendable {
 
     /// True until the channel or its connection is closed by either side.
     public var isOpen: Bool {
-        self.core.driver.state.withLock { self.core.failure == nil && $0.failure == nil }
+        self.core.withLock { channel, state in !channel.hasFailed && !state.hasFailed }
     }
 
     /// Closes the channel: `channel.close` (20, 40), and waits for `channel.close-ok`.

@@ -43,7 +43,8 @@ extension AMQPConnection {
     /// - Throws: ``AMQPError``: `.timedOut` with the broker's reason, `.cancelled`, or `.connectionClosed`.
     public func waitUntilUnblocked(timeout: Duration? = nil) async throws(AMQPError) {
         do throws(AMQPError) {
-            _ = try await self.driver.wait(deadline: self.driver.deadline(timeout)) { state, token throws(AMQPError) in
+            let deadline = self.driver.deadline(timeout)
+            _ = try await self.driver.wait(deadline: deadline) { state, _, token throws(AMQPError) in
                 try state.requireOpen()
                 guard state.blockedReason == nil else {
                     state.unblockedWaiters.append(token)

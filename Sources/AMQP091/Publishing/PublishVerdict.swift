@@ -122,11 +122,11 @@ extension PublishVerdict {
     private static func name(_ exchange: String) -> String { exchange.isEmpty ? "amq.default" : exchange }
 }
 
-extension ChannelSession {
+extension ChannelState {
     /// The broker has closed the channel: says what that means for each unconfirmed publish.
     ///
-    /// Under the lock, in the step that sets `failure`.
-    func judge(_ reason: ConnectionStateMachine.CloseReason) {
+    /// In the step that sets `failure`.
+    mutating func judge(_ reason: ConnectionStateMachine.CloseReason) {
         guard reason.method == Basic.Publish.id, self.confirms.isOn else { return }
         let verdict = PublishVerdict(reason.text, self.confirms.ring, self.publishRuns)
         self.verdict = verdict
@@ -135,12 +135,10 @@ extension ChannelSession {
     }
 
     /// How an unconfirmed publish of a channel that is gone has ended.
-    ///
-    /// Under the lock.
-    func endedOutcome(of sequence: UInt64, _ failure: AMQPError) -> AMQPPublishOutcome {
+    func endedOutcome(of sequence: UInt64, _ failure: AMQPError, asOperation: Bool) -> AMQPPublishOutcome {
         guard let verdict = self.verdict else { return .unknown(failure) }
         if sequence == verdict.culprit {
-            return .refused(self.isRecovered ? failure.asRefusal.ofOperation : failure.asRefusal)
+            return .refused(asOperation ? failure.asRefusal.ofOperation : failure.asRefusal)
         }
         return sequence >= verdict.unprocessed ? .notSent(failure.withSafeRetry) : .unknown(failure)
     }

@@ -243,7 +243,7 @@ final class Outbox: Sendable {
             for entry in state.entries {
                 guard case .published(let core, let sequence) = entry.place else { continue }
                 // While the close is under way there is no outcome yet.
-                guard let failure = core.driver.state.withLock({ core.failure ?? $0.failure }) else { continue }
+                guard let failure = core.ending else { continue }
                 let isPoisoned = failure.isLoss && failure.disposition(for: .outbox) == .isolate
                 switch core.knownOutcome(of: sequence) {
                 case nil: continue
@@ -260,7 +260,7 @@ final class Outbox: Sendable {
                         continue
                     }
                     entry.mayHaveArrived = true
-                    let isSuspect = core.driver.state.withLock { _ in core.verdict?.isSuspect(sequence) ?? false }
+                    let isSuspect = core.withLock { channel, _ in channel.verdict?.isSuspect(sequence) ?? false }
                     entry.isSuspect = isSuspect || isPoisoned
                 case .refused(let refusal)? where entry.repairs < MissingExchanges.attempts && isMissing(refusal):
                     entry.repairs += 1

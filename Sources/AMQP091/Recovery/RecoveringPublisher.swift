@@ -77,7 +77,7 @@ final class RecoveringPublisher: Sendable {
                     past.withLock { $0.add(core, keepsUnknown: false) }
                     core = try await open()
                 }
-                core.driver.state.withLock { _ in core.onEnd = wasClosed.closed }
+                core.withLock { channel, _ in channel.onEnd = wasClosed.closed }
                 return core
             },
             isAlive: { $0.isUsable },
@@ -349,7 +349,7 @@ extension RecoveringPublisher.Past {
     mutating func takeEnded() {
         var left: [(core: ChannelSession, keepsUnknown: Bool)] = []
         for (core, keepsUnknown) in self.ending {
-            if core.driver.state.withLock({ _ in core.confirms.hasEnded }) {
+            if core.withLock({ channel, _ in channel.confirms.hasEnded }) {
                 self.take(core, keepsUnknown: keepsUnknown)
             } else {
                 left.append((core, keepsUnknown))
@@ -360,10 +360,10 @@ extension RecoveringPublisher.Past {
 
     private mutating func take(_ core: ChannelSession, keepsUnknown: Bool) {
         self.counts.add(core.confirmCounts)
-        let (endings, refused, unknown, notProcessed, reason) = core.driver.state.withLock { state in
+        let (endings, refused, unknown, notProcessed, reason) = core.withLock { channel, state in
             (
-                core.confirms.endings, core.confirms.refusedSendCount, core.confirms.unknownSendCount,
-                core.confirms.notProcessedSendCount, core.failure ?? state.failure
+                channel.confirms.endings, channel.confirms.refusedSendCount, channel.confirms.unknownSendCount,
+                channel.confirms.notProcessedSendCount, channel.failure ?? state.failure
             )
         }
         if let failure = endings.firstFailure.flatMap({ AMQPError($0) }) ?? (refused > 0 ? reason?.asRefusal : nil) {

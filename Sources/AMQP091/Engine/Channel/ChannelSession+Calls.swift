@@ -16,16 +16,17 @@ extension ChannelSession {
         while true {
             var ownToken: UInt32 = 0
             var sequence: UInt64?
-            var place: RoomPlace?
+            var place: ChannelState.RoomPlace?
             let result: WaitResult
             do throws(AMQPError) {
-                result = try await self.driver.wait(deadline: deadline) { state, token throws(AMQPError) in
+                result = try await self.driver.wait(deadline: deadline) { state, channels, token throws(AMQPError) in
                     ownToken = token
-                    let next = self.confirms.ring.next
+                    let next = channels[self.slot].confirms.ring.next
                     request.properties.correlationID = String(next)
                     let attempt = try request.body.bytes.withUnsafeBytes { octets throws(AMQPError) in
                         try self.publish(
                             &state,
+                            &channels,
                             body: octets,
                             destination: destination,
                             mandatory: true,
@@ -37,10 +38,10 @@ extension ChannelSession {
                     switch attempt {
                     case .done(let kick):
                         sequence = next
-                        self.confirms.endings.receipts.expectReply(to: next, token: token)
+                        channels[self.slot].confirms.endings.receipts.expectReply(to: next, token: token)
                         return kick
-                    case .windowFull: place = .window(self.confirms.waitForRoom(token))
-                    case .noRoom: place = self.waitForRoom(token, &state)
+                    case .windowFull: place = channels[self.slot].waitForWindow(token)
+                    case .noRoom: place = channels[self.slot].waitForRoom(token, &state)
                     }
                     return .none
                 }
@@ -48,8 +49,8 @@ extension ChannelSession {
                 guard let sequence else { throw self.gaveUpRoom(ownToken, place, error.withSafeRetry) }
                 self.gaveUpReply(ownToken, to: sequence)
                 // Another call's mistake has closed the channel, or this one's.
-                switch self.driver.state.withLock({ _ in self.verdict }) == nil ? nil : self.knownOutcome(of: sequence)
-                {
+                let isJudged = self.withLock { channel, _ in channel.verdict != nil }
+                switch isJudged ? self.knownOutcome(of: sequence) : nil {
                 case .refused(let refusal)?: throw refusal
                 case .notSent(let reason)?: throw reason
                 default: throw error
@@ -65,9 +66,9 @@ extension ChannelSession {
     }
 
     private func gaveUpReply(_ token: UInt32, to sequence: UInt64) {
-        self.driver.state.withLock { state in
+        self.withLock { channel, state in
             guard state.waiters.isTombstone(token) else { return }
-            self.confirms.endings.receipts.forget(token, of: sequence)
+            channel.confirms.endings.receipts.forget(token, of: sequence)
             _ = state.waiters.finish(token)
         }
     }
@@ -77,8 +78,8 @@ extension ChannelSession {
     /// One nobody waits for is dropped.
     func received(reply: AMQPDelivery) {
         guard let text = try? reply.properties().correlationID, let sequence = UInt64(text) else { return }
-        let waiter = self.driver.state.withLock { state in
-            self.confirms.endings.receipts.replied(to: sequence).flatMap { state.waiters.finish($0) }
+        let waiter = self.withLock { channel, state in
+            channel.confirms.endings.receipts.replied(to: sequence).flatMap { state.waiters.finish($0) }
         }
         waiter?.resume(returning: reply.bodyError.map { .failed($0) } ?? .message(reply))
     }

@@ -22,17 +22,14 @@ extension ChannelSession {
         if consumerTag == "" {
             throw AMQPError(.invalidArgument, "consumerTag is empty; it is 1 to 255 octets", isSafeToRetry: true)
         }
-        let inbox = self.driver.state.withLock { _ in
-            if consumerTag == nil { self.nextConsumer += 1 }
-            return ConsumerInbox(
-                consumerTag: consumerTag ?? "amqp091-\(self.number.rawValue)-\(self.nextConsumer)",
-                queue: queue,
-                isAutomatic: isAutomatic,
-                channel: self,
-                bound: self.driver.configuration.consumerBufferSize,
-                isSucceeded: self.isRecovered
-            )
-        }
+        let inbox = ConsumerInbox(
+            consumerTag: consumerTag ?? self.withLock { channel, _ in channel.nextConsumerTag() },
+            queue: queue,
+            isAutomatic: isAutomatic,
+            channel: self,
+            bound: self.driver.configuration.consumerBufferSize,
+            isSucceeded: self.isRecovered
+        )
         let consume = Basic.Consume(
             queue: queue,
             consumerTag: inbox.consumerTag,
@@ -49,7 +46,7 @@ extension ChannelSession {
             throw AMQPError(.invalidArgument, "the deliveries came on another channel", isSafeToRetry: true)
         }
         // Of one that the broker has cancelled, another consumer may have the tag.
-        guard !inbox.isFinished, !self.driver.state.withLock({ _ in inbox.isCancelledByBroker }) else { return }
+        guard !inbox.isFinished, !inbox.isCancelledByBroker else { return }
         try await self.call(Basic.Cancel(consumerTag: inbox.consumerTag), for: .cancel(inbox), timeout: timeout)
     }
 
@@ -83,15 +80,11 @@ extension ChannelSession {
     /// Any thread.
     func cancelUnattended(_ inbox: ConsumerInbox) {
         inbox.abandon()
-        let kick = self.driver.state.withLock { state -> Kick in
-            guard !self.isClosing, !self.hasFailed, !state.isClosing, !state.hasFailed,
-                !inbox.isFinished, !inbox.isCancelledByBroker
-            else {
-                return .none
-            }
+        let kick = self.withLock { channel, state -> Kick in
+            guard channel.maySend(state), !inbox.isFinished, !inbox.isCancelledByBroker else { return .none }
             let tag = inbox.consumerTag
             // The broker has taken the tag, so it can be encoded.
-            _ = try? self.enqueue(
+            _ = try? channel.enqueue(
                 .basicCancel(.init(consumerTag: tag)),
                 .cancel(tag: tag),
                 .cancel(inbox),
@@ -115,7 +108,7 @@ extension ChannelSession {
     /// The consumer of a delivery, also where the delivery came before its `consume-ok`.
     func consumer(tagged tag: String) -> ConsumerInbox? {
         if let inbox = self.consumers[tag] { return inbox }
-        guard let inbox = self.driver.state.withLock({ _ in self.startingConsumers[tag] }) else { return nil }
+        guard let inbox = self.withLock({ channel, _ in channel.startingConsumers[tag] }) else { return nil }
         self.consumers[tag] = inbox
         return inbox
     }
@@ -123,11 +116,12 @@ extension ChannelSession {
     /// `basic.consume-ok`, whose caller has the waiter `token`.
     func consumerStarted(_ inbox: ConsumerInbox, token: UInt32?, _ reply: Method) {
         let tag = inbox.consumerTag
-        let (waiter, isCancelled) = self.driver.state.withLock { state -> (Waiter?, Bool) in
-            self.startingConsumers[tag] = nil
+        let (waiter, isCancelled) = self.withLock { channel, state -> (Waiter?, Bool) in
+            channel.startingConsumers[tag] = nil
             // The broker cancelled it before it started.
-            if inbox.isCancelledByBroker { self.consumerTags.remove(tag) }
-            return (token.flatMap { state.waiters.finish($0) }, inbox.isCancelledByBroker)
+            let isCancelled = inbox.isCancelledByBroker
+            if isCancelled { channel.consumerTags.remove(tag) }
+            return (token.flatMap { state.waiters.finish($0) }, isCancelled)
         }
         if !isCancelled { self.consumers[tag] = inbox }
         if let waiter { waiter.resume(returning: .reply(reply)) } else { self.cancelUnattended(inbox) }
@@ -136,7 +130,7 @@ extension ChannelSession {
     /// `basic.cancel-ok`.
     func consumerCancelled(_ inbox: ConsumerInbox) {
         let tag = inbox.consumerTag
-        self.driver.state.withLock { _ in _ = self.consumerTags.remove(tag) }
+        self.withLock { channel, _ in _ = channel.consumerTags.remove(tag) }
         if self.consumers[tag] === inbox { self.consumers[tag] = nil }
         inbox.handOver()
         inbox.finish(.cancelledByApplication)
@@ -146,11 +140,11 @@ extension ChannelSession {
 
     /// The broker sent `basic.cancel`: removes the consumer, whose sequence the caller ends.
     func consumerCancelledByBroker(_ tag: String) -> ConsumerInbox? {
-        let starting = self.driver.state.withLock { _ -> ConsumerInbox? in
-            let starting = self.startingConsumers.removeValue(forKey: tag)
-            (starting ?? self.consumers[tag])?.isCancelledByBroker = true
+        let starting = self.withLock { channel, _ -> ConsumerInbox? in
+            let starting = channel.startingConsumers.removeValue(forKey: tag)
+            (starting ?? self.consumers[tag])?.cancelledByBroker()
             // The answer to our own request for the tag is still to come.
-            if starting == nil, !self.machine.requests.isCancelling(tag) { self.consumerTags.remove(tag) }
+            if starting == nil, !channel.machine.requests.isCancelling(tag) { channel.consumerTags.remove(tag) }
             return starting
         }
         guard let inbox = self.consumers.removeValue(forKey: tag) ?? starting else { return nil }

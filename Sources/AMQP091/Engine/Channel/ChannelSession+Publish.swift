@@ -5,7 +5,7 @@ import DequeModule
 import EpollNetworking
 
 // Publishing on a channel: encodes on the caller's thread under the connection's short lock, and waits for room and for
-// confirms. Not here: what becomes of a publish (ConfirmTracker), receipts (ChannelSession+Receipts).
+// confirms. Not here: what is noted of a publish (ChannelState+Publish), receipts (ChannelSession+Receipts).
 
 extension ChannelSession {
     /// What one attempt to publish came to.
@@ -61,9 +61,10 @@ extension ChannelSession {
         site: CallSite
     ) throws(AMQPError) -> PublishStep {
         let attempt = try body.withUnsafeBytes { octets throws(AMQPError) in
-            try self.driver.state.withLock { state throws(AMQPError) in
+            try self.driver.state.withChannels { state, channels throws(AMQPError) in
                 try self.publish(
                     &state,
+                    &channels,
                     body: octets,
                     destination: destination,
                     mandatory: mandatory,
@@ -81,21 +82,11 @@ extension ChannelSession {
     /// Octets at which a task on the loop's own thread writes, instead of filling the buffer until it has to wait.
     private static let muchToWrite = 128 << 10
 
-    /// Numbers, registers and appends one publish, in one step; or says what it has to wait for.
-    ///
-    /// - Parameters:
-    ///   - state: The connection's state, whose lock is held.
-    ///   - body: The body's octets.
-    ///   - destination: Where to.
-    ///   - mandatory: Whether the broker returns a message that no queue takes.
-    ///   - properties: The properties.
-    ///   - site: The line that publishes.
-    ///   - token: The waiter of its confirm, 0 for none.
-    /// - Returns: Whether it is done, or what to wait for.
-    /// - Throws: What cannot be encoded, or that the channel is closed; nothing was appended.
+    /// Appends one publish, as `ChannelState.publish` does, and says who writes it.
     @inline(__always)
     func publish(
         _ state: inout ConnectionState,
+        _ channels: inout ChannelTable,
         body: UnsafeRawBufferPointer,
         destination: AMQPDestination,
         mandatory: Bool,
@@ -103,58 +94,25 @@ extension ChannelSession {
         site: CallSite,
         token: UInt32
     ) throws(AMQPError) -> PublishAttempt {
-        guard !self.isClosing, !self.hasFailed, !state.hasFailed, !state.isClosing else {
-            state.counts.failToPublish()
-            if let failure = self.failure { throw failure.withSafeRetry }
-            try state.requireOpen()
-            throw ChannelSession.closing
-        }
-        guard state.fill.count < state.writeBufferSize, state.blockedReason == nil, self.publishHold.isEmpty else {
-            return .noRoom
-        }
-        guard self.confirms.hasRoom else { return .windowFull }
-        let isLone = self.confirms.isOn && state.fill.isEmpty && self.confirms.ring.outstandingMessages == 0
-        do {
-            try state.fill.appendPublish(
-                channel: self.number.rawValue,
-                exchange: destination.exchange,
-                routingKey: destination.routingKey,
-                routingKeyOctets: destination.octets,
-                mandatory: mandatory,
-                properties: properties,
-                body: body,
-                maximumPayload: state.maximumPayload
-            )
-        } catch {
-            state.counts.failToPublish()
-            throw .invalidArgument(error, publishingTo: destination, properties)
-        }
-        state.counts.publish(withConfirm: self.confirms.isOn)
-        self.publishSites.note(site, exchange: destination.exchange)
-        if self.confirms.isOn {
-            let sequence = self.confirms.ring.append(octets: body.count, token: token)
-            self.publishRuns.note(
-                sequence,
-                exchange: destination.exchange,
-                properties: properties,
-                site: site,
-                lowest: self.confirms.ring.lowest
-            )
-            if mandatory {
-                let mark = MandatoryPublishes.Mark(
-                    exchange: destination.exchange,
-                    routingKey: destination.routingKey,
-                    bodyHash: OctetHash.of(body)
-                )
-                self.confirms.ring.markMandatory(sequence, mark, properties)
-            }
-        }
-        // A lone publish is written by its caller: waking the loop would cost more than the write.
-        if isLone, state.writer == .nobody, !state.isFlushScheduled, state.unsentAcks.isEmpty {
-            return .done(self.driver.takeWriter(&state, .write))
+        let appended = try channels[self.slot].publish(
+            &state,
+            body: body,
+            destination: destination,
+            mandatory: mandatory,
+            properties: properties,
+            site: site,
+            token: token
+        )
+        switch appended {
+        case .windowFull: return .windowFull
+        case .noRoom: return .noRoom
+        case .alone where state.writer == .nobody && !state.isFlushScheduled && state.unsentAcks.isEmpty:
+            // A lone publish is written by its caller: waking the loop would cost more than the write.
+            return .done(self.driver.takeWriter(&state, &channels, .write))
+        case .alone, .behindOthers: break
         }
         if state.fill.count >= ChannelSession.muchToWrite, state.writer == .nobody, self.driver.loop.isInLoop {
-            return .done(self.driver.takeWriter(&state, .writeAndBreathe))
+            return .done(self.driver.takeWriter(&state, &channels, .writeAndBreathe))
         }
         return .done(state.scheduleFlush())
     }
@@ -201,20 +159,20 @@ extension ChannelSession {
     /// Suspends until there may be room for a publish.
     nonisolated(nonsending) func waitForRoom(deadline: UInt64, toPublish: Bool = true) async throws(AMQPError) {
         var ownToken: UInt32 = 0
-        var place: RoomPlace?
+        var place: ChannelState.RoomPlace?
         do {
-            _ = try await self.driver.wait(deadline: deadline) { state, token throws(AMQPError) in
+            _ = try await self.wait(deadline: deadline) { channel, state, token throws(AMQPError) in
                 ownToken = token
-                if let failure = self.failure { throw failure.withSafeRetry }
+                if let failure = channel.failure { throw failure.withSafeRetry }
                 try state.requireOpen()
-                if self.confirms.hasRoom {
-                    if state.hasRoom, self.publishHold.isEmpty {
+                if channel.confirms.hasRoom {
+                    if state.hasRoom, channel.publishHold.isEmpty {
                         // Room came between the attempt and this lock.
                         return state.resumeSoon(token, .room)
                     }
-                    place = self.waitForRoom(token, &state)
+                    place = channel.waitForRoom(token, &state)
                 } else {
-                    place = .window(self.confirms.waitForRoom(token))
+                    place = channel.waitForWindow(token)
                 }
                 return state.fill.count > 0 ? state.scheduleFlush() : .none
             }
@@ -223,52 +181,23 @@ extension ChannelSession {
         }
     }
 
-    /// Where a publisher waits for room, so that it can leave.
-    enum RoomPlace {
-        case window(WaitingLine<UInt32>.Ticket)
-        case hold(WaitingLine<UInt32>.Ticket)
-        case connection(WaitingLine<(token: UInt32, channel: ChannelNumber)>.Ticket)
-    }
-
-    /// Waits until the channel's hold ends, or else for the connection's write buffer.
-    ///
-    /// Under the lock.
-    func waitForRoom(_ token: UInt32, _ state: inout ConnectionState) -> RoomPlace {
-        guard self.publishHold.isEmpty else { return .hold(self.heldPublishers.append(token)) }
-        return .connection(state.roomWaiters.append((token, self.number)))
-    }
-
     /// A publisher stops waiting for room: its place in the queue is given up, and the error says what it waited for.
     func gaveUpRoom(
         _ token: UInt32,
-        _ place: RoomPlace?,
+        _ place: ChannelState.RoomPlace?,
         _ error: AMQPError,
         toPublish: Bool = true
     ) -> AMQPError {
         // Whatever ended the wait, nothing of the publish was written.
         guard error.code == .timedOut || error.code == .cancelled else { return error.withSafeRetry }
-        let reason = self.driver.state.withLock { state -> String in
+        let reason = self.withLock { channel, state -> String in
             if toPublish { state.counts.failToPublish() }
-            let text =
-                if let reason = state.blockedReason {
-                    "the broker blocks publishers: \(reason)"
-                } else if self.publishHold.contains(.brokerFlow) {
-                    "the broker stopped publishers on this channel (channel.flow)"
-                } else if !self.confirms.hasRoom {
-                    "the confirm window is full"
-                } else {
-                    "the write buffer is full"
-                }
+            let reason = channel.causeOfWait(state)
             if state.waiters.isTombstone(token) {
-                switch place {
-                case .window(let ticket)?: self.confirms.stopWaitingForRoom(ticket)
-                case .hold(let ticket)?: _ = self.heldPublishers.remove(ticket)
-                case .connection(let ticket)?: _ = state.roomWaiters.remove(ticket)
-                case nil: break
-                }
+                channel.stopWaiting(at: place, &state)
                 _ = state.waiters.finish(token)
             }
-            return text
+            return reason
         }
         return AMQPError(error.code, "\(error.replyText): \(reason)", isSafeToRetry: true)
     }
@@ -304,9 +233,11 @@ extension ChannelSession {
         }
         let outcome: AMQPPublishOutcome
         do throws(AMQPError) {
-            let result = try await self.driver.wait(deadline: deadline) { state, token throws(AMQPError) in
-                if self.hasFailed || state.hasFailed, let failure = self.failure ?? state.failure { throw failure }
-                if self.confirms.ring.setToken(token, of: sequence) { return .none }
+            let result = try await self.wait(deadline: deadline) { channel, state, token throws(AMQPError) in
+                if channel.hasFailed || state.hasFailed, let failure = channel.failure ?? state.failure {
+                    throw failure
+                }
+                if channel.confirms.ring.setToken(token, of: sequence) { return .none }
                 // The broker was faster.
                 return state.resumeSoon(token, .room)
             }
@@ -325,38 +256,24 @@ extension ChannelSession {
         var ownToken: UInt32 = 0
         var ticket: WaitingLine<UInt32>.Ticket?
         do throws(AMQPError) {
-            _ = try await self.driver.wait(deadline: self.driver.deadline(timeout)) { state, token throws(AMQPError) in
-                if let failure = self.failure { throw failure }
+            let deadline = self.driver.deadline(timeout)
+            _ = try await self.wait(deadline: deadline) { channel, state, token throws(AMQPError) in
+                if let failure = channel.failure { throw failure }
                 try state.requireOpen()
                 ownToken = token
-                ticket = self.confirms.waitUntilDrained(token)
+                ticket = channel.confirms.waitUntilDrained(token)
                 return ticket == nil ? state.resumeSoon(token, .room) : state.scheduleFlush()
             }
         } catch {
             let token = ownToken
-            self.driver.state.withLock { state in
+            self.withLock { channel, state in
                 guard state.waiters.isTombstone(token) else { return }
-                if let ticket { self.confirms.stopWaitingUntilDrained(ticket) }
+                if let ticket { channel.confirms.stopWaitingUntilDrained(ticket) }
                 _ = state.waiters.finish(token)
             }
             throw error
         }
-        let failures = self.driver.state.withLock { _ in self.confirms.endings.takeFailures() }
+        let failures = self.withLock { channel, _ in channel.confirms.endings.takeFailures() }
         if let failures, let error = AMQPError(failures.first) { throw error.firstOf(failures.count) }
-    }
-
-    /// Settles publishes and collects the tasks to wake.
-    ///
-    /// Under the lock.
-    func settle(
-        _ confirm: ConfirmRecord,
-        _ state: inout ConnectionState,
-        into resumptions: inout [Resumption]
-    ) throws(ConfirmRing.Violation) {
-        guard !self.hasFailed, self.confirms.isOn else { return }
-        let settled = try self.confirms.settle(tag: confirm.tag, multiple: confirm.multiple, isAck: confirm.isAck) {
-            state.wake($0, WaitResult($1), into: &resumptions)
-        }
-        state.counts.settle(settled.count, nacked: settled.nacked)
     }
 }

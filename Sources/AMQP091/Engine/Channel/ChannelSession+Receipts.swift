@@ -25,10 +25,11 @@ extension ChannelSession {
         token: UInt32 = ChannelSession.receiptToken
     ) throws(AMQPError) -> EnqueueAttempt {
         let (attempt, sequence) = try message.body.bytes.withUnsafeBytes { octets throws(AMQPError) in
-            try self.driver.state.withLock { state throws(AMQPError) in
-                guard self.confirms.isOn else { throw Self.confirmsAreOff }
+            try self.driver.state.withChannels { state, channels throws(AMQPError) in
+                guard channels[self.slot].confirms.isOn else { throw Self.confirmsAreOff }
                 let attempt = try self.publish(
                     &state,
+                    &channels,
                     body: octets,
                     destination: destination,
                     mandatory: mandatory,
@@ -36,7 +37,7 @@ extension ChannelSession {
                     site: site,
                     token: token
                 )
-                return (attempt, self.confirms.ring.next - 1)
+                return (attempt, channels[self.slot].confirms.ring.next - 1)
             }
         }
         guard case .done(let kick) = attempt else { return .noRoom }
@@ -68,21 +69,9 @@ extension ChannelSession {
 
     /// The outcome of a publish made with a receipt, if it is known.
     func knownOutcome(of sequence: UInt64) -> AMQPPublishOutcome? {
-        self.driver.state.withLock { self.knownOutcome(of: sequence, &$0) }
-    }
-
-    /// As above, under the lock.
-    private func knownOutcome(of sequence: UInt64, _ state: inout ConnectionState) -> AMQPPublishOutcome? {
-        if let refusal = self.confirms.endings.receipts.refusal(sequence) { return AMQPPublishOutcome(refusal) }
-        if self.confirms.isOutstanding(sequence) {
-            return (self.failure ?? state.failure).map { self.endedOutcome(of: sequence, $0) }
+        self.withLock { channel, state in
+            channel.knownOutcome(of: sequence, asOperation: self.isRecovered, state)
         }
-        guard sequence > self.confirms.endings.receipts.forgottenThrough else {
-            return .unknown(
-                AMQPError(.unknownOutcome, "more than \(ReceiptLedger.limit) refusals came before it was asked for")
-            )
-        }
-        return .confirmed
     }
 
     /// Waits for the outcome of one publish.
@@ -98,9 +87,9 @@ extension ChannelSession {
 
     /// Waits until one publish has ended.
     nonisolated(nonsending) func waitUntilSettled(_ sequence: UInt64, deadline: UInt64) async throws(AMQPError) {
-        try await self.waitForSettlement(sequence, deadline: deadline) { token in
-            guard self.confirms.ring.isOutstanding(sequence) else { return false }
-            self.confirms.endings.receipts.wait(for: sequence, token: token)
+        try await self.waitForSettlement(sequence, deadline: deadline) { channel, token in
+            guard channel.confirms.ring.isOutstanding(sequence) else { return false }
+            channel.confirms.endings.receipts.wait(for: sequence, token: token)
             return true
         }
     }
@@ -110,11 +99,11 @@ extension ChannelSession {
         through sequence: UInt64,
         deadline: UInt64
     ) async throws(AMQPError) {
-        let isSettled = self.driver.state.withLock { _ in self.confirms.ring.lowest > sequence }
+        let isSettled = self.withLock { channel, _ in channel.confirms.ring.lowest > sequence }
         guard !isSettled else { return }
-        try await self.waitForSettlement(sequence, deadline: deadline) { token in
-            guard self.confirms.ring.lowest <= sequence else { return false }
-            self.confirms.endings.receipts.wait(through: sequence, token: token)
+        try await self.waitForSettlement(sequence, deadline: deadline) { channel, token in
+            guard channel.confirms.ring.lowest <= sequence else { return false }
+            channel.confirms.endings.receipts.wait(through: sequence, token: token)
             return true
         }
     }
@@ -123,23 +112,23 @@ extension ChannelSession {
     private nonisolated(nonsending) func waitForSettlement(
         _ sequence: UInt64,
         deadline: UInt64,
-        _ register: (UInt32) -> Bool
+        _ register: (inout ChannelState, UInt32) -> Bool
     ) async throws(AMQPError) {
         var ownToken: UInt32 = 0
         do throws(AMQPError) {
-            _ = try await self.driver.wait(deadline: deadline) { state, token throws(AMQPError) in
-                if let failure = self.failure ?? state.failure { throw failure }
+            _ = try await self.wait(deadline: deadline) { channel, state, token throws(AMQPError) in
+                if let failure = channel.failure ?? state.failure { throw failure }
                 ownToken = token
-                if register(token) {
+                if register(&channel, token) {
                     return state.fill.count > 0 ? state.scheduleFlush() : .none
                 }
                 return state.resumeSoon(token, .room)
             }
         } catch {
             let token = ownToken
-            self.driver.state.withLock { state in
+            self.withLock { channel, state in
                 guard state.waiters.isTombstone(token) else { return }
-                self.confirms.endings.receipts.forget(token, of: sequence)
+                channel.confirms.endings.receipts.forget(token, of: sequence)
                 _ = state.waiters.finish(token)
             }
             throw error
@@ -148,7 +137,7 @@ extension ChannelSession {
 
     /// Whether a publish has no outcome, and, when the channel is gone, will never have one.
     func isUnsettled(_ sequence: UInt64) -> Bool {
-        self.driver.state.withLock { _ in self.confirms.isOutstanding(sequence) }
+        self.withLock { channel, _ in channel.confirms.isOutstanding(sequence) }
     }
 
     /// Publishes a batch and waits for the outcome of each.
@@ -203,24 +192,7 @@ extension ChannelSession {
     }
 
     /// How the publishes of the channel have ended, all at one moment.
-    var confirmCounts: AMQPConfirmCounts {
-        self.driver.state.withLock { _ in
-            var counts = AMQPConfirmCounts()
-            guard self.confirms.isOn else { return counts }
-            counts.published = self.confirms.ring.next - 1
-            counts.nacked = self.confirms.endings.nackedCount
-            counts.returned = self.confirms.endings.returnedCount
-            counts.refused = self.confirms.refusedCount
-            counts.notProcessed = self.confirms.notProcessedCount
-            counts.unknown = self.confirms.unknownCount
-            counts.unconfirmed = UInt64(self.confirms.ring.outstandingMessages)
-            counts.confirmed =
-                counts.published - counts.nacked - counts.returned - counts.refused - counts.notProcessed
-                - counts.unknown
-                - counts.unconfirmed
-            return counts
-        }
-    }
+    var confirmCounts: AMQPConfirmCounts { self.withLock { channel, _ in channel.confirmCounts } }
 
     static let confirmsAreOff = AMQPError(
         .invalidArgument,
@@ -234,17 +206,9 @@ extension ConnectionDriver {
 
     /// How the publishes of each channel with confirms stand, and whether the broker blocks publishers.
     var publishSights: (sights: [(ObjectIdentifier, PublishWatch.Sight)], isBlocked: Bool) {
-        self.state.withLock { state in
-            let sights = state.channels.compactMap { core -> (ObjectIdentifier, PublishWatch.Sight)? in
-                guard let core, core.confirms.isOn else { return nil }
-                let outstanding = core.confirms.ring.outstandingMessages
-                let settled = core.confirms.ring.next - 1 - UInt64(outstanding)
-                let sight = PublishWatch.Sight(
-                    oldest: outstanding > 0 ? core.confirms.ring.lowest : nil,
-                    hasConfirmed: settled > core.confirms.endings.nackedCount,
-                    nacked: core.confirms.endings.nackedCount
-                )
-                return (ObjectIdentifier(core), sight)
+        self.state.withChannels { state, channels in
+            let sights = state.sessions.compactMap { session in
+                session.flatMap { session in channels[session.slot].sight.map { (ObjectIdentifier(session), $0) } }
             }
             return (sights, state.blockedReason != nil)
         }

@@ -5,21 +5,21 @@ import EpollNetworking
 
 // Settling on a channel. Acknowledgements are noted and leave with the next write; refusals are written at once, after
 // the acknowledgements given before them.
-// Not here: which tags are settled and what waits (SettlementLedger).
+// Not here: which tags are settled and what waits (SettlementLedger), what is appended (ChannelState+Requests).
 
 extension ChannelSession {
     func acknowledge(_ delivery: AMQPDelivery, multiple: Bool, site: CallSite) throws(AMQPError) {
         let tag = delivery.record.tag
-        let (kick, mayBeLate) = try self.driver.state.withLock { state throws(AMQPError) -> (Kick, Bool) in
-            guard !self.isClosing, !self.hasFailed, !state.hasFailed else { throw self.closed(state.failure) }
-            guard let settled = self.settlements.acknowledge(tag, multiple: multiple) else {
+        let (kick, mayBeLate) = try self.withLock { channel, state throws(AMQPError) -> (Kick, Bool) in
+            try channel.requireSettleable(state)
+            guard let settled = channel.settlements.acknowledge(tag, multiple: multiple) else {
                 throw Self.alreadySettled
             }
             state.counts.acknowledge(settled.count)
-            self.settlementSite = site
-            guard settled.isFirst else { return (.none, self.hasLateConsumers) }
-            state.unsentAcks.append(self)
-            return (state.isPausing ? .none : state.scheduleFlush(), self.hasLateConsumers)
+            channel.settlementSite = site
+            guard settled.isFirst else { return (.none, channel.hasLateConsumers) }
+            state.unsentAcks.append(self.slot)
+            return (state.isPausing ? .none : state.scheduleFlush(), channel.hasLateConsumers)
         }
         self.driver.perform(kick)
         if mayBeLate { try self.checkLateness(of: delivery) }
@@ -47,7 +47,7 @@ extension ChannelSession {
     /// Fails for a delivery that the broker had taken back: it forgets the tag, and does nothing else.
     private func checkLateness(of delivery: AMQPDelivery) throws(AMQPError) {
         let consumerTag = delivery.consumerTag
-        let late = self.driver.state.withLock { _ in self.lateConsumers[consumerTag] }
+        let late = self.withLock { channel, _ in channel.lateConsumers[consumerTag] }
         if let late, delivery.record.tag <= late.lastTag { throw late.error }
     }
 
@@ -63,58 +63,23 @@ extension ChannelSession {
         isRejection: Bool = false,
         site: CallSite?
     ) throws(AMQPError) -> Bool {
-        let (kick, mayBeLate) = try self.driver.state.withLock { state throws(AMQPError) -> (Kick, Bool) in
-            guard !self.isClosing, !self.hasFailed, !state.hasFailed else { throw self.closed(state.failure) }
+        let (kick, mayBeLate) = try self.withLock { channel, state throws(AMQPError) -> (Kick, Bool) in
+            try channel.requireSettleable(state)
             let start = state.fill.count
-            let count: Int
-            if multiple {
-                count = self.settlements.refuse(upTo: tag, requeue: requeue) { self.append($0, to: &state.fill) }
-            } else {
-                let verdict: SettlementLedger.Verdict =
-                    isRejection ? .reject(requeue: requeue) : .nack(requeue: requeue)
-                count = self.settlements.refuse(tag, verdict) { self.append($0, to: &state.fill) } ? 1 : 0
-            }
+            let count = channel.refuse(
+                tag,
+                multiple: multiple,
+                requeue: requeue,
+                isRejection: isRejection,
+                to: &state.fill
+            )
             guard count > 0 else { throw Self.alreadySettled }
             state.counts.refuse(count, requeue: requeue)
-            self.settlementSite = site
-            return (state.fill.count > start ? state.scheduleFlush() : .none, self.hasLateConsumers)
+            channel.settlementSite = site
+            return (state.fill.count > start ? state.scheduleFlush() : .none, channel.hasLateConsumers)
         }
         self.driver.perform(kick)
         return mayBeLate
-    }
-
-    /// Merges what was acknowledged into as few `basic.ack` as the tags allow.
-    ///
-    /// Under the lock.
-    func appendAcks(to buffer: inout WireBuffer) {
-        guard !self.hasFailed else { return self.settlements.unschedule() }
-        self.settlements.drain { self.append($0, to: &buffer) }
-    }
-
-    /// Appends a `basic.ack`, `basic.nack` or `basic.reject`.
-    ///
-    /// Under the lock.
-    func append(_ settlement: SettlementLedger.Frame, to buffer: inout WireBuffer) {
-        let method: Method
-        let tag = DeliveryTag(rawValue: settlement.tag)
-        switch settlement.verdict {
-        case .ack:
-            // 21 octets: frame header, 60 80, tag, bit, frame end.
-            buffer.append(1 as UInt8)
-            buffer.appendUInt16(self.number.rawValue)
-            buffer.appendUInt32(13)
-            buffer.appendUInt32(60 << 16 | 80)
-            buffer.appendUInt64(settlement.tag)
-            buffer.append((settlement.multiple ? 1 : 0) as UInt8)
-            buffer.append(0xCE as UInt8)
-            return
-        case .nack(let requeue):
-            method = .basicNack(.init(deliveryTag: tag, multiple: settlement.multiple, requeue: requeue))
-        case .reject(let requeue):
-            method = .basicReject(.init(deliveryTag: tag, requeue: requeue))
-        }
-        // A number and two bits: encoding it cannot fail.
-        try? method.encodeFrame(channel: self.number, into: &buffer)
     }
 
     /// Gives back a delivery nobody here wants: its consumer or its caller has gone.
@@ -129,34 +94,10 @@ extension ChannelSession {
 
     /// Deliveries that need no acknowledgement use up tags, which must not stand in the way of merging the others.
     func markAutomatic(_ batch: DeliveryBatch) {
-        self.driver.state.withLock { _ in
-            for index in 0..<batch.count { self.settlements.markAutomatic(batch.records[index].tag) }
+        self.withLock { channel, _ in
+            for index in 0..<batch.count { channel.settlements.markAutomatic(batch.records[index].tag) }
         }
     }
-
-    /// Why nothing can be sent any more.
-    private func closed(_ connectionFailure: AMQPError?) -> AMQPError {
-        (self.failure ?? connectionFailure)?.withSafeRetry ?? Self.closing
-    }
-
-    /// The line of the application that most likely caused this close; nil unless it blames what is sent unanswered.
-    ///
-    /// Under the lock.
-    func likelySite(of reason: ConnectionStateMachine.CloseReason) -> CallSite? {
-        switch reason.method {
-        case Basic.Publish.id: self.publishSites.likeliest(reason.text)
-        case Basic.Ack.id, Basic.Nack.id, Basic.Reject.id: self.settlementSite
-        default: nil
-        }
-    }
-
-    /// After `channel.close` nothing may follow on the channel: RabbitMQ would close the connection (504).
-    static let closing = AMQPError(
-        .channelClosed,
-        "the channel is being closed",
-        scope: .channel,
-        isSafeToRetry: true
-    )
 
     private static let alreadySettled = AMQPError(.alreadySettled, isSafeToRetry: true)
 }

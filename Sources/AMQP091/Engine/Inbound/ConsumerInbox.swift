@@ -55,6 +55,8 @@ final class ConsumerInbox: CancellableWait, @unchecked Sendable {
         var abandoned: [UInt64]?
         /// `basic.cancel` is under way: its reply stands behind deliveries, so no bound stops reading.
         var isBeingCancelled = false
+        /// The broker has cancelled the consumer and its tag may be another's, though the sequence has not ended yet.
+        var isCancelledByBroker = false
         /// The tags of those of them that the buffer does not take, to be returned with `cancel-ok`.
         var overflow: [UInt64] = []
 
@@ -102,9 +104,6 @@ final class ConsumerInbox: CancellableWait, @unchecked Sendable {
     let channel: ChannelSession
     /// Another inbox follows when this one is lost: what nobody has read by then will be delivered again.
     let isSucceeded: Bool
-    /// The broker has cancelled the consumer and its tag may be another's, though the sequence has not ended yet; guarded by
-    /// the connection's lock.
-    var isCancelledByBroker = false
     private let bound: Int
     private let state: Locked<State>
     /// The batch being filled; loop thread only.
@@ -205,6 +204,12 @@ final class ConsumerInbox: CancellableWait, @unchecked Sendable {
 
     /// True when no more deliveries come.
     var isFinished: Bool { self.state.withLock { $0.ending != nil } }
+
+    /// True when the broker has cancelled the consumer, though the sequence has not ended yet.
+    var isCancelledByBroker: Bool { self.state.withLock { $0.isCancelledByBroker } }
+
+    /// The broker sent `basic.cancel`.
+    func cancelledByBroker() { self.state.withLock { $0.isCancelledByBroker = true } }
 
     /// True when nobody will read any more.
     var isAbandoned: Bool { self.state.withLock { $0.abandoned != nil } }

@@ -11,7 +11,7 @@ extension ConnectionDriver {
     func openChannel(timeout: Duration?) async throws(AMQPError) -> ChannelSession {
         var opened: ChannelSession?
         do throws(AMQPError) {
-            _ = try await self.wait(deadline: self.deadline(timeout)) { state, token throws(AMQPError) in
+            _ = try await self.wait(deadline: self.deadline(timeout)) { state, channels, token throws(AMQPError) in
                 try state.requireOpen()
                 guard let number = state.numbers.allocate() else {
                     throw AMQPError(
@@ -20,15 +20,14 @@ extension ConnectionDriver {
                         isSafeToRetry: true
                     )
                 }
-                let core = ChannelSession(driver: self, number: number)
+                let slot = self.state.addChannel(number, to: &channels)
+                let core = ChannelSession(driver: self, number: number, slot: slot)
                 opened = core
                 let index = Int(number.rawValue)
-                while state.channels.count <= index { state.channels.append(nil) }
-                state.channels[index] = core
+                while state.sessions.count <= index { state.sessions.append(nil) }
+                state.sessions[index] = core
                 state.counts.channel(1)
-                _ = core.machine.open(token, context: ChannelRequest(purpose: .plain))
-                // No arguments: encoding it cannot fail.
-                try? Method.channelOpen(.init()).encodeFrame(channel: number, into: &state.fill)
+                channels[slot].open(token, &state)
                 return state.scheduleFlush()
             }
         } catch {
@@ -59,20 +58,20 @@ extension ConnectionDriver {
         core.assembling?.pieces?.fail(error)
         core.assembling = nil
         var resumptions: [Resumption] = []
-        self.state.withLock { state in
-            core.failure = error
-            for token in unanswered.sent.compactMap(\.waiter) + cutShort + core.takeWaiters(&state) {
+        core.withLock { channel, state in
+            channel.failure = error
+            for token in unanswered.sent.compactMap(\.waiter) + cutShort + channel.takeWaiters(&state) {
                 state.wake(token, .failed(error), into: &resumptions)
             }
             for token in unanswered.waiting.compactMap(\.waiter) {
                 state.wake(token, .failed(error.withSafeRetry), into: &resumptions)
             }
-            state.counts.giveUp(core.confirms.ring.outstandingMessages)
+            state.counts.giveUp(channel.confirms.ring.outstandingMessages)
             state.counts.channel(-1)
-            core.confirms.end { state.wake($0, .failed(error), into: &resumptions) }
+            channel.confirms.end { state.wake($0, .failed(error), into: &resumptions) }
             let done = Method.channelCloseOk(.init())
             for token in closers { state.wake(token, .reply(done), into: &resumptions) }
-            state.channels[Int(core.number.rawValue)] = nil
+            state.sessions[Int(core.number.rawValue)] = nil
             state.numbers.release(core.number)
         }
         if self.channelCache.indices.contains(Int(core.number.rawValue)) {
@@ -80,6 +79,6 @@ extension ConnectionDriver {
         }
         core.endConsumers(.failed(error))
         for resumption in resumptions { resumption.resume() }
-        self.state.withLock { _ in core.onEnd.take() }?()
+        core.withLock { channel, _ in channel.onEnd.take() }?()
     }
 }

@@ -15,22 +15,18 @@ extension ConnectionDriver {
     ///
     /// Loop thread.
     func cancelledByBroker(_ tag: String, on core: ChannelSession) {
-        let kick = self.state.withLock { state -> Kick in
-            // A cancel of our own that is under way is an answer too.
-            guard !core.machine.requests.isCancelling(tag) else { return .none }
-            return core.answerCancel(of: tag, &state)
-        }
+        let kick = core.withLock { channel, state in channel.answerCancel(of: tag, &state) }
         self.perform(kick)
         guard let inbox = core.consumerCancelledByBroker(tag) else { return }
-        let hasOpenDeliveries = self.state.withLock { _ in
-            core.settlements.oldestOpen <= core.lastDeliveryTag
-        }
+        let hasOpenDeliveries = core.withLock { channel, _ in channel.settlements.oldestOpen <= core.lastDeliveryTag }
         guard !inbox.isAutomatic, hasOpenDeliveries, let version = self.serverVersion, version >= .v4_3 else {
             inbox.finish(.failed(.consumerCancelled))
             if inbox.isAbandoned { core.returnUnread(inbox) }
             return
         }
-        self.state.withLock { core.becameLate(inbox, $0) }
+        core.withLock { channel, state in
+            channel.becameLate(inbox, lastTag: core.lastDeliveryTag, .takenBack, state)
+        }
         // Only the queue itself can tell: a deleted one is not there any more.
         Task { await core.endAfterCancel(inbox) }
     }
@@ -39,16 +35,6 @@ extension ConnectionDriver {
 extension ChannelSession {
     /// When to ask for the queue: the deletion of a queue may take so long after its consumers were cancelled.
     private static let deletionTimes: [Duration] = [.zero, .seconds(1)]
-
-    /// The broker has cancelled the consumer, probably for its timeout: what was not settled by now is its own again.
-    ///
-    /// Loop thread, under the lock.
-    fileprivate func becameLate(_ inbox: ConsumerInbox, _ state: borrowing ConnectionState) {
-        guard !state.queuesWithoutTimeout.contains(inbox.queue) else { return }
-        let oldest = self.settlements.oldestOpen
-        self.lateConsumers = self.lateConsumers.filter { $0.value.lastTag >= oldest }
-        self.lateConsumers[inbox.consumerTag] = LateConsumer(lastTag: self.lastDeliveryTag, error: .takenBack)
-    }
 
     /// Ends a consumer that the broker cancelled while it had unsettled deliveries.
     fileprivate func endAfterCancel(_ inbox: ConsumerInbox) async {
@@ -65,16 +51,16 @@ extension ChannelSession {
             }
         } catch {
             let isMissing = error.replyCode == .notFound
-            let lost = self.driver.state.withLock { state -> AMQPError? in
+            let lost = self.withLock { channel, state -> AMQPError? in
                 // Without this answer a settlement may be too late: it throws.
-                if isMissing { self.lateConsumers[inbox.consumerTag] = nil }
+                if isMissing { channel.lateConsumers[inbox.consumerTag] = nil }
                 return state.failure
             }
             inbox.finish(.failed(lost ?? (isMissing ? .consumerCancelled : .consumerCancelled(unanswered: error))))
             if inbox.isAbandoned { self.returnUnread(inbox) }
             return
         }
-        self.driver.state.withLock { _ in self.lateConsumers[inbox.consumerTag]?.error = .lateSettlement }
+        self.withLock { channel, _ in channel.lateConsumers[inbox.consumerTag]?.error = .lateSettlement }
         // A channel that belongs to one recovering consumer ends with it, so that settling what came on it says `.stale`.
         if self.isRecovered { await self.closeShielded() }
         inbox.finish(.failed(.consumerTimedOut))

@@ -82,7 +82,7 @@ extension ConnectionDriver {
     /// `connection.update-secret`, until the deadline.
     func updateSecret(_ secret: String, reason: String, _ deadline: UInt64) async throws(AMQPError) {
         let update = Method.connectionUpdateSecret(.init(newSecret: Array(secret.utf8), reason: reason))
-        _ = try await self.wait(deadline: deadline) { state, token throws(AMQPError) in
+        _ = try await self.wait(deadline: deadline) { state, _, token throws(AMQPError) in
             try state.requireOpen()
             let start = state.fill.count
             do throws(WireError) {

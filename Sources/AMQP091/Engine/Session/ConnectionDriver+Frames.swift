@@ -49,7 +49,7 @@ extension ConnectionDriver {
 
     private func findCore(_ index: Int) -> ChannelSession? {
         guard index > 0,
-            let core = self.state.withLock({ $0.channels.indices.contains(index) ? $0.channels[index] : nil })
+            let core = self.state.withLock({ $0.sessions.indices.contains(index) ? $0.sessions[index] : nil })
         else { return nil }
         while self.channelCache.count <= index { self.channelCache.append(nil) }
         self.channelCache[index] = core
@@ -102,7 +102,7 @@ extension ConnectionDriver {
     /// Keeps a confirm for the end of this read; false where none may come, which is judged as of any other frame.
     func keep(_ confirm: ConfirmRecord) -> Bool {
         guard let core = self.core(confirm.channel), !core.isAssembling else { return false }
-        self.pendingConfirms.append(PendingConfirm(channel: core, confirm: confirm))
+        self.pendingConfirms.append(PendingConfirm(channel: core.slot, confirm: confirm))
         return true
     }
 
@@ -113,10 +113,10 @@ extension ConnectionDriver {
         var resumptions: [Resumption] = []
         swap(&resumptions, &self.confirmResumptions)
         var violation: String?
-        self.state.withLock { state in
+        self.state.withChannels { state, channels in
             self.pendingConfirms.drain { pending in
                 do {
-                    try pending.channel.settle(pending.confirm, &state, into: &resumptions)
+                    try channels[pending.channel].settle(pending.confirm, &state, into: &resumptions)
                 } catch {
                     violation = "a confirm for delivery tag \(pending.confirm.tag), which was not published"
                 }
@@ -130,16 +130,7 @@ extension ConnectionDriver {
     private func received(_ method: Method, octets: RawSpan, on core: ChannelSession) throws(WireError) {
         // Confirms that came before this method are settled before it: a return or a close must not overtake them.
         self.settlePendingConfirms()
-        let event = self.state.withLock { _ in
-            let event = core.withMachine { $0.received(method) }
-            // At once: nobody is to find the channel closed and not learn why.
-            if case .closedByBroker(let reason, _) = event {
-                core.failure = AMQPError(channelClosed: reason, site: core.likelySite(of: reason))
-                core.judge(reason)
-            }
-            return event
-        }
-        switch event {
+        switch core.withLock({ channel, _ in channel.received(method) }) {
         case .ignore: break
         case .replied(let request, let reply): self.replied(reply, to: request, octets, on: core)
         case .pass(let method):
@@ -150,7 +141,7 @@ extension ConnectionDriver {
         case .flow(let active): core.receivedFlow(active)
         case .cancelledByBroker(let tag): self.cancelledByBroker(tag, on: core)
         case .closedByBroker(let reason, let unanswered):
-            let error = self.state.withLock { _ in core.failure } ?? AMQPError(channelClosed: reason, site: nil)
+            let error = core.withLock { channel, _ in channel.failure } ?? AMQPError(channelClosed: reason, site: nil)
             self.send(.channelCloseOk(.init()), on: core)
             self.channelEnded(core, error, unanswered, closers: [])
         case .sendCloseOk: self.send(.channelCloseOk(.init()), on: core)
@@ -182,7 +173,7 @@ extension ConnectionDriver {
         case .rollBack: core.rolledBack()
         case .plain, .beginTransaction, .enableConfirms: break
         }
-        let kick = self.state.withLock { core.sendWaitingRequests(&$0) }
+        let kick = core.withLock { channel, state in channel.sendWaitingRequests(&state) }
         self.perform(kick)
         switch request.context.purpose {
         case .get, .consume: break
@@ -235,7 +226,7 @@ extension ConnectionDriver {
         on core: ChannelSession
     ) throws(WireError) {
         guard var content = core.assembling else {
-            let isClosing = self.state.withLock { _ in core.isClosing }
+            let isClosing = core.withLock { channel, _ in channel.isClosing }
             if !isClosing { self.violated(.unexpectedFrame, "a content without its method") }
             return
         }
@@ -316,9 +307,9 @@ extension ConnectionDriver {
             let (chunk, record) = content.getChunk(tag: ok.deliveryTag.rawValue)
             let tooLarge = content.skippedSize.map { AMQPError.bodyTooLarge($0, of: self.configuration) }
             guard case .get(let queue, let isAutomatic)? = content.get?.context.purpose else { return }
-            self.state.withLock { state in
+            core.withLock { channel, state in
                 state.counts.get()
-                if isAutomatic { core.settlements.markAutomatic(ok.deliveryTag.rawValue) }
+                if isAutomatic { channel.settlements.markAutomatic(ok.deliveryTag.rawValue) }
             }
             core.lastDeliveryTag = max(core.lastDeliveryTag, ok.deliveryTag.rawValue)
             let batch = DeliveryBatch(
@@ -344,14 +335,14 @@ extension ConnectionDriver {
                 core.returnToQueue(ok.deliveryTag.rawValue)
             }
         case .basicReturn(let returned):
-            self.state.withLock { state in
+            core.withLock { channel, state in
                 state.counts.returned()
                 let mark = MandatoryPublishes.Mark(
                     exchange: returned.exchange,
                     routingKey: returned.routingKey,
                     bodyHash: (content.returnedBody ?? OctetHash()).value
                 )
-                _ = core.confirms.ring.receivedReturn(
+                _ = channel.confirms.ring.receivedReturn(
                     mark,
                     ReturnedProperties(content.decodedProperties),
                     code: returned.replyCode,
@@ -383,7 +374,7 @@ extension ConnectionDriver {
         // Behind what came before it, so that tags are seen in their order.
         inbox.handOver()
         core.lastDeliveryTag = max(core.lastDeliveryTag, tag)
-        if inbox.isAutomatic { self.state.withLock { _ in core.settlements.markAutomatic(tag) } }
+        if inbox.isAutomatic { core.withLock { channel, _ in channel.settlements.markAutomatic(tag) } }
         self.reject(AMQPDelivery(batch: batch, record: record), error, on: core)
     }
 

@@ -118,10 +118,10 @@ extension ConnectionDriver {
         self.settlePendingConfirms()
         // One of them may have ended it.
         guard !self.isTerminated else { return }
-        self.state.withLock { state in
+        self.state.withChannels { state, channels in
             // Who comes from here on is told why.
             state.failure = error
-            state.appendUnsentAcks()
+            state.appendUnsentAcks(&channels)
             // Texts were cut to size: encoding it cannot fail.
             try? last.encodeFrame(channel: ChannelNumber(rawValue: 0), into: &state.fill)
         }
@@ -269,9 +269,9 @@ extension ConnectionDriver {
         self.closeWaiters.append(waiter)
         switch self.machine.close() {
         case .send(let close):
-            let kick = self.state.withLock { state -> Kick in
+            let kick = self.state.withChannels { state, channels -> Kick in
                 state.isClosing = true
-                state.appendUnsentAcks()
+                state.appendUnsentAcks(&channels)
                 // 200 and an empty text: encoding it cannot fail.
                 try? Method.connectionClose(close).encodeFrame(channel: ChannelNumber(rawValue: 0), into: &state.fill)
                 return state.scheduleFlush()

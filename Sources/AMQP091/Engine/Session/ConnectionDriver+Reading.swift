@@ -140,11 +140,11 @@ extension ConnectionDriver {
     /// the peer has ended the link, behind which no more can come than the kernel holds.
     private func shouldPause() -> Bool {
         guard self.isPaused, !self.stream.isPeerOver else { return false }
-        let (channels, hasWaiters) = self.state.withLock { state in
+        let (open, hasWaiters) = self.state.withChannels { state, channels in
             // Nothing of a channel that is being closed is worth waiting for.
-            (state.channels.compactMap { $0.flatMap { $0.isClosing ? nil : $0 } }, state.waiters.count > 0)
+            (state.sessions.compactMap { $0 }.filter { !channels[$0.slot].isClosing }, state.waiters.count > 0)
         }
-        let full = channels.flatMap { $0.consumers.values.filter { $0.isFull } }
+        let full = open.flatMap { $0.consumers.values.filter { $0.isFull } }
         self.isPaused = !full.isEmpty
         guard self.isPaused, !hasWaiters || full.contains(where: { $0.isOverfull }) else {
             self.heartbeat?.resumedReading(now: MonotonicTime.now.nanoseconds)

@@ -26,8 +26,8 @@ extension ConnectionDriver {
     func watchSettlements() {
         guard !self.isTerminated, let limit = self.settlementLimit else { return }
         let now = MonotonicTime.now.nanoseconds
-        let cores = self.state.withLock { state in
-            state.channels.compactMap { core in core.map { ($0, $0.settlements.oldestOpen) } }
+        let cores = self.state.withChannels { state, channels in
+            state.sessions.compactMap { core in core.map { ($0, channels[$0.slot].settlements.oldestOpen) } }
         }
         let isForQuorumQueues = self.serverVersion.map { $0 >= .v4_3 } ?? false
         for (core, oldest) in cores {

@@ -20,7 +20,7 @@ extension ConnectionDriver {
     @inline(__always)
     nonisolated(nonsending) func wait(
         deadline: UInt64,
-        register: (inout ConnectionState, UInt32) throws(AMQPError) -> Kick
+        register: (inout ConnectionState, inout ChannelTable, UInt32) throws(AMQPError) -> Kick
     ) async throws(AMQPError) -> WaitResult {
         let handle = self.spareHandle.take() ?? WaitHandle(driver: self)
         defer { self.spareHandle.keep(handle) }
@@ -28,7 +28,7 @@ extension ConnectionDriver {
             var kick = Kick.none
             var isEarliest = false
             var immediate: WaitResult?
-            self.state.withLock { state in
+            self.state.withChannels { state, channels in
                 guard !handle.isCancelled else {
                     immediate = .failed(ConnectionDriver.cancelled(safe: true))
                     return
@@ -36,7 +36,7 @@ extension ConnectionDriver {
                 let token = state.waiters.add(waiter, deadline: deadline)
                 handle.token = token
                 do throws(AMQPError) {
-                    kick = try register(&state, token)
+                    kick = try register(&state, &channels, token)
                     if deadline < state.armedDeadline {
                         state.armedDeadline = deadline
                         isEarliest = true

@@ -25,7 +25,7 @@ final class ConnectionDriver: LoopWork, StreamOwner, @unchecked Sendable {
     let frameTrace: FrameTrace?
     /// The configuration's `operationTimeout` in nanoseconds.
     private let operationTimeout: UInt64
-    let state: Locked<ConnectionState>
+    let state: ConnectionLock
     let spareHandle = SpareHandle()
     /// Why the connection has ended; nil before.
     let ending = Watched<AMQPError?>(nil)
@@ -77,7 +77,7 @@ final class ConnectionDriver: LoopWork, StreamOwner, @unchecked Sendable {
     @exclusivity(unchecked) private var timerDeadline = UInt64.max
 
     struct PendingConfirm {
-        let channel: ChannelSession
+        let channel: ChannelTable.Slot
         let confirm: ConfirmRecord
     }
 
@@ -104,7 +104,7 @@ final class ConnectionDriver: LoopWork, StreamOwner, @unchecked Sendable {
         self.configuration = configuration
         self.logger = logger
         self.operationTimeout = MonotonicTime(nanoseconds: 0).advanced(by: configuration.operationTimeout).nanoseconds
-        self.state = Locked(ConnectionState(writeBufferSize: configuration.writeBufferSize))
+        self.state = ConnectionLock(ConnectionState(writeBufferSize: configuration.writeBufferSize))
         self.machine = try ConnectionStateMachine(configuration)
         self.inbound = InboundReader(maximumFrameSize: 64 << 10, maximumBodySize: configuration.maximumBodySize)
         let pause = MonotonicTime(nanoseconds: 0).advanced(by: configuration.deliveryCoalescing).nanoseconds
@@ -164,8 +164,8 @@ final class ConnectionDriver: LoopWork, StreamOwner, @unchecked Sendable {
     /// Takes what was appended; false when there is nothing.
     ///
     /// Under the lock, by the holder of the token.
-    private func take(_ state: inout ConnectionState) -> Bool {
-        state.appendUnsentAcks()
+    private func take(_ state: inout ConnectionState, _ channels: inout ChannelTable) -> Bool {
+        state.appendUnsentAcks(&channels)
         guard state.fill.count > 0 else { return false }
         state.counts.send(octets: state.fill.count)
         swap(&state.fill, &self.writing)
@@ -176,9 +176,9 @@ final class ConnectionDriver: LoopWork, StreamOwner, @unchecked Sendable {
     /// Gives the writer token, and what was appended, to the caller, who does as it is told.
     ///
     /// Under the lock, when nobody has the token.
-    func takeWriter(_ state: inout ConnectionState, _ kick: Kick) -> Kick {
+    func takeWriter(_ state: inout ConnectionState, _ channels: inout ChannelTable, _ kick: Kick) -> Kick {
         state.writer = .caller
-        _ = self.take(&state)
+        _ = self.take(&state, &channels)
         return kick
     }
 
@@ -222,7 +222,7 @@ final class ConnectionDriver: LoopWork, StreamOwner, @unchecked Sendable {
     /// - Returns: False when the loop has nothing to write, or a caller writes.
     private func takesMore(isFirst: Bool) -> Bool {
         var resumptions: [Resumption] = []
-        let hasMore = self.state.withLock { state -> Bool in
+        let hasMore = self.state.withChannels { state, channels -> Bool in
             if isFirst {
                 state.isFlushScheduled = false
                 if state.writer == .caller { return false }
@@ -232,7 +232,7 @@ final class ConnectionDriver: LoopWork, StreamOwner, @unchecked Sendable {
                     return true
                 }
             }
-            let hasMore = self.take(&state)
+            let hasMore = self.take(&state, &channels)
             state.writer = hasMore ? .loop : .nobody
             if state.hasRoomWaiters { state.takeRoomWaiters(into: &resumptions) }
             return hasMore
@@ -272,12 +272,12 @@ final class ConnectionDriver: LoopWork, StreamOwner, @unchecked Sendable {
         var waiters: [Waiter] = []
         var resumptions: [Resumption] = []
         var refreshing: Task<Void, Never>?
-        let cores = self.state.withLock { state -> [ChannelSession] in
+        let cores = self.state.withChannels { state, channels -> [ChannelSession] in
             state.failure = cause
             refreshing = state.refreshing.take()
-            for core in state.channels {
-                let unanswered = core?.machine.connectionLost().1
-                for token in unanswered?.waiting.compactMap(\.waiter) ?? [] {
+            let cores = state.sessions.compactMap { $0 }
+            for core in cores {
+                for token in channels[core.slot].connectionLost(cause, &state) {
                     state.wake(token, .failed(cause.withSafeRetry), into: &resumptions)
                 }
             }
@@ -288,14 +288,7 @@ final class ConnectionDriver: LoopWork, StreamOwner, @unchecked Sendable {
             state.unblockedWaiters = []
             state.secretWaiters = []
             state.unsentAcks = []
-            let cores = state.channels.compactMap { $0 }
-            for core in cores {
-                core.failure = cause
-                // Their waiters are among those of the connection.
-                _ = core.takeWaiters(&state)
-                core.confirms.end { _ in }
-            }
-            state.channels = []
+            state.sessions = []
             state.counts.end()
             return cores
         }
@@ -318,7 +311,7 @@ final class ConnectionDriver: LoopWork, StreamOwner, @unchecked Sendable {
         for waiter in self.closeWaiters { waiter.resume(returning: closeError.map { .failure($0) } ?? .success(())) }
         self.closeWaiters = []
         self.ending.change { $0 = cause }
-        for onEnd in self.state.withLock({ _ in cores.compactMap { $0.onEnd.take() } }) { onEnd() }
+        for core in cores { core.withLock { channel, _ in channel.onEnd.take() }?() }
         self.closeStreamIfPossible()
     }
 

@@ -5,11 +5,9 @@ import DequeModule
 import EpollNetworking
 import SecretValues
 
-// ConnectionState: everything of one connection that more than the loop thread touches, behind one short lock:
-// the octets waiting to be written, who writes, who waits, and the state of every channel.
-// Numbering a publish, registering its waiter and appending its frames is one step under this lock, so replies never
-// come before their waiters and tags follow the wire's order. No system call and no resumption happens inside it.
-// Not here: reading and writing the socket (ConnectionDriver).
+// ConnectionState: everything that the channels of one connection share and more than the loop thread touches: the octets
+// waiting to be written, who writes, who waits. Behind the connection's lock (ConnectionLock).
+// Not here: the state of a channel (ChannelState), reading and writing the socket (ConnectionDriver).
 
 /// Who holds the writer token: the right to hand octets to the socket.
 enum Writer {
@@ -63,10 +61,10 @@ struct ConnectionState: ~Copyable {
     /// Tasks to resume that were found under the lock; the loop resumes them.
     var readyWaiters: [(token: UInt32, result: WaitResult)] = []
     /// Channels by number; number 0 is never used.
-    var channels: [ChannelSession?] = [nil]
+    var sessions: [ChannelSession?] = [nil]
     var numbers = ChannelNumbers(maximum: 1)
     /// Channels with acknowledgements to merge into the next write.
-    var unsentAcks: [ChannelSession] = []
+    var unsentAcks: [ChannelTable.Slot] = []
     /// The loop reads after a pause, and then sends what waits in `unsentAcks`: nobody has to wake it for them.
     var isPausing = false
     /// Largest frame payload: the negotiated frame-max less 8.
@@ -111,9 +109,9 @@ struct ConnectionState: ~Copyable {
     var hasRoom: Bool { self.fill.count < self.writeBufferSize && self.blockedReason == nil }
 
     /// Appends the acknowledgements that wait; called by the writer just before it takes the octets.
-    mutating func appendUnsentAcks() {
+    mutating func appendUnsentAcks(_ channels: inout ChannelTable) {
         guard !self.unsentAcks.isEmpty else { return }
-        for channel in self.unsentAcks { channel.appendAcks(to: &self.fill) }
+        for slot in self.unsentAcks { channels[slot].appendAcks(to: &self.fill) }
         self.unsentAcks.removeAll(keepingCapacity: true)
     }
 
