@@ -14,9 +14,7 @@ public struct AMQPChannel: Sendable {
     public var number: ChannelNumber { self.core.number }
 
     /// True until the channel or its connection is closed by either side.
-    public var isOpen: Bool {
-        self.core.withLock { channel, state in !channel.hasFailed && !state.hasFailed }
-    }
+    public var isOpen: Bool { self.core.isUsable }
 
     /// Closes the channel: `channel.close` (20, 40), and waits for `channel.close-ok`.
     ///

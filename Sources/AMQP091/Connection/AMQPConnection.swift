@@ -147,7 +147,7 @@ public final class AMQPConnection: Sendable {
     public var serverProperties: FieldTable { self.driver.serverProperties }
 
     /// True until either side closes the connection or the link is lost.
-    public var isOpen: Bool { self.driver.state.withLock { $0.failure == nil && !$0.isClosing } }
+    public var isOpen: Bool { self.driver.state.withLock { $0.isOpen } }
 
     /// The broker's reason while it blocks publishers, as under a memory or disk alarm; nil otherwise.
     public var blockedReason: String? { self.driver.state.withLock { $0.blockedReason } }

@@ -91,7 +91,7 @@ extension ChannelSession {
                 waiter: nil,
                 &state
             )
-            return state.scheduleFlush()
+            return state.outbound.scheduleFlush()
         }
         self.driver.perform(kick)
     }

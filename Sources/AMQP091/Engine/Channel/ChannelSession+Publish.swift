@@ -106,15 +106,17 @@ extension ChannelSession {
         switch appended {
         case .windowFull: return .windowFull
         case .noRoom: return .noRoom
-        case .alone where state.writer == .nobody && !state.isFlushScheduled && state.unsentAcks.isEmpty:
+        case .alone where state.outbound.isIdle && state.unsentAcks.isEmpty:
             // A lone publish is written by its caller: waking the loop would cost more than the write.
-            return .done(self.driver.takeWriter(&state, &channels, .write))
+            return .done(self.driver.writer.takeForCaller(&state, &channels, .write))
         case .alone, .behindOthers: break
         }
-        if state.fill.count >= ChannelSession.muchToWrite, state.writer == .nobody, self.driver.loop.isInLoop {
-            return .done(self.driver.takeWriter(&state, &channels, .writeAndBreathe))
+        if state.outbound.fill.count >= ChannelSession.muchToWrite, state.outbound.writer == .nobody,
+            self.driver.loop.isInLoop
+        {
+            return .done(self.driver.writer.takeForCaller(&state, &channels, .writeAndBreathe))
         }
-        return .done(state.scheduleFlush())
+        return .done(state.outbound.scheduleFlush())
     }
 }
 
@@ -163,8 +165,7 @@ extension ChannelSession {
         do {
             _ = try await self.wait(deadline: deadline) { channel, state, token throws(AMQPError) in
                 ownToken = token
-                if let failure = channel.failure { throw failure.withSafeRetry }
-                try state.requireOpen()
+                try channel.requireOpen(state)
                 if channel.confirms.hasRoom {
                     if state.hasRoom, channel.publishHold.isEmpty {
                         // Room came between the attempt and this lock.
@@ -174,7 +175,7 @@ extension ChannelSession {
                 } else {
                     place = channel.waitForWindow(token)
                 }
-                return state.fill.count > 0 ? state.scheduleFlush() : .none
+                return state.outbound.fill.count > 0 ? state.outbound.scheduleFlush() : .none
             }
         } catch {
             throw self.gaveUpRoom(ownToken, place, error, toPublish: toPublish)
@@ -262,7 +263,7 @@ extension ChannelSession {
                 try state.requireOpen()
                 ownToken = token
                 ticket = channel.confirms.waitUntilDrained(token)
-                return ticket == nil ? state.resumeSoon(token, .room) : state.scheduleFlush()
+                return ticket == nil ? state.resumeSoon(token, .room) : state.outbound.scheduleFlush()
             }
         } catch {
             let token = ownToken

@@ -120,7 +120,7 @@ extension ChannelSession {
                 if let failure = channel.failure ?? state.failure { throw failure }
                 ownToken = token
                 if register(&channel, token) {
-                    return state.fill.count > 0 ? state.scheduleFlush() : .none
+                    return state.outbound.fill.count > 0 ? state.outbound.scheduleFlush() : .none
                 }
                 return state.resumeSoon(token, .room)
             }

@@ -61,7 +61,7 @@ extension ChannelSession {
                 if let refusal = channel.refusal(of: purpose, isNew: true) { throw refusal }
                 place = try channel.enqueue(method, kind, purpose, waiter: token, &state)
                 ownToken = token
-                return state.scheduleFlush()
+                return state.outbound.scheduleFlush()
             }
         } catch {
             guard ownToken != 0 else { throw error }

@@ -11,7 +11,7 @@ extension ChannelSession {
     func acknowledge(_ delivery: AMQPDelivery, multiple: Bool, site: CallSite) throws(AMQPError) {
         let tag = delivery.record.tag
         let (kick, mayBeLate) = try self.withLock { channel, state throws(AMQPError) -> (Kick, Bool) in
-            try channel.requireSettleable(state)
+            try channel.requireOpen(state)
             guard let settled = channel.settlements.acknowledge(tag, multiple: multiple) else {
                 throw Self.alreadySettled
             }
@@ -19,7 +19,7 @@ extension ChannelSession {
             channel.settlementSite = site
             guard settled.isFirst else { return (.none, channel.hasLateConsumers) }
             state.unsentAcks.append(self.slot)
-            return (state.isPausing ? .none : state.scheduleFlush(), channel.hasLateConsumers)
+            return (state.isPausing ? .none : state.outbound.scheduleFlush(), channel.hasLateConsumers)
         }
         self.driver.perform(kick)
         if mayBeLate { try self.checkLateness(of: delivery) }
@@ -64,19 +64,19 @@ extension ChannelSession {
         site: CallSite?
     ) throws(AMQPError) -> Bool {
         let (kick, mayBeLate) = try self.withLock { channel, state throws(AMQPError) -> (Kick, Bool) in
-            try channel.requireSettleable(state)
-            let start = state.fill.count
+            try channel.requireOpen(state)
+            let start = state.outbound.fill.count
             let count = channel.refuse(
                 tag,
                 multiple: multiple,
                 requeue: requeue,
                 isRejection: isRejection,
-                to: &state.fill
+                to: &state.outbound.fill
             )
             guard count > 0 else { throw Self.alreadySettled }
             state.counts.refuse(count, requeue: requeue)
             channel.settlementSite = site
-            return (state.fill.count > start ? state.scheduleFlush() : .none, channel.hasLateConsumers)
+            return (state.outbound.fill.count > start ? state.outbound.scheduleFlush() : .none, channel.hasLateConsumers)
         }
         self.driver.perform(kick)
         return mayBeLate

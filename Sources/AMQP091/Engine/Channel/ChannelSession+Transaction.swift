@@ -67,7 +67,7 @@ extension ChannelSession {
         var resumptions: [Resumption] = []
         let kick = self.withLock { channel, state in
             if channel.committed(&state, into: &resumptions) { state.unsentAcks.append(self.slot) }
-            return state.scheduleFlush()
+            return state.outbound.scheduleFlush()
         }
         self.driver.perform(kick)
         for resumption in resumptions { resumption.resume() }
@@ -77,7 +77,7 @@ extension ChannelSession {
     func rolledBack() {
         let kick = self.withLock { channel, state -> Kick in
             if channel.rolledBack(&state) { state.unsentAcks.append(self.slot) }
-            return state.scheduleFlush()
+            return state.outbound.scheduleFlush()
         }
         self.driver.perform(kick)
     }

@@ -41,16 +41,13 @@ extension ChannelState {
     ) throws(AMQPError) -> Appended {
         guard self.maySend(state) else {
             state.counts.failToPublish()
-            try self.requireOpen(state)
-            throw Self.closing
+            throw self.closed(state)
         }
-        guard state.fill.count < state.writeBufferSize, state.blockedReason == nil, self.publishHold.isEmpty else {
-            return .noRoom
-        }
+        guard state.hasRoom, self.publishHold.isEmpty else { return .noRoom }
         guard self.confirms.hasRoom else { return .windowFull }
-        let isAlone = self.confirms.isOn && state.fill.isEmpty && self.confirms.ring.outstandingMessages == 0
+        let isAlone = self.confirms.isOn && state.outbound.fill.isEmpty && self.confirms.ring.outstandingMessages == 0
         do {
-            try state.fill.appendPublish(
+            try state.outbound.fill.appendPublish(
                 channel: self.number.rawValue,
                 exchange: destination.exchange,
                 routingKey: destination.routingKey,
@@ -108,7 +105,7 @@ extension ChannelState {
     enum RoomPlace {
         case window(WaitingLine<UInt32>.Ticket)
         case hold(WaitingLine<UInt32>.Ticket)
-        case connection(WaitingLine<(token: UInt32, channel: ChannelNumber)>.Ticket)
+        case connection(OutboundQueue.Room.Ticket)
     }
 
     /// Waits for the confirm window.
@@ -117,7 +114,7 @@ extension ChannelState {
     /// Waits until the channel's hold ends, or else for the connection's write buffer.
     mutating func waitForRoom(_ token: UInt32, _ state: inout ConnectionState) -> RoomPlace {
         guard self.publishHold.isEmpty else { return .hold(self.heldPublishers.append(token)) }
-        return .connection(state.roomWaiters.append((token, self.number)))
+        return .connection(state.outbound.waitForRoom(token, on: self.number))
     }
 
     /// A publisher gives up its place.
@@ -125,7 +122,7 @@ extension ChannelState {
         switch place {
         case .window(let ticket)?: self.confirms.stopWaitingForRoom(ticket)
         case .hold(let ticket)?: _ = self.heldPublishers.remove(ticket)
-        case .connection(let ticket)?: _ = state.roomWaiters.remove(ticket)
+        case .connection(let ticket)?: state.outbound.stopWaiting(ticket)
         case nil: break
         }
     }

@@ -21,16 +21,16 @@ extension ChannelState {
         _ state: inout ConnectionState
     ) throws(AMQPError) -> ChannelMachine.Requests.Ticket? {
         // Acknowledgements go out before: the broker's answer may be to close the channel, and then they would not count.
-        if self.settlements.isScheduled { self.appendAcks(to: &state.fill) }
-        let start = state.fill.count
+        if self.settlements.isScheduled { self.appendAcks(to: &state.outbound.fill) }
+        let start = state.outbound.fill.count
         do throws(WireError) {
             try method.encodeFrame(
                 channel: self.number,
-                into: &state.fill,
+                into: &state.outbound.fill,
                 maximumFrameSize: state.maximumPayload + Frame.overhead
             )
         } catch {
-            state.fill.truncate(to: start)
+            state.outbound.fill.truncate(to: start)
             throw .invalidArgument(error, in: method)
         }
         if case .consume(let inbox) = purpose { self.consumerTags.insert(inbox.consumerTag) }
@@ -39,8 +39,8 @@ extension ChannelState {
             self.sent(purpose)
             return nil
         }
-        let frame = state.fill.withUnsafeBytes { Array($0[start...]) }
-        state.fill.truncate(to: start)
+        let frame = state.outbound.fill.withUnsafeBytes { Array($0[start...]) }
+        state.outbound.fill.truncate(to: start)
         return self.machine.requests.wait(
             kind,
             waiter: waiter,
@@ -68,10 +68,10 @@ extension ChannelState {
                 kick = state.resumeSoon(request.waiter, .failed(refusal))
                 continue
             }
-            if self.settlements.isScheduled { self.appendAcks(to: &state.fill) }
-            state.fill.append(octets: request.context.frame.span.bytes)
+            if self.settlements.isScheduled { self.appendAcks(to: &state.outbound.fill) }
+            state.outbound.fill.append(octets: request.context.frame.span.bytes)
             self.sent(purpose)
-            kick = state.scheduleFlush()
+            kick = state.outbound.scheduleFlush()
         }
         return kick
     }
@@ -130,7 +130,7 @@ extension ChannelState {
 
     /// Sends `channel.close`, or joins those who wait for its answer.
     mutating func close(_ token: UInt32, _ state: inout ConnectionState) -> Kick {
-        self.appendAcks(to: &state.fill)
+        self.appendAcks(to: &state.outbound.fill)
         switch self.withMachine({ $0.close(token) }) {
         case .send(let close):
             for request in self.machine.requests.takeWaiting() {
@@ -138,7 +138,7 @@ extension ChannelState {
             }
             // 200 and an empty text: encoding it cannot fail.
             self.append(.channelClose(close), &state)
-            return state.scheduleFlush()
+            return state.outbound.scheduleFlush()
         case .wait: return .none
         case .alreadyClosed: return state.resumeSoon(token, .room)
         }
@@ -154,7 +154,7 @@ extension ChannelState {
             return .none
         }
         self.append(.basicCancel(.init(consumerTag: tag, noWait: true)), &state)
-        return state.scheduleFlush()
+        return state.outbound.scheduleFlush()
     }
 
     /// `channel.flow`: stops or resumes publishers and answers; during a commit, answers after its end.
@@ -173,7 +173,7 @@ extension ChannelState {
             return .none
         }
         self.append(.channelFlowOk(.init(active: active)), &state)
-        return state.scheduleFlush()
+        return state.outbound.scheduleFlush()
     }
 
     static let hasTransactions = AMQPError(
@@ -192,14 +192,6 @@ extension ChannelState {
 // MARK: - Settlements
 
 extension ChannelState {
-    /// Throws why a settlement cannot be sent.
-    @inline(__always)
-    func requireSettleable(_ state: borrowing ConnectionState) throws(AMQPError) {
-        guard !self.isClosing, !self.hasFailed, !state.hasFailed else {
-            throw (self.failure ?? state.failure)?.withSafeRetry ?? Self.closing
-        }
-    }
-
     /// Merges what was acknowledged into as few `basic.ack` as the tags allow.
     mutating func appendAcks(to buffer: inout WireBuffer) {
         guard !self.hasFailed else { return self.settlements.unschedule() }
@@ -232,7 +224,7 @@ extension ChannelState {
         for method in self.owedAnswers.takeAll() { self.append(method, &state) }
         self.release(.commit, &state, into: &resumptions)
         let number = self.number
-        return self.settlements.committed { state.fill.append($0, channel: number) }
+        return self.settlements.committed { state.outbound.fill.append($0, channel: number) }
     }
 
     /// `tx.rollback-ok`: returns the deliveries that were settled to their queues, with the next commit.
@@ -242,7 +234,7 @@ extension ChannelState {
     /// - Returns: True when acknowledgements wait for the next write.
     mutating func rolledBack(_ state: inout ConnectionState) -> Bool {
         let number = self.number
-        let isFirst = self.settlements.rolledBack { state.fill.append($0, channel: number) }
+        let isFirst = self.settlements.rolledBack { state.outbound.fill.append($0, channel: number) }
         if !self.settlements.hasUncommitted { self.isInTransaction = false }
         return isFirst
     }

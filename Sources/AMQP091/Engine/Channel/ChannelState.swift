@@ -68,14 +68,22 @@ extension ChannelState {
     /// Whether publishes, settlements and requests may be sent.
     @inline(__always)
     func maySend(_ state: borrowing ConnectionState) -> Bool {
-        !self.hasFailed && !self.isClosing && !state.hasFailed && !state.isClosing
+        !self.hasFailed && !self.isClosing && state.isOpen
     }
 
     /// Throws why nothing may be sent; nothing was.
+    @inline(__always)
     func requireOpen(_ state: borrowing ConnectionState) throws(AMQPError) {
-        if let failure = self.failure { throw failure.withSafeRetry }
-        try state.requireOpen()
-        guard !self.isClosing else { throw Self.closing }
+        guard !self.maySend(state) else { return }
+        throw self.closed(state)
+    }
+
+    /// Why nothing may be sent, when that is so.
+    @inline(never)
+    func closed(_ state: borrowing ConnectionState) -> AMQPError {
+        if let failure = self.failure { return failure.withSafeRetry }
+        do throws(AMQPError) { try state.requireOpen() } catch { return error }
+        return Self.closing
     }
 
     /// After `channel.close` nothing may follow on the channel: RabbitMQ would close the connection (504).
@@ -107,7 +115,7 @@ extension ChannelState {
 
     /// Appends a method whose encoding cannot fail: no arguments, a bit, or a tag that came in a short string.
     func append(_ method: Method, _ state: inout ConnectionState) {
-        try? method.encodeFrame(channel: self.number, into: &state.fill)
+        try? method.encodeFrame(channel: self.number, into: &state.outbound.fill)
     }
 }
 
@@ -140,9 +148,8 @@ extension ChannelState {
     /// Releases the consumers whose `consume-ok` does not come any more, too: they hold the channel.
     mutating func takeWaiters(_ state: inout ConnectionState) -> [UInt32] {
         self.startingConsumers = [:]
-        let number = self.number
         return self.confirms.takeWaiters() + self.heldPublishers.removeAll()
-            + state.roomWaiters.removeAll { $0.channel == number }.map(\.token)
+            + state.outbound.takeWaiters(of: self.number)
     }
 
     /// The connection was lost: ends requests, publishes and waits, whose waiters are among those of the connection.

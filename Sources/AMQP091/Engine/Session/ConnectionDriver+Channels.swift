@@ -28,7 +28,7 @@ extension ConnectionDriver {
                 state.sessions[index] = core
                 state.counts.channel(1)
                 channels[slot].open(token, &state)
-                return state.scheduleFlush()
+                return state.outbound.scheduleFlush()
             }
         } catch {
             if let opened, error.scope == .operation { Task { try? await opened.close(timeout: nil) } }

@@ -44,7 +44,7 @@ extension ConnectionDriver {
         guard let expiry = self.configuration.authentication.expiry else { return }
         let task = Task { await self.refreshCredentials(expiringAt: expiry) }
         let isOver = self.state.withLock { state -> Bool in
-            if state.failure != nil { return true }
+            if state.hasFailed { return true }
             state.refreshing = task
             return false
         }
@@ -68,7 +68,7 @@ extension ConnectionDriver {
                 expiry = next
                 pause = (expiry - .now) * 4 / 5
             } catch {
-                if self.state.withLock({ $0.hasFailed || $0.isClosing }) { return }
+                if !self.state.withLock({ $0.isOpen }) { return }
                 let left = expiry - .now
                 self.logger.warning(
                     "credentials were not refreshed",
@@ -84,19 +84,19 @@ extension ConnectionDriver {
         let update = Method.connectionUpdateSecret(.init(newSecret: Array(secret.utf8), reason: reason))
         _ = try await self.wait(deadline: deadline) { state, _, token throws(AMQPError) in
             try state.requireOpen()
-            let start = state.fill.count
+            let start = state.outbound.fill.count
             do throws(WireError) {
                 try update.encodeFrame(
                     channel: ChannelNumber(rawValue: 0),
-                    into: &state.fill,
+                    into: &state.outbound.fill,
                     maximumFrameSize: state.maximumPayload + 8
                 )
             } catch {
-                state.fill.truncate(to: start)
+                state.outbound.fill.truncate(to: start)
                 throw .invalidArgument(error, in: update)
             }
             state.secretWaiters.append(token)
-            return state.scheduleFlush()
+            return state.outbound.scheduleFlush()
         }
         self.state.withLock { $0.updatedSecret = secret }
     }

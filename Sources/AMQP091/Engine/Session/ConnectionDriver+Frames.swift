@@ -190,8 +190,8 @@ extension ConnectionDriver {
     func send(_ method: Method, on core: ChannelSession?) {
         let kick = self.state.withLock { state -> Kick in
             // What the loop sends are short answers whose strings were cut to size: encoding them cannot fail.
-            try? method.encodeFrame(channel: core?.number ?? ChannelNumber(rawValue: 0), into: &state.fill)
-            return state.scheduleFlush()
+            try? method.encodeFrame(channel: core?.number ?? ChannelNumber(rawValue: 0), into: &state.outbound.fill)
+            return state.outbound.scheduleFlush()
         }
         self.perform(kick)
     }

@@ -75,8 +75,8 @@ extension ConnectionDriver {
             return self.terminate(self.linkLost(error))
         }
         self.state.withLock { state in
-            for octet in Frame.protocolHeader { state.fill.append(octet) }
-            _ = state.scheduleFlush()
+            for octet in Frame.protocolHeader { state.outbound.fill.append(octet) }
+            _ = state.outbound.scheduleFlush()
         }
         self.runOnLoop()
     }
@@ -123,7 +123,7 @@ extension ConnectionDriver {
             state.failure = error
             state.appendUnsentAcks(&channels)
             // Texts were cut to size: encoding it cannot fail.
-            try? last.encodeFrame(channel: ChannelNumber(rawValue: 0), into: &state.fill)
+            try? last.encodeFrame(channel: ChannelNumber(rawValue: 0), into: &state.outbound.fill)
         }
         self.flush()
         // What the broker has sent meanwhile would turn the end into a reset, which destroys this method.
@@ -160,9 +160,9 @@ extension ConnectionDriver {
     private func sendLogin(_ method: Method) {
         do {
             let (kick, size) = try self.state.withLock { state throws(WireError) -> (Kick, Int) in
-                let start = state.fill.count
-                try method.encodeFrame(channel: ChannelNumber(rawValue: 0), into: &state.fill)
-                return (state.scheduleFlush(), state.fill.count - start)
+                let start = state.outbound.fill.count
+                try method.encodeFrame(channel: ChannelNumber(rawValue: 0), into: &state.outbound.fill)
+                return (state.outbound.scheduleFlush(), state.outbound.fill.count - start)
             }
             if method.id == Connection.StartOk.id { self.loginSize = size }
             self.perform(kick)
@@ -221,8 +221,8 @@ extension ConnectionDriver {
         case .none: break
         case .sendHeartbeat:
             let kick = self.state.withLock { state -> Kick in
-                state.fill.appendHeartbeat()
-                return state.scheduleFlush()
+                state.outbound.fill.appendHeartbeat()
+                return state.outbound.scheduleFlush()
             }
             self.heartbeat?.wrote(now: now.nanoseconds)
             self.perform(kick)
@@ -273,8 +273,8 @@ extension ConnectionDriver {
                 state.isClosing = true
                 state.appendUnsentAcks(&channels)
                 // 200 and an empty text: encoding it cannot fail.
-                try? Method.connectionClose(close).encodeFrame(channel: ChannelNumber(rawValue: 0), into: &state.fill)
-                return state.scheduleFlush()
+                try? Method.connectionClose(close).encodeFrame(channel: ChannelNumber(rawValue: 0), into: &state.outbound.fill)
+                return state.outbound.scheduleFlush()
             }
             self.setHandshakeTimer(deadline)
             self.perform(kick)
@@ -301,8 +301,8 @@ extension ConnectionDriver {
 
     /// The application let go of a connection without closing it.
     func abandon() {
-        let isOpen = self.state.withLock { $0.failure == nil }
-        guard isOpen else { return }
+        let hasEnded = self.state.withLock { $0.hasFailed }
+        guard !hasEnded else { return }
         self.logger.debug("a connection was let go without being closed")
         self.terminateSoon(Self.released)
     }

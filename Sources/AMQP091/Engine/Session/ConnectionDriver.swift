@@ -23,6 +23,7 @@ final class ConnectionDriver: LoopWork, StreamOwner, @unchecked Sendable {
     let logger: Logger
     let observation: Observation
     let frameTrace: FrameTrace?
+    let writer: SocketWriter
     /// The configuration's `operationTimeout` in nanoseconds.
     private let operationTimeout: UInt64
     let state: ConnectionLock
@@ -37,13 +38,6 @@ final class ConnectionDriver: LoopWork, StreamOwner, @unchecked Sendable {
     let stream: StreamEngine
     /// For its options alone.
     let socket: StreamSocket
-
-    // MARK: the holder of the writer token
-
-    @exclusivity(unchecked) var writing = WireBuffer(capacity: 16 << 10)
-    @exclusivity(unchecked) var written = 0
-    /// What is being written was shown by `frameTrace`.
-    @exclusivity(unchecked) private var isShown = false
 
     // MARK: loop thread only
 
@@ -100,6 +94,7 @@ final class ConnectionDriver: LoopWork, StreamOwner, @unchecked Sendable {
             on: loop,
             readsPerTurn: Self.readsPerTurn
         )
+        self.writer = SocketWriter(self.stream, trace: self.frameTrace)
         self.loop = loop
         self.configuration = configuration
         self.logger = logger
@@ -131,7 +126,7 @@ final class ConnectionDriver: LoopWork, StreamOwner, @unchecked Sendable {
         case .wakeLoop:
             if self.loop.isInLoop { self.loop.atEndOfTick(self) } else { self.loop.enqueue(self) }
         case .write, .writeAndBreathe:
-            if self.stream.isSecured { self.giveTokenToLoop() } else { self.writeAsCaller() }
+            if self.writer.writeAsCaller(self.state) { self.loop.enqueue(self) }
         }
     }
 
@@ -145,100 +140,12 @@ final class ConnectionDriver: LoopWork, StreamOwner, @unchecked Sendable {
         if armed != self.timerDeadline || !ready { self.armDeadlineTimer() }
     }
 
-    /// Writes what was taken.
-    ///
-    /// The caller of this holds the writer token.
-    private func writeTaken() -> StreamEngine.SendEnd {
-        if let frameTrace, !self.isShown, self.writing.count > 0 {
-            self.isShown = true
-            self.writing.withUnsafeBytes { frameTrace.show(.sent, $0) }
-        }
-        let end = self.writing.withUnsafeBytes { self.stream.send($0, from: &self.written) }
-        if case .drained = end {
-            self.writing.removeAll(keepingCapacity: true)
-            self.written = 0
-        }
-        return end
-    }
-
-    /// Takes what was appended; false when there is nothing.
-    ///
-    /// Under the lock, by the holder of the token.
-    private func take(_ state: inout ConnectionState, _ channels: inout ChannelTable) -> Bool {
-        state.appendUnsentAcks(&channels)
-        guard state.fill.count > 0 else { return false }
-        state.counts.send(octets: state.fill.count)
-        swap(&state.fill, &self.writing)
-        self.isShown = false
-        return true
-    }
-
-    /// Gives the writer token, and what was appended, to the caller, who does as it is told.
-    ///
-    /// Under the lock, when nobody has the token.
-    func takeWriter(_ state: inout ConnectionState, _ channels: inout ChannelTable, _ kick: Kick) -> Kick {
-        state.writer = .caller
-        _ = self.take(&state, &channels)
-        return kick
-    }
-
-    /// A lone publish: one write on the caller's thread; what remains is the loop's.
-    private func writeAsCaller() {
-        if case .drained = self.writeTaken() {
-            let kick = self.state.withLock { state -> Kick in
-                state.writer = .nobody
-                guard state.fill.count > 0 || !state.unsentAcks.isEmpty || state.hasFailed else { return .none }
-                state.isFlushScheduled = true
-                return .wakeLoop
-            }
-            if case .wakeLoop = kick { self.loop.enqueue(self) }
-        } else {
-            self.giveTokenToLoop()
-        }
-    }
-
-    private func giveTokenToLoop() {
-        self.state.withLock { $0.writer = .loop }
-        self.loop.enqueue(self)
-    }
-
     /// Writes all there is, or until the socket takes no more.
     ///
     /// Loop thread.
     func flush() {
         guard !self.isTerminated else { return self.closeStreamIfPossible() }
-        guard self.stream.canSend, self.takesMore(isFirst: true) else { return }
-        repeat {
-            let hasOctets = self.written < self.writing.count
-            guard self.stream.sent(self.writeTaken()) else { return }
-            // A flush of nothing is no sign of life: a connection that only reads may come here all the time.
-            if hasOctets { self.heartbeat?.wrote(now: self.loop.turnTime.nanoseconds) }
-        } while self.takesMore(isFirst: false)
-    }
-
-    /// Takes the writer token, and what was appended, for the loop; without anything to write the token is nobody's.
-    ///
-    /// - Parameter isFirst: False where the loop has the token and has written all it took.
-    /// - Returns: False when the loop has nothing to write, or a caller writes.
-    private func takesMore(isFirst: Bool) -> Bool {
-        var resumptions: [Resumption] = []
-        let hasMore = self.state.withChannels { state, channels -> Bool in
-            if isFirst {
-                state.isFlushScheduled = false
-                if state.writer == .caller { return false }
-                // Some is left of what was taken, or OpenSSL has something to say of its own.
-                if state.writer == .loop || self.stream.isSecured {
-                    state.writer = .loop
-                    return true
-                }
-            }
-            let hasMore = self.take(&state, &channels)
-            state.writer = hasMore ? .loop : .nobody
-            if state.hasRoomWaiters { state.takeRoomWaiters(into: &resumptions) }
-            return hasMore
-        }
-        for resumption in resumptions { resumption.resume() }
-        return hasMore
+        if self.writer.flush(self.state) { self.heartbeat?.wrote(now: self.loop.turnTime.nanoseconds) }
     }
 
     // MARK: the end
@@ -283,7 +190,7 @@ final class ConnectionDriver: LoopWork, StreamOwner, @unchecked Sendable {
             }
             for ready in state.readyWaiters { state.wake(ready.token, ready.result, into: &resumptions) }
             state.waiters.removeAll { waiters.append($0) }
-            state.roomWaiters = WaitingLine()
+            state.outbound.removeWaiters()
             state.readyWaiters = []
             state.unblockedWaiters = []
             state.secretWaiters = []
@@ -325,7 +232,7 @@ final class ConnectionDriver: LoopWork, StreamOwner, @unchecked Sendable {
     /// Closes the stream, unless a caller is writing to it: then that caller's token comes back first.
     private func closeStreamIfPossible() {
         guard !self.isStreamClosed else { return }
-        let isFree = self.state.withLock { $0.writer != .caller }
+        let isFree = self.state.withLock { $0.outbound.writer != .caller }
         guard isFree else { return self.stream.shutdownBoth() }
         self.isStreamClosed = true
         self.stream.close(lingering: self.lingerTime)

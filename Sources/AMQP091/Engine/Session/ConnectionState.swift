@@ -9,34 +9,9 @@ import SecretValues
 // waiting to be written, who writes, who waits. Behind the connection's lock (ConnectionLock).
 // Not here: the state of a channel (ChannelState), reading and writing the socket (ConnectionDriver).
 
-/// Who holds the writer token: the right to hand octets to the socket.
-enum Writer {
-    case nobody
-    /// A publishing task writes its own octets: the pipe was idle.
-    case caller
-    /// The loop writes, or waits for the socket to take more.
-    case loop
-}
-
-/// What the caller does after it unlocked.
-enum Kick: Sendable {
-    /// Somebody is awake already and will write.
-    case none
-    /// Ask the loop to flush.
-    case wakeLoop
-    /// Write now: the caller holds the writer token.
-    case write
-    /// The same, on the loop's thread, which has other sockets to look after before the caller goes on.
-    case writeAndBreathe
-}
-
 struct ConnectionState: ~Copyable {
-    /// Octets appended and not yet taken by the writer.
-    var fill = WireBuffer(capacity: 16 << 10)
-    /// Octets the writer took last; an empty buffer to swap in otherwise.
-    var writer = Writer.nobody
-    /// The loop has been asked to flush and has not yet begun.
-    var isFlushScheduled = false
+    /// What waits to be written, and who writes it.
+    var outbound: OutboundQueue
     /// Why the connection is closed; nil while it is usable.
     var failure: AMQPError? { didSet { self.hasFailed = self.failure != nil } }
     /// Beside the error, because every message asks: to look whether there is one would copy it.
@@ -56,8 +31,6 @@ struct ConnectionState: ~Copyable {
     /// The secret the broker took last; nil while that of the login holds.
     @Secret var updatedSecret: String? = nil
     var waiters = WaiterTable()
-    /// Publishers that wait for `fill` to drain or for the broker to unblock.
-    var roomWaiters = WaitingLine<(token: UInt32, channel: ChannelNumber)>()
     /// Tasks to resume that were found under the lock; the loop resumes them.
     var readyWaiters: [(token: UInt32, result: WaitResult)] = []
     /// Channels by number; number 0 is never used.
@@ -78,21 +51,12 @@ struct ConnectionState: ~Copyable {
     /// What happened since it was last reported.
     var counts = ConnectionCounts()
 
-    /// Octets above which publishers wait.
-    let writeBufferSize: Int
-
-    init(writeBufferSize: Int) {
-        self.writeBufferSize = writeBufferSize
-    }
-
-    /// After an append: who writes it.
-    mutating func scheduleFlush() -> Kick {
-        guard self.writer == .nobody, !self.isFlushScheduled else { return .none }
-        self.isFlushScheduled = true
-        return .wakeLoop
-    }
+    init(writeBufferSize: Int) { self.outbound = OutboundQueue(limit: writeBufferSize) }
 
     /// Whether anything may be sent on the connection.
+    var isOpen: Bool { !self.hasFailed && !self.isClosing }
+
+    /// Throws why nothing may be sent; nothing was.
     func requireOpen() throws(AMQPError) {
         if let failure = self.failure { throw failure.withSafeRetry }
         if self.isClosing {
@@ -106,12 +70,12 @@ struct ConnectionState: ~Copyable {
     }
 
     /// Whether the write buffer takes a publish and the broker does not block publishers.
-    var hasRoom: Bool { self.fill.count < self.writeBufferSize && self.blockedReason == nil }
+    var hasRoom: Bool { !self.outbound.isFull && self.blockedReason == nil }
 
     /// Appends the acknowledgements that wait; called by the writer just before it takes the octets.
     mutating func appendUnsentAcks(_ channels: inout ChannelTable) {
         guard !self.unsentAcks.isEmpty else { return }
-        for slot in self.unsentAcks { channels[slot].appendAcks(to: &self.fill) }
+        for slot in self.unsentAcks { channels[slot].appendAcks(to: &self.outbound.fill) }
         self.unsentAcks.removeAll(keepingCapacity: true)
     }
 
@@ -129,15 +93,13 @@ struct ConnectionState: ~Copyable {
         return .wakeLoop
     }
 
-    var hasRoomWaiters: Bool { !self.roomWaiters.isEmpty || !self.readyWaiters.isEmpty }
+    var hasRoomWaiters: Bool { self.outbound.hasWaiters || !self.readyWaiters.isEmpty }
 
     /// The tasks that may publish again, when there is room.
     mutating func takeRoomWaiters(into resumptions: inout [Resumption]) {
         while let ready = self.readyWaiters.popLast() { self.wake(ready.token, ready.result, into: &resumptions) }
-        guard !self.roomWaiters.isEmpty, self.blockedReason == nil, self.fill.count <= self.writeBufferSize / 2 else {
-            return
-        }
-        while let waiter = self.roomWaiters.popFirst() { self.wake(waiter.token, .room, into: &resumptions) }
+        guard self.blockedReason == nil else { return }
+        for token in self.outbound.takeWaiters() { self.wake(token, .room, into: &resumptions) }
     }
 }
 
