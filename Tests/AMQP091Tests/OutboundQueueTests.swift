@@ -84,7 +84,8 @@ struct OutboundQueueTests {
 
     /// Octets appended and whether publishers wait, and whether those that wait may try again.
     static let rooms: [(count: Int, isFull: Bool, wakes: Bool)] = [
-        (0, false, true), (50, false, true), (51, false, false), (99, false, false), (100, true, false), (101, true, false),
+        (0, false, true), (50, false, true), (51, false, false),
+        (99, false, false), (100, true, false), (101, true, false),
     ]
 
     @Test("Publishers wait from the limit on, and try again once half of it is free", arguments: rooms)

@@ -5,7 +5,7 @@ import EpollNetworking
 
 // Requests of a channel and its close. A request is encoded by its caller, which learns at once what cannot be encoded,
 // and written by whoever finds that its turn has come: the caller, or the loop with the reply to the one before.
-// Not here: how it is queued and written (ChannelState+Requests), what a reply does (ConnectionDriver+Frames).
+// Not here: how it is queued and written (ChannelState+Requests), what a reply does (FrameDispatcher).
 
 extension ChannelSession {
     /// Sends a request when its turn has come and waits for its reply.

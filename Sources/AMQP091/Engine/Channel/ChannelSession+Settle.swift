@@ -76,7 +76,8 @@ extension ChannelSession {
             guard count > 0 else { throw Self.alreadySettled }
             state.counts.refuse(count, requeue: requeue)
             channel.settlementSite = site
-            return (state.outbound.fill.count > start ? state.outbound.scheduleFlush() : .none, channel.hasLateConsumers)
+            let kick = state.outbound.fill.count > start ? state.outbound.scheduleFlush() : .none
+            return (kick, channel.hasLateConsumers)
         }
         self.driver.perform(kick)
         return mayBeLate

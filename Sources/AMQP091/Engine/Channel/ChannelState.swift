@@ -146,10 +146,19 @@ extension ChannelState {
     /// The tasks that wait for something other than a reply or the outcome of their publish, once the channel has ended.
     ///
     /// Releases the consumers whose `consume-ok` does not come any more, too: they hold the channel.
-    mutating func takeWaiters(_ state: inout ConnectionState) -> [UInt32] {
+    private mutating func takeWaiters(_ state: inout ConnectionState) -> [UInt32] {
         self.startingConsumers = [:]
         return self.confirms.takeWaiters() + self.heldPublishers.removeAll()
             + state.outbound.takeWaiters(of: self.number)
+    }
+
+    /// The channel has ended while its connection has not: fails publishes and waits.
+    mutating func end(_ error: AMQPError, _ state: inout ConnectionState, into resumptions: inout [Resumption]) {
+        self.failure = error
+        for token in self.takeWaiters(&state) { state.wake(token, .failed(error), into: &resumptions) }
+        state.counts.giveUp(self.confirms.ring.outstandingMessages)
+        state.counts.channel(-1)
+        self.confirms.end { state.wake($0, .failed(error), into: &resumptions) }
     }
 
     /// The connection was lost: ends requests, publishes and waits, whose waiters are among those of the connection.

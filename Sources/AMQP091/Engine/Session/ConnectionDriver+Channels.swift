@@ -4,8 +4,8 @@ import AMQP091Wire
 import EpollNetworking
 import Logging
 
-// The life of a channel on its connection: open, requests and their replies, close, and the end from either side.
-// A channel that ends fails everyone who waits on it, and every consumer, exactly once with the cause.
+// How a channel of a connection is opened, and the methods that the loop sends by itself.
+// Not here: the end of a channel (FrameDispatcher), its requests (ChannelSession+Requests).
 
 extension ConnectionDriver {
     func openChannel(timeout: Duration?) async throws(AMQPError) -> ChannelSession {
@@ -39,46 +39,19 @@ extension ConnectionDriver {
         return opened
     }
 
-    /// A channel is gone: everyone who waits on it learns why.
-    ///
-    /// Loop thread.
-    func channelEnded(
-        _ core: ChannelSession,
-        _ error: AMQPError,
-        _ unanswered: ChannelMachine.Requests.Unanswered,
-        closers: [UInt32]
-    ) {
-        self.logger.debug(
-            "channel ended",
-            metadata: ["amqp.channel": "\(core.number.rawValue)", "reason": "\(error)"]
-        )
-        self.settlePendingConfirms()
-        // A get whose content was cut short waits too.
-        let cutShort = core.assembling?.get?.waiter.map { [$0] } ?? []
-        core.assembling?.pieces?.fail(error)
-        core.assembling = nil
-        var resumptions: [Resumption] = []
-        core.withLock { channel, state in
-            channel.failure = error
-            for token in unanswered.sent.compactMap(\.waiter) + cutShort + channel.takeWaiters(&state) {
-                state.wake(token, .failed(error), into: &resumptions)
-            }
-            for token in unanswered.waiting.compactMap(\.waiter) {
-                state.wake(token, .failed(error.withSafeRetry), into: &resumptions)
-            }
-            state.counts.giveUp(channel.confirms.ring.outstandingMessages)
-            state.counts.channel(-1)
-            channel.confirms.end { state.wake($0, .failed(error), into: &resumptions) }
-            let done = Method.channelCloseOk(.init())
-            for token in closers { state.wake(token, .reply(done), into: &resumptions) }
-            state.sessions[Int(core.number.rawValue)] = nil
-            state.numbers.release(core.number)
+    /// Resumes the waiter of a token, unless it gave up.
+    func finish(_ token: UInt32?, _ result: WaitResult) {
+        guard let token else { return }
+        self.state.withLock { $0.waiters.finish(token) }?.resume(returning: result)
+    }
+
+    /// Appends a method the loop itself has to send.
+    func send(_ method: Method, on core: ChannelSession?) {
+        let kick = self.state.withLock { state -> Kick in
+            // The loop sends short methods whose strings were cut to size: encoding them cannot fail.
+            try? method.encodeFrame(channel: core?.number ?? ChannelNumber(rawValue: 0), into: &state.outbound.fill)
+            return state.outbound.scheduleFlush()
         }
-        if self.channelCache.indices.contains(Int(core.number.rawValue)) {
-            self.channelCache[Int(core.number.rawValue)] = nil
-        }
-        core.endConsumers(.failed(error))
-        for resumption in resumptions { resumption.resume() }
-        core.withLock { channel, _ in channel.onEnd.take() }?()
+        self.perform(kick)
     }
 }

@@ -115,7 +115,7 @@ extension ConnectionDriver {
 
     /// Gives the method behind which nothing may follow to the socket, as far as it takes it, and ends.
     private func end(_ error: AMQPError, saying last: Method) {
-        self.settlePendingConfirms()
+        self.settleConfirms()
         // One of them may have ended it.
         guard !self.isTerminated else { return }
         self.state.withChannels { state, channels in
@@ -273,7 +273,8 @@ extension ConnectionDriver {
                 state.isClosing = true
                 state.appendUnsentAcks(&channels)
                 // 200 and an empty text: encoding it cannot fail.
-                try? Method.connectionClose(close).encodeFrame(channel: ChannelNumber(rawValue: 0), into: &state.outbound.fill)
+                let method = Method.connectionClose(close)
+                try? method.encodeFrame(channel: ChannelNumber(rawValue: 0), into: &state.outbound.fill)
                 return state.outbound.scheduleFlush()
             }
             self.setHandshakeTimer(deadline)

@@ -3,8 +3,9 @@ import AMQP091Protocol
 import AMQP091Wire
 import EpollNetworking
 
-// From the stream to frames: has the reader find whole deliveries and other frames where they lie (InboundReader), and hands
-// over at the end of a read what it brought. Pauses while consumers are behind. When to read: StreamEngine. Loop thread only.
+// From the stream to frames: has the reader find deliveries and other frames where they lie (InboundReader), the dispatcher
+// handle them (FrameDispatcher), and the gate say whether to read on (ReadGate). Loop thread only.
+// Not here: the socket's events (StreamEngine).
 
 extension ConnectionDriver {
     /// Any thread: a consumer caught up.
@@ -19,7 +20,7 @@ extension ConnectionDriver {
 
     func streamRoom() -> UnsafeMutableRawBufferPointer? {
         self.observation.metrics?.touch(self)
-        return self.shouldPause() ? nil : self.inbound.roomToRead()
+        return self.mayRead() ? self.inbound.roomToRead() : nil
     }
 
     func streamReceived(_ count: Int) {
@@ -63,62 +64,89 @@ extension ConnectionDriver {
         }
     }
 
+    /// Finds what stands in the octets read, and has it handled.
     private func parse() {
+        self.handle { (driver) throws(FrameFault) in try driver.dispatch() }
+    }
+
+    private func dispatch() throws(FrameFault) {
         let chunk = self.inbound.chunk
         let octets = RawSpan(_unsafeBytes: UnsafeRawBufferPointer(start: chunk.base, count: self.inbound.filled))
         // Deliveries come in runs for one consumer: while channel and consumer tag stay the same, so does the batch.
         var batch: DeliveryBatch?
         var batchChannel: UInt16 = 0
         var batchTag: UInt32 = 0
-        do {
-            while true {
-                let frame: DecodedFrame
-                switch try self.inbound.next(in: octets) {
-                case .delivery(let record, let channel):
-                    self.deliveriesRead += 1
-                    if let batch, channel == batchChannel, !batch.isFull,
-                        chunk.hasSameShortString(at: batchTag, as: record.arguments)
-                    {
-                        batch.append(record)
-                        continue
-                    }
-                    batch = self.batch(for: record, in: chunk, channel: channel)
-                    if self.isTerminated { return }
-                    batchChannel = channel
-                    batchTag = record.arguments
-                    batch?.append(record)
+        while true {
+            let frame: DecodedFrame
+            switch try self.next(in: octets) {
+            case .delivery(let record, let channel):
+                self.deliveriesRead += 1
+                if let batch, channel == batchChannel, !batch.isFull,
+                    chunk.hasSameShortString(at: batchTag, as: record.arguments)
+                {
+                    batch.append(record)
                     continue
-                case .confirm(let confirm):
-                    if self.keep(confirm) { continue }
-                    guard let found = try self.inbound.frameOfConfirm(in: octets) else { return }
-                    frame = found
-                case .frame(let found): frame = found
-                case .more: return
                 }
-                // It may end the consumer.
-                batch = nil
-                try self.received(frame, in: octets, chunk: chunk)
-                if self.isTerminated { return }
+                batch = try self.dispatcher.batch(for: record, in: chunk, channel: channel, self)
+                batchChannel = channel
+                batchTag = record.arguments
+                batch?.append(record)
+                continue
+            case .confirm(let confirm):
+                if self.dispatcher.keep(confirm, self) { continue }
+                guard let found = try self.frameOfConfirm(in: octets) else { return }
+                frame = found
+            case .frame(let found): frame = found
+            case .more: return
             }
-        } catch {
-            self.violated(error)
+            // It may end the consumer.
+            batch = nil
+            guard let method = try self.dispatcher.received(frame, in: octets, chunk: chunk, self) else { continue }
+            self.perform(self.machine.received(method))
+            if self.isTerminated { return }
         }
+    }
+
+    @inline(__always)
+    private func next(in octets: RawSpan) throws(FrameFault) -> InboundReader.Found {
+        do throws(WireError) { return try self.inbound.next(in: octets) } catch { throw .undecodable(error) }
+    }
+
+    private func frameOfConfirm(in octets: RawSpan) throws(FrameFault) -> DecodedFrame? {
+        do throws(WireError) { return try self.inbound.frameOfConfirm(in: octets) } catch { throw .undecodable(error) }
+    }
+
+    /// Settles the confirms read so far; one of them may end the connection.
+    func settleConfirms() {
+        self.handle { (driver) throws(FrameFault) in try driver.dispatcher.settleConfirms(driver) }
     }
 
     /// The end of one read: everything it brought is handed over, and every waiter it answers is woken.
     ///
     /// - Parameter hasEmptied: Whether it left nothing in the socket.
     private func finishRead(hasEmptied: Bool) {
-        if !self.touchedInboxes.isEmpty { self.touchedInboxes.drain { if $0.handOver() { self.isPaused = true } } }
-        self.settlePendingConfirms()
+        self.handle { (driver) throws(FrameFault) in try driver.dispatcher.finishRead(driver) }
+        if self.dispatcher.takeFull() { self.gate.hold() }
         self.coalesce(hasEmptied: hasEmptied)
     }
 
-    /// Whether the next read waits a little, so that several deliveries come with it.
+    /// Closes the connection for a fault of the peer.
+    private func handle(_ body: (ConnectionDriver) throws(FrameFault) -> Void) {
+        do throws(FrameFault) {
+            try body(self)
+        } catch {
+            switch error {
+            case .undecodable(let error): self.violated(error)
+            case .violation(let code, let text): self.violated(code, text)
+            }
+        }
+    }
+
+    /// Decides whether the next read waits a little, so that several deliveries come with it.
     private func coalesce(hasEmptied: Bool) {
         guard self.coalescing != nil, !self.isTerminated else { return }
         let now = self.loop.turnTime.nanoseconds
-        if hasEmptied, !self.isPaused, !self.stream.isPeerOver {
+        if hasEmptied, !self.gate.isHeld, !self.stream.isPeerOver {
             self.coalescing?.read(
                 deliveries: self.deliveriesRead,
                 octets: self.octetsRead,
@@ -130,28 +158,42 @@ extension ConnectionDriver {
         }
         self.deliveriesRead = 0
         self.octetsRead = 0
-        let isPausing = self.coalescing?.isPausing ?? false
-        if isPausing || self.isPausingBeforeReading { self.pauseBeforeReading(isPausing) }
+        switch self.gate.rested(isPausing: self.coalescing?.isPausing ?? false) {
+        case .none: break
+        case .reportEvents:
+            self.hideEvents(false)
+            self.flush()
+        case .hideEvents:
+            self.hideEvents(true)
+            self.setCoalescingTimer()
+        case .pause: self.setCoalescingTimer()
+        }
     }
 
-    /// Whether consumers are so far behind that the socket is left alone.
+    private func hideEvents(_ hides: Bool) {
+        self.stream.setReportsReadable(!hides)
+        self.state.withLock { $0.isPausing = hides }
+    }
+
+    /// Whether the next octets are to be read: not while consumers are far behind.
     ///
-    /// Not while a caller waits for the broker, whose answer may stand behind the deliveries, up to a limit; and not when
-    /// the peer has ended the link, behind which no more can come than the kernel holds.
-    private func shouldPause() -> Bool {
-        guard self.isPaused, !self.stream.isPeerOver else { return false }
+    /// A peer that has ended the link is read to its end, behind which no more can come than the kernel holds.
+    private func mayRead() -> Bool {
+        if self.dispatcher.takeFull() { self.gate.hold() }
+        guard self.gate.isHeld, !self.stream.isPeerOver else { return true }
         let (open, hasWaiters) = self.state.withChannels { state, channels in
             // Nothing of a channel that is being closed is worth waiting for.
             (state.sessions.compactMap { $0 }.filter { !channels[$0.slot].isClosing }, state.waiters.count > 0)
         }
         let full = open.flatMap { $0.consumers.values.filter { $0.isFull } }
-        self.isPaused = !full.isEmpty
-        guard self.isPaused, !hasWaiters || full.contains(where: { $0.isOverfull }) else {
+        let backlog: ReadGate.Backlog =
+            full.isEmpty ? .none : full.contains { $0.isOverfull } ? .excessive : .full
+        if self.gate.mayRead(backlog, isAwaited: hasWaiters) {
             self.heartbeat?.resumedReading(now: MonotonicTime.now.nanoseconds)
-            return false
+            return true
         }
         // The broker's silence is of our own making now.
         self.heartbeat?.pausedReading()
-        return true
+        return false
     }
 }

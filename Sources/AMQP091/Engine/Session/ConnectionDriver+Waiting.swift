@@ -82,7 +82,7 @@ extension ConnectionDriver {
             return state.armedDeadline
         }
         self.wakeReadyWaiters()
-        let text = self.isPaused ? Self.notRead : "the deadline passed before the broker answered"
+        let text = self.gate.isHeld ? Self.notRead : "the deadline passed before the broker answered"
         for waiter in expired { waiter.resume(returning: .failed(AMQPError(.timedOut, text))) }
         self.setDeadlineTimer(next)
     }

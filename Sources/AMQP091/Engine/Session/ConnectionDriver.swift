@@ -9,8 +9,8 @@ import SystemPackage
 // ConnectionDriver: where the protocol's machines meet one stream. Hands what was read to the machines, performs what
 // they answer, says what is to be written, keeps time. Lives on one loop thread; callers reach it only through `state` and
 // `perform`.
-// Not here: the socket, its events and its end (StreamEngine), where octets go and what they are (ConnectionDriver+Reading),
-// what a frame means (ConnectionDriver+Frames), calls that wait (ConnectionDriver+Waiting).
+// Not here: the socket, its events and its end (StreamEngine), when to read (ReadGate), the meaning of a frame
+// (FrameDispatcher), who writes (OutboundQueue, SocketWriter), calls that wait (ConnectionDriver+Waiting).
 // Unsafe: @exclusivity(unchecked) on what every read and write touches. One thread does, or the holder of the writer
 // token, and no access lasts while other code of this class runs.
 //
@@ -43,23 +43,14 @@ final class ConnectionDriver: LoopWork, StreamOwner, @unchecked Sendable {
 
     @exclusivity(unchecked) var inbound: InboundReader
     @exclusivity(unchecked) var machine: ConnectionStateMachine
-    @exclusivity(unchecked) var isPaused = false
-    /// Inboxes that got deliveries in this read.
-    @exclusivity(unchecked) var touchedInboxes: [ConsumerInbox] = []
-    /// Confirms decoded in this read: they are settled under one lock at its end.
-    @exclusivity(unchecked) var pendingConfirms: [PendingConfirm] = []
-    /// Who is woken by them; kept for its memory.
-    @exclusivity(unchecked) var confirmResumptions: [Resumption] = []
+    @exclusivity(unchecked) var dispatcher = FrameDispatcher()
+    @exclusivity(unchecked) var gate = ReadGate.atEvents
     @exclusivity(unchecked) var heartbeat: HeartbeatSchedule?
     /// Nil where the configuration wants none.
     @exclusivity(unchecked) var coalescing: DeliveryCoalescing?
-    /// Events do not say that there is something to read: a timer reads.
-    @exclusivity(unchecked) private(set) var isPausingBeforeReading = false
     /// What was read since the socket was last found empty.
     @exclusivity(unchecked) var deliveriesRead = 0
     @exclusivity(unchecked) var octetsRead = 0
-    /// Channels by number, as far as a frame has asked for them.
-    @exclusivity(unchecked) var channelCache: [ChannelSession?] = []
     var openWaiter: CheckedContinuation<Result<Void, AMQPError>, Never>?
     var closeWaiters: [CheckedContinuation<Result<Void, AMQPError>, Never>] = []
     /// Octets of the frame with the credentials.
@@ -69,11 +60,6 @@ final class ConnectionDriver: LoopWork, StreamOwner, @unchecked Sendable {
     /// How long the peer may take to read the last method; zero for any end but one with a method that nothing may follow.
     private var lingerTime = Duration.zero
     @exclusivity(unchecked) private var timerDeadline = UInt64.max
-
-    struct PendingConfirm {
-        let channel: ChannelTable.Slot
-        let confirm: ConfirmRecord
-    }
 
     /// Reads of one connection per turn of the loop, so that none starves the others.
     static let readsPerTurn = 8
@@ -135,7 +121,7 @@ final class ConnectionDriver: LoopWork, StreamOwner, @unchecked Sendable {
         self.observation.metrics?.touch(self)
         self.flush()
         guard !self.isTerminated else { return }
-        if self.isPaused { self.stream.read() }
+        if self.gate.isHeld { self.stream.read() }
         let (armed, ready) = self.state.withLock { ($0.armedDeadline, $0.readyWaiters.isEmpty) }
         if armed != self.timerDeadline || !ready { self.armDeadlineTimer() }
     }
@@ -170,7 +156,7 @@ final class ConnectionDriver: LoopWork, StreamOwner, @unchecked Sendable {
             metadata: ["reason": "\(cause)"]
         )
         self.machine.linkLost()
-        self.settlePendingConfirms()
+        self.settleConfirms()
         for timer in [
             self.heartbeatTimer, self.deadlineTimer, self.handshakeTimer, self.settlementTimer, self.coalescingTimer,
         ] {
@@ -201,14 +187,12 @@ final class ConnectionDriver: LoopWork, StreamOwner, @unchecked Sendable {
         }
         self.observation.metrics?.ended(self)
         refreshing?.cancel()
-        self.channelCache = []
+        self.dispatcher.end()
         for core in cores {
             core.assembling?.pieces?.fail(cause)
             core.assembling = nil
             core.endConsumers(.failed(cause))
         }
-        // Those of a read that is not finished, because what it brought ended the connection.
-        self.touchedInboxes = []
         for resumption in resumptions { resumption.resume() }
         for waiter in waiters { waiter.resume(returning: .failed(cause)) }
         self.blockedStates.finish()
@@ -256,17 +240,10 @@ final class ConnectionDriver: LoopWork, StreamOwner, @unchecked Sendable {
         driver.stream.read()
     }
 
-    /// Has the next read wait for the end of a pause, or for an event.
-    func pauseBeforeReading(_ isPausing: Bool) {
-        if isPausing != self.isPausingBeforeReading {
-            self.isPausingBeforeReading = isPausing
-            self.stream.setReportsReadable(!isPausing)
-            self.state.withLock { $0.isPausing = isPausing }
-            if !isPausing { self.flush() }
-        }
-        if isPausing, !self.coalescingTimer.isSet {
-            self.coalescingTimer.set(self.loop.turnTime.advanced(by: self.configuration.deliveryCoalescing), of: self)
-        }
+    /// Reads at the end of a pause.
+    func setCoalescingTimer() {
+        guard !self.coalescingTimer.isSet else { return }
+        self.coalescingTimer.set(self.loop.turnTime.advanced(by: self.configuration.deliveryCoalescing), of: self)
     }
 
     func scheduleSettlementWatch(at moment: MonotonicTime) { self.settlementTimer.set(moment, of: self) }

@@ -81,6 +81,7 @@ extension OutboundQueue {
     /// The caller has written all it took.
     ///
     /// - Parameter hasMore: Whether more is to be written, or the end of the connection waits for the token.
+    /// - Returns: Whether the loop is to be woken.
     mutating func callerEnded(hasMore: Bool) -> Kick {
         self.writer = .nobody
         guard hasMore else { return .none }
@@ -94,6 +95,7 @@ extension OutboundQueue {
     /// The loop begins a flush.
     ///
     /// - Parameter hasOutput: Whether the transport may have octets of its own to send.
+    /// - Returns: The loop's next step.
     mutating func beginFlush(hasOutput: Bool) -> FlushStep {
         self.isFlushScheduled = false
         if self.writer == .caller { return .leave }

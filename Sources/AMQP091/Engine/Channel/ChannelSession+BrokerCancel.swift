@@ -10,34 +10,31 @@ import EpollNetworking
 // version and does nothing where the consumer is gone. A client-sent basic.cancel-ok is not: 4.3.7 announces that it takes
 // one, earlier versions close the connection.
 
-extension ConnectionDriver {
+extension ChannelSession {
     /// The broker cancelled a consumer.
     ///
     /// Loop thread.
-    func cancelledByBroker(_ tag: String, on core: ChannelSession) {
-        let kick = core.withLock { channel, state in channel.answerCancel(of: tag, &state) }
-        self.perform(kick)
-        guard let inbox = core.consumerCancelledByBroker(tag) else { return }
-        let hasOpenDeliveries = core.withLock { channel, _ in channel.settlements.oldestOpen <= core.lastDeliveryTag }
-        guard !inbox.isAutomatic, hasOpenDeliveries, let version = self.serverVersion, version >= .v4_3 else {
+    func cancelledByBroker(_ tag: String) {
+        self.driver.perform(self.withLock { channel, state in channel.answerCancel(of: tag, &state) })
+        guard let inbox = self.consumerCancelledByBroker(tag) else { return }
+        let hasOpenDeliveries = self.withLock { channel, _ in channel.settlements.oldestOpen <= self.lastDeliveryTag }
+        guard !inbox.isAutomatic, hasOpenDeliveries, let version = self.driver.serverVersion, version >= .v4_3 else {
             inbox.finish(.failed(.consumerCancelled))
-            if inbox.isAbandoned { core.returnUnread(inbox) }
+            if inbox.isAbandoned { self.returnUnread(inbox) }
             return
         }
-        core.withLock { channel, state in
-            channel.becameLate(inbox, lastTag: core.lastDeliveryTag, .takenBack, state)
+        self.withLock { channel, state in
+            channel.becameLate(inbox, lastTag: self.lastDeliveryTag, .takenBack, state)
         }
         // Only the queue itself can tell: a deleted one is not there any more.
-        Task { await core.endAfterCancel(inbox) }
+        Task { await self.endAfterCancel(inbox) }
     }
-}
 
-extension ChannelSession {
     /// When to ask for the queue: the deletion of a queue may take so long after its consumers were cancelled.
     private static let deletionTimes: [Duration] = [.zero, .seconds(1)]
 
     /// Ends a consumer that the broker cancelled while it had unsettled deliveries.
-    fileprivate func endAfterCancel(_ inbox: ConsumerInbox) async {
+    private func endAfterCancel(_ inbox: ConsumerInbox) async {
         let timeout = min(self.driver.configuration.operationTimeout, .seconds(5))
         do throws(AMQPError) {
             try await ScratchChannel.with(self.driver, timeout: timeout) { scratch throws(AMQPError) in
