@@ -121,7 +121,7 @@ struct CredentialsTests {
     func ends() async throws {
         let vault = Vault()
         try await InProcessBroker.withBroker { broker in
-            weak var driver: ConnectionDriver?
+            weak var driver: ConnectionSession?
             do {
                 let connection = try await broker.connect(
                     vault.configuration(password: "guest") { _ in .milliseconds(1) }

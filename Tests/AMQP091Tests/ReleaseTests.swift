@@ -52,7 +52,7 @@ struct ReleaseTests {
 
     @Test("A connection is released after an end in one read with a delivery nobody takes", arguments: Ending.allCases)
     func endedBehindDelivery(_ ending: Ending) async throws {
-        weak var driver: ConnectionDriver?
+        weak var driver: ConnectionSession?
         try await ScriptedBroker.withChannel { broker, connection, channel in
             driver = connection.driver
             async let starting = channel.deliveries(from: "orders")
@@ -92,7 +92,7 @@ struct ReleaseTests {
     /// A connection, and whether its driver is still there.
     private final class Released {
         var connection: AMQPConnection?
-        weak var driver: ConnectionDriver?
+        weak var driver: ConnectionSession?
 
         init(_ connection: AMQPConnection) {
             self.connection = connection

@@ -38,7 +38,7 @@ struct StreamEdgeTests {
         try await InProcessBroker.withBroker { broker in
             let (near, far) = try StreamSocket.pair()
             await broker.serve(far)
-            let driver = try await ConnectionDriver.login(
+            let driver = try await ConnectionSession.login(
                 over: near,
                 named: "test",
                 AMQPClientConfiguration(),

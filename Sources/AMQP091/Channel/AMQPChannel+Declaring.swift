@@ -90,7 +90,7 @@ extension AMQPError {
     }
 }
 
-extension ConnectionDriver {
+extension ConnectionSession {
     /// Queues remembered at most.
     private static let declaredLimit = 4096
 

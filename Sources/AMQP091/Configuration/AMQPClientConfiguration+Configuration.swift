@@ -105,7 +105,7 @@
         private mutating func readTLS(_ reader: OptionReader) throws(AMQPError) {
             if let isEnabled = try reader.bool("tls.enabled") {
                 if isEnabled {
-                    guard Self.hasTLS else { throw OptionReader.invalid("tls.enabled", ConnectionDriver.noTLS) }
+                    guard Self.hasTLS else { throw OptionReader.invalid("tls.enabled", ConnectionTLS.noTLS) }
                     self.tls = self.tls ?? .require()
                 } else {
                     if self.tls != nil { throw OptionReader.invalid("tls.enabled", "is false and uri is amqps://") }

@@ -115,7 +115,7 @@ public struct AMQPClientConfiguration: Hashable, Sendable {
         if parsed.usesTLS {
             self.tls = .require()
             guard Self.hasTLS else {
-                throw AMQPError(.invalidConfiguration, ConnectionDriver.noTLS, isSafeToRetry: true)
+                throw AMQPError(.invalidConfiguration, ConnectionTLS.noTLS, isSafeToRetry: true)
             }
         }
         var mechanisms: [AMQPAuthentication.Mechanism] = []

@@ -97,7 +97,7 @@ extension ConnectionState {
     }
 }
 
-extension ConnectionDriver {
+extension ConnectionSession {
     /// `connection.blocked`.
     ///
     /// Loop thread.

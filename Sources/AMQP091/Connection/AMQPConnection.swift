@@ -5,16 +5,16 @@ package import EpollNetworking
 public import Logging
 
 // AMQPConnection: one connection to one broker, as applications use it.
-// Not here: the socket and the frames (ConnectionDriver), channels (AMQPChannel).
+// Not here: the socket and the frames (ConnectionSession), channels (AMQPChannel).
 
 /// A connection to a broker.
 ///
 /// It is closed when its last reference goes, at once and without `connection.close`. A publisher keeps a reference;
 /// channels, deliveries and RPC clients do not.
 public final class AMQPConnection: Sendable {
-    let driver: ConnectionDriver
+    let driver: ConnectionSession
 
-    init(driver: ConnectionDriver) { self.driver = driver }
+    init(driver: ConnectionSession) { self.driver = driver }
 
     deinit {
         self.driver.abandon()
@@ -95,7 +95,7 @@ public final class AMQPConnection: Sendable {
         var configuration = configuration
         do throws(AMQPError) {
             try configuration.validate()
-            configuration.authentication = try await ConnectionDriver.resolved(
+            configuration.authentication = try await CredentialRefresher.resolved(
                 configuration.authentication,
                 until: deadline,
                 on: loop
@@ -104,7 +104,7 @@ public final class AMQPConnection: Sendable {
             socket.close()
             throw error
         }
-        let driver = try await ConnectionDriver.login(
+        let driver = try await ConnectionSession.login(
             over: socket,
             named: "socket \(socket.descriptor)",
             configuration,

@@ -3,7 +3,7 @@ public import AMQP091Wire
 import EpollNetworking
 
 // Deliveries the broker is about to lose patience with, as events: the warning that is logged too. How they are found is
-// in ConnectionDriver+SettlementWatch.
+// in ConnectionSession+SettlementWatch.
 
 /// A delivery that is not settled though four fifths of the broker's time for it have passed.
 ///

@@ -16,7 +16,7 @@ import EpollNetworking
         /// Octets read since the last flush.
         @exclusivity(unchecked) private var octetsReceived = 0
         /// Whose counts are reported at the end of this turn.
-        @exclusivity(unchecked) private var scheduled: ConnectionDriver?
+        @exclusivity(unchecked) private var scheduled: ConnectionSession?
         private var isConnected = false
         /// What the meters were told of this connection.
         private var channels = 0
@@ -27,7 +27,7 @@ import EpollNetworking
 
         /// Has what was counted reported at the end of this turn.
         @inline(__always)
-        func touch(_ driver: ConnectionDriver) {
+        func touch(_ driver: ConnectionSession) {
             guard self.scheduled == nil else { return }
             self.scheduled = driver
             driver.loop.atEndOfTick(self)
@@ -49,13 +49,13 @@ import EpollNetworking
         func recovered() { self.instruments.recoveries.increment() }
 
         /// The connection has ended.
-        func ended(_ driver: ConnectionDriver) {
+        func ended(_ driver: ConnectionSession) {
             self.flush(driver)
             if self.isConnected { self.instruments.connections.decrement() }
             self.isConnected = false
         }
 
-        private func flush(_ driver: ConnectionDriver) {
+        private func flush(_ driver: ConnectionSession) {
             // Not returned as a pair: the compiler (6.3.1, optimising) fails on one with a struct of this size.
             var counts = ConnectionCounts()
             let isBlocked = driver.state.withLock { state in
@@ -98,10 +98,10 @@ import EpollNetworking
     /// Never made.
     final class ConnectionMetrics: Sendable {
         private init() {}
-        @inline(__always) func touch(_ driver: ConnectionDriver) {}
+        @inline(__always) func touch(_ driver: ConnectionSession) {}
         @inline(__always) func received(octets: Int) {}
         func connected() {}
         func recovered() {}
-        func ended(_ driver: ConnectionDriver) {}
+        func ended(_ driver: ConnectionSession) {}
     }
 #endif

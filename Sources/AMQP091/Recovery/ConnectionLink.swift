@@ -321,7 +321,7 @@ final class ConnectionLink: Sendable {
     private func watchConfirms(of connection: AMQPConnection, _ limit: Duration) async {
         let refusals = self.state.withLock { $0.refusingConnections }
         let patience = limit * (1 << min(refusals, 10))
-        var watch = ConnectionDriver.PublishWatch(
+        var watch = ConnectionSession.PublishWatch(
             limit: Self.nanoseconds(limit),
             refusalLimit: Self.nanoseconds(patience)
         )
@@ -380,7 +380,7 @@ final class ConnectionLink: Sendable {
             do {
                 try await EventLoopGroup.shared.next().sleep(for: delay)
             } catch {
-                throw ConnectionDriver.cancelled(safe: true)
+                throw ConnectionSession.cancelled(safe: true)
             }
             report.replace(with: try await connection.declare(again, timeout: timeout))
         }

@@ -261,7 +261,7 @@ final class RecoveringConsumer: Sendable {
         do {
             try await EventLoopGroup.shared.next().sleep(for: min(.nanoseconds(Int64(clamping: delay)), left))
         } catch {
-            throw ConnectionDriver.cancelled(safe: true)
+            throw ConnectionSession.cancelled(safe: true)
         }
     }
 

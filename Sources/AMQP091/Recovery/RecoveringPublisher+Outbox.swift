@@ -95,7 +95,7 @@ extension RecoveringPublisher {
     private func put(_ entry: OutboxEntry, in outbox: Outbox, until deadline: MonotonicTime) async throws(AMQPError) {
         while let oldest = try outbox.add(entry) { try await self.waitForRoom(oldest, in: outbox, until: deadline) }
         do throws(AMQPError) {
-            if Task.isCancelled { throw ConnectionDriver.cancelled(safe: true) }
+            if Task.isCancelled { throw ConnectionSession.cancelled(safe: true) }
             try await self.publish(outbox, through: entry, until: deadline)
         } catch {
             // What was written once is the outbox's.

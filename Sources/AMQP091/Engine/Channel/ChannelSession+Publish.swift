@@ -216,7 +216,7 @@ extension ChannelSession {
     ) async throws(AMQPError) {
         if Task.isCancelled {
             self.driver.state.withLock { $0.counts.failToPublish() }
-            throw ConnectionDriver.cancelled(safe: true)
+            throw ConnectionSession.cancelled(safe: true)
         }
         let attempt = try self.tryEnqueueUnwatched(message, to: destination, mandatory: mandatory, site: site)
         let deadline = self.driver.deadline(timeout)
@@ -245,7 +245,7 @@ extension ChannelSession {
             if case .outcome(.confirmed) = result { return }
             outcome =
                 if case .outcome(let refusal) = result { AMQPPublishOutcome(refusal) } else {
-                    self.knownOutcome(of: sequence) ?? .unknown(ConnectionDriver.cancelled(safe: false))
+                    self.knownOutcome(of: sequence) ?? .unknown(ConnectionSession.cancelled(safe: false))
                 }
         } catch {
             outcome = self.knownOutcome(of: sequence) ?? .unknown(error)

@@ -82,7 +82,7 @@ extension ChannelSession {
         } catch {
             return self.knownOutcome(of: sequence) ?? .unknown(error)
         }
-        return self.knownOutcome(of: sequence) ?? .unknown(ConnectionDriver.cancelled(safe: false))
+        return self.knownOutcome(of: sequence) ?? .unknown(ConnectionSession.cancelled(safe: false))
     }
 
     /// Waits until one publish has ended.
@@ -201,7 +201,7 @@ extension ChannelSession {
     )
 }
 
-extension ConnectionDriver {
+extension ConnectionSession {
     typealias PublishWatch = ConfirmWatch<ObjectIdentifier>
 
     /// How the publishes of each channel with confirms stand, and whether the broker blocks publishers.

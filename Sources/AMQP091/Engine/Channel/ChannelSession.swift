@@ -11,7 +11,7 @@ import EpollNetworking
 
 @usableFromInline
 final class ChannelSession: @unchecked Sendable {
-    let driver: ConnectionDriver
+    let driver: ConnectionSession
     /// Whether operations have spans; beside the observation, because every message asks.
     let isTracing: Bool
     let number: ChannelNumber
@@ -38,7 +38,7 @@ final class ChannelSession: @unchecked Sendable {
     var lastDeliveryTag: UInt64 = 0
     var settlementWatch: SettlementWatch?
 
-    init(driver: ConnectionDriver, number: ChannelNumber, slot: ChannelTable.Slot) {
+    init(driver: ConnectionSession, number: ChannelNumber, slot: ChannelTable.Slot) {
         self.driver = driver
         self.isTracing = driver.observation.isTracing
         self.number = number
@@ -59,7 +59,7 @@ extension ChannelSession {
         }
     }
 
-    /// As `ConnectionDriver.wait`, with the state of the channel.
+    /// As `ConnectionSession.wait`, with the state of the channel.
     @inline(__always)
     nonisolated(nonsending) func wait(
         deadline: UInt64,

@@ -196,11 +196,11 @@ extension ChannelState {
     }
 
     /// How the publishes stand; nil without confirms.
-    var sight: ConnectionDriver.PublishWatch.Sight? {
+    var sight: ConnectionSession.PublishWatch.Sight? {
         guard self.confirms.isOn else { return nil }
         let outstanding = self.confirms.ring.outstandingMessages
         let settled = self.confirms.ring.next - 1 - UInt64(outstanding)
-        return ConnectionDriver.PublishWatch.Sight(
+        return ConnectionSession.PublishWatch.Sight(
             oldest: outstanding > 0 ? self.confirms.ring.lowest : nil,
             hasConfirmed: settled > self.confirms.endings.nackedCount,
             nacked: self.confirms.endings.nackedCount

@@ -6,11 +6,11 @@ import EpollNetworking
 // closed, so one question's 404 does not disturb the next. Used by one task; closed by whoever made it.
 
 struct ScratchChannel: ~Copyable {
-    let driver: ConnectionDriver
+    let driver: ConnectionSession
     let deadline: MonotonicTime
     private var current: AMQPChannel?
 
-    init(driver: ConnectionDriver, timeout: Duration?) {
+    init(driver: ConnectionSession, timeout: Duration?) {
         self.driver = driver
         self.deadline = MonotonicTime.now.advanced(by: timeout ?? driver.configuration.operationTimeout)
     }
@@ -40,7 +40,7 @@ struct ScratchChannel: ~Copyable {
 
     /// Runs `body` with a scratch channel and closes what it leaves open.
     static func with<Answer>(
-        _ driver: ConnectionDriver,
+        _ driver: ConnectionSession,
         timeout: Duration?,
         _ body: (inout ScratchChannel) async throws(AMQPError) -> Answer
     ) async throws(AMQPError) -> Answer {

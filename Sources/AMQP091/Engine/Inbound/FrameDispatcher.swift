@@ -39,7 +39,7 @@ struct FrameDispatcher {
 
 extension FrameDispatcher {
     /// The end of a read: hands over the deliveries and settles the confirms.
-    mutating func finishRead(_ driver: ConnectionDriver) throws(FrameFault) {
+    mutating func finishRead(_ driver: ConnectionSession) throws(FrameFault) {
         if !self.touchedInboxes.isEmpty {
             var hasFull = false
             self.touchedInboxes.drain { if $0.handOver() { hasFull = true } }
@@ -68,13 +68,13 @@ extension FrameDispatcher {
 
     /// The channel of this number, if it is in use.
     @inline(__always)
-    private mutating func channel(_ number: UInt16, _ driver: ConnectionDriver) -> ChannelSession? {
+    private mutating func channel(_ number: UInt16, _ driver: ConnectionSession) -> ChannelSession? {
         let index = Int(number)
         if index < self.channels.count, let core = self.channels[index] { return core }
         return self.findChannel(index, driver)
     }
 
-    private mutating func findChannel(_ index: Int, _ driver: ConnectionDriver) -> ChannelSession? {
+    private mutating func findChannel(_ index: Int, _ driver: ConnectionSession) -> ChannelSession? {
         guard index > 0,
             let core = driver.state.withLock({ $0.sessions.indices.contains(index) ? $0.sessions[index] : nil })
         else { return nil }
@@ -84,7 +84,7 @@ extension FrameDispatcher {
     }
 
     /// A frame for a channel that is not in use: dropped when it was just closed, else a violation.
-    private func receivedOnUnknownChannel(_ number: UInt16, _ driver: ConnectionDriver) throws(FrameFault) {
+    private func receivedOnUnknownChannel(_ number: UInt16, _ driver: ConnectionSession) throws(FrameFault) {
         let standing = driver.state.withLock { $0.numbers.standing(of: ChannelNumber(rawValue: number)) }
         if case .unknown = standing {
             throw .violation(.channelError, "a frame on channel \(number), which is not open")
@@ -100,7 +100,7 @@ extension FrameDispatcher {
         for record: DeliveryRecord,
         in chunk: InboundChunk,
         channel number: UInt16,
-        _ driver: ConnectionDriver
+        _ driver: ConnectionSession
     ) throws(FrameFault) -> DeliveryBatch? {
         guard let core = self.channel(number, driver) else {
             try self.receivedOnUnknownChannel(number, driver)
@@ -119,14 +119,14 @@ extension FrameDispatcher {
     }
 
     /// Keeps a confirm for the end of this read; false where none may come, which is judged as any other frame.
-    mutating func keep(_ confirm: ConfirmRecord, _ driver: ConnectionDriver) -> Bool {
+    mutating func keep(_ confirm: ConfirmRecord, _ driver: ConnectionSession) -> Bool {
         guard let core = self.channel(confirm.channel, driver), !core.isAssembling else { return false }
         self.pendingConfirms.append(PendingConfirm(channel: core.slot, confirm: confirm))
         return true
     }
 
     /// Settles the confirms that were kept, under one lock, and resumes their waiters.
-    mutating func settleConfirms(_ driver: ConnectionDriver) throws(FrameFault) {
+    mutating func settleConfirms(_ driver: ConnectionSession) throws(FrameFault) {
         guard !self.pendingConfirms.isEmpty else { return }
         var violation: String?
         driver.state.withChannels { state, channels in
@@ -154,7 +154,7 @@ extension FrameDispatcher {
         _ frame: DecodedFrame,
         in octets: RawSpan,
         chunk: InboundChunk,
-        _ driver: ConnectionDriver
+        _ driver: ConnectionSession
     ) throws(FrameFault) -> Method? {
         let number = frame.channel.rawValue
         let payload = octets.extracting(frame.payload)

@@ -5,7 +5,7 @@ import EpollNetworking
 
 // InboundReader: the octets read from one socket, from the room for the next read to what stands in them: whole deliveries,
 // confirms and other frames, found where they lie. An incomplete one at the end of a chunk is moved to the next.
-// Not here: the socket, and what is done with what was found (ConnectionDriver+Reading). One thread; no lock, no clock.
+// Not here: the socket, and what is done with what was found (ConnectionSession+Reading). One thread; no lock, no clock.
 // Unsafe: hands out room in its chunk, of which the owner writes no more than it commits.
 //
 //   chunk:  | parsed: deliveries may point here | filled, not parsed | room for the next read |

@@ -7,7 +7,7 @@ import SecretValues
 
 // ConnectionState: everything that the channels of one connection share and more than the loop thread touches: the octets
 // waiting to be written, who writes, who waits. Behind the connection's lock (ConnectionLock).
-// Not here: the state of a channel (ChannelState), reading and writing the socket (ConnectionDriver).
+// Not here: the state of a channel (ChannelState), reading and writing the socket (ConnectionSession).
 
 struct ConnectionState: ~Copyable {
     /// What waits to be written, and who writes it.

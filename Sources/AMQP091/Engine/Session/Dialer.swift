@@ -4,21 +4,21 @@ import Logging
 
 // Dialer: how a connection is made, for AMQPConnection and AMQPClient alike: the credentials are asked for once, then the
 // addresses race (ConnectionRace), each with a socket and a login of its own, before one deadline.
-// Not here: the login's dialogue (ConnectionDriver), and when a client connects again (ConnectionLink).
+// Not here: the login's dialogue (ConnectionSession), and when a client connects again (ConnectionLink).
 
 struct Dialer: Sendable {
     private let configuration: AMQPClientConfiguration
-    private let tls: ConnectionDriver.TLSPreparation?
+    private let tls: ConnectionTLS.TLSPreparation?
     private let deadline: MonotonicTime
     private let logger: Logger
 
     /// Checks the options and asks for the credentials.
     init(_ configuration: AMQPClientConfiguration, logger: Logger?) async throws(AMQPError) {
         try configuration.validate()
-        self.tls = try ConnectionDriver.prepareTLS(configuration.tls)
+        self.tls = try ConnectionTLS.prepareTLS(configuration.tls)
         self.deadline = MonotonicTime.now.advanced(by: configuration.connectTimeout)
         var configuration = configuration
-        configuration.authentication = try await ConnectionDriver.resolved(
+        configuration.authentication = try await CredentialRefresher.resolved(
             configuration.authentication,
             until: self.deadline,
             on: EventLoopGroup.shared.next()
@@ -47,11 +47,11 @@ struct Dialer: Sendable {
     private func connect(to address: AMQPServerAddress) async throws(AMQPError) -> AMQPConnection {
         do throws(AMQPError) {
             let loop = EventLoopGroup.shared.next()
-            let driver = try await ConnectionDriver.login(
+            let driver = try await ConnectionSession.login(
                 over: try await self.socket(to: address, on: loop),
                 named: address.description,
                 self.configuration,
-                tls: self.tls.map { ($0, ConnectionDriver.serverName(address.host)) },
+                tls: self.tls.map { ($0, ConnectionTLS.serverName(address.host)) },
                 server: address,
                 loop: loop,
                 deadline: self.deadline,

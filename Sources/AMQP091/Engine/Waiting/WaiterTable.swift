@@ -48,12 +48,12 @@ struct Resumption: Sendable {
 /// Links one call to its slot, so that a cancellation finds it.
 final class WaitHandle: CancellableWait, @unchecked Sendable {
     /// Kept by the caller for as long as it waits, and asked for nothing afterwards.
-    private unowned(unsafe) let driver: ConnectionDriver
+    private unowned(unsafe) let driver: ConnectionSession
     // Guarded by the connection's lock.
     var token: UInt32 = 0
     private(set) var isCancelled = false
 
-    init(driver: ConnectionDriver) { self.driver = driver }
+    init(driver: ConnectionSession) { self.driver = driver }
 
     /// As it was made, for another wait.
     func reset() {
@@ -66,7 +66,7 @@ final class WaitHandle: CancellableWait, @unchecked Sendable {
             self.isCancelled = true
             return self.token == 0 ? nil : state.waiters.abandon(self.token)
         }
-        waiter?.resume(returning: .failed(ConnectionDriver.cancelled(safe: false)))
+        waiter?.resume(returning: .failed(ConnectionSession.cancelled(safe: false)))
     }
 }
 

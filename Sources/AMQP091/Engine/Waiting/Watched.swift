@@ -3,7 +3,7 @@ import EpollNetworking
 
 // Watched: a value behind a lock, whose changes tasks can wait for, each with a deadline. For what changes seldom: every
 // change wakes all who wait, and each looks again whether it is what it waits for.
-// Not here: waiting for replies and confirms (ConnectionDriver+Waiting), where each waiter has a slot of its own.
+// Not here: waiting for replies and confirms (ConnectionSession+Waiting), where each waiter has a slot.
 
 final class Watched<Value: Sendable>: Sendable {
     private struct State {
@@ -76,7 +76,7 @@ final class Watched<Value: Sendable>: Sendable {
         switch isInTime {
         case true?: return
         case false?: throw AMQPError(.timedOut, "the deadline passed", isSafeToRetry: true)
-        case nil: throw ConnectionDriver.cancelled(safe: true)
+        case nil: throw ConnectionSession.cancelled(safe: true)
         }
     }
 }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 import EpollNetworking
-import SystemPackage
 
-// The TLS part of a connection's driver: the configuration, and the text of failures.
+// ConnectionTLS: from the options of a connection to its transport, with and without TLS.
+// Not here: TLS itself (TLSTransport, TLSEngine).
 
-extension ConnectionDriver {
+enum ConnectionTLS {
     /// A connection to this address uses TLS: what it takes, or the sentence that says what is missing.
     static func prepareTLS(_ configuration: AMQPTLSConfiguration?) throws(AMQPError) -> TLSPreparation? {
         guard let configuration else { return nil }
@@ -56,18 +56,6 @@ extension ConnectionDriver {
             SocketTransport(socket)
         }
     #endif
-
-    /// Why the link broke: TLS says more than the system's error.
-    func linkLost(_ error: SystemError) -> AMQPError {
-        guard let failure = self.stream.failure else { return Self.linkLost(error) }
-        let isLoggingIn = self.openWaiter != nil
-        return AMQPError(
-            isLoggingIn ? .connectFailed : .connectionClosed,
-            failure.description,
-            scope: .connection,
-            isSafeToRetry: isLoggingIn
-        )
-    }
 }
 
 #if TLS
@@ -81,7 +69,7 @@ extension ConnectionDriver {
             network.certificateChain = self.certificateChain
             network.privateKey = self.privateKey
             network.privateKeyPassword = self.privateKeyPassword
-            network.serverName = self.serverName.map { ConnectionDriver.serverName($0) }
+            network.serverName = self.serverName.map { ConnectionTLS.serverName($0) }
             network.serverVerification = self.verification == .full ? .full : .insecureNothing
             return network
         }

@@ -9,14 +9,14 @@ import EpollNetworking
 // `wait` is inlined into its callers, as they are into theirs: each async frame costs a hundred instructions. Neither says
 // `Self`, because a method that does is not inlined into another type's.
 
-extension ConnectionDriver {
+extension ConnectionSession {
     /// Suspends the caller until its slot is resolved, its deadline passes or its task is cancelled.
     ///
     /// - Parameters:
     ///   - deadline: The moment to give up, monotonic nanoseconds.
     ///   - register: Runs under the lock with the slot's token; appends and registers in one step.
-    /// - Returns: What the slot was resolved with; never `.failed`.
-    /// - Throws: What `register` throws, and then nothing was sent; or how the wait failed.
+    /// - Returns: The result that the slot was resolved with; never `.failed`.
+    /// - Throws: The error of `register`, and then nothing was sent; or the failure of the wait.
     @inline(__always)
     nonisolated(nonsending) func wait(
         deadline: UInt64,
@@ -30,7 +30,7 @@ extension ConnectionDriver {
             var immediate: WaitResult?
             self.state.withChannels { state, channels in
                 guard !handle.isCancelled else {
-                    immediate = .failed(ConnectionDriver.cancelled(safe: true))
+                    immediate = .failed(ConnectionSession.cancelled(safe: true))
                     return
                 }
                 let token = state.waiters.add(waiter, deadline: deadline)

@@ -2,12 +2,13 @@
 import AMQP091Protocol
 import AMQP091Wire
 import EpollNetworking
+import SystemPackage
 
 // From the stream to frames: has the reader find deliveries and other frames where they lie (InboundReader), the dispatcher
 // handle them (FrameDispatcher), and the gate say whether to read on (ReadGate). Loop thread only.
 // Not here: the socket's events (StreamEngine).
 
-extension ConnectionDriver {
+extension ConnectionSession {
     /// Any thread: a consumer caught up.
     func resumeReading() {
         self.loop.enqueue(self)
@@ -64,6 +65,25 @@ extension ConnectionDriver {
         }
     }
 
+    /// Why the link broke: TLS says more than the system's error.
+    func linkLost(_ error: SystemError) -> AMQPError {
+        let isLoggingIn = self.openWaiter != nil
+        guard let failure = self.stream.failure else {
+            return AMQPError(
+                .connectionClosed,
+                "the link to the broker was lost: \(error)",
+                scope: .connection,
+                origin: .transport(errno: error.errno.rawValue)
+            )
+        }
+        return AMQPError(
+            isLoggingIn ? .connectFailed : .connectionClosed,
+            failure.description,
+            scope: .connection,
+            isSafeToRetry: isLoggingIn
+        )
+    }
+
     /// Finds what stands in the octets read, and has it handled.
     private func parse() {
         self.handle { (driver) throws(FrameFault) in try driver.dispatch() }
@@ -76,11 +96,13 @@ extension ConnectionDriver {
         var batch: DeliveryBatch?
         var batchChannel: UInt16 = 0
         var batchTag: UInt32 = 0
+        var deliveries = 0
+        defer { self.deliveriesRead += deliveries }
         while true {
             let frame: DecodedFrame
             switch try self.next(in: octets) {
             case .delivery(let record, let channel):
-                self.deliveriesRead += 1
+                deliveries += 1
                 if let batch, channel == batchChannel, !batch.isFull,
                     chunk.hasSameShortString(at: batchTag, as: record.arguments)
                 {
@@ -131,7 +153,7 @@ extension ConnectionDriver {
     }
 
     /// Closes the connection for a fault of the peer.
-    private func handle(_ body: (ConnectionDriver) throws(FrameFault) -> Void) {
+    private func handle(_ body: (ConnectionSession) throws(FrameFault) -> Void) {
         do throws(FrameFault) {
             try body(self)
         } catch {
@@ -165,9 +187,15 @@ extension ConnectionDriver {
             self.flush()
         case .hideEvents:
             self.hideEvents(true)
-            self.setCoalescingTimer()
-        case .pause: self.setCoalescingTimer()
+            self.pause()
+        case .pause: self.pause()
         }
+    }
+
+    /// Reads at the end of a pause.
+    private func pause() {
+        guard !self.timers.coalescing.isSet else { return }
+        self.timers.coalescing.set(self.loop.turnTime.advanced(by: self.configuration.deliveryCoalescing), of: self)
     }
 
     private func hideEvents(_ hides: Bool) {

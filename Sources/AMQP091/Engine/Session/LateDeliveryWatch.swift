@@ -4,32 +4,34 @@ import AMQP091Wire
 import EpollNetworking
 import Logging
 
-// Warns before the broker closes a channel, or since RabbitMQ 4.3 cancels a consumer, because a delivery is not settled in
+// LateDeliveryWatch: warns before the broker closes a channel, or since RabbitMQ 4.3 cancels a consumer, because a delivery is not settled in
 // time. A timer looks at every channel; consuming itself notes nothing for it. Since 4.3 only quorum queues have such a
 // limit: a channel whose consumers read queues that were declared on this connection as others is left out. The type of
 // a queue declared elsewhere is not known. Loop thread only.
 
-extension ConnectionDriver {
-    private var settlementLimit: UInt64? {
-        guard let timeout = self.configuration.acknowledgementTimeout else { return nil }
+struct LateDeliveryWatch {
+    let session: ConnectionSession
+
+    private var limit: UInt64? {
+        guard let timeout = self.session.configuration.acknowledgementTimeout else { return nil }
         return (MonotonicTime(nanoseconds: 0) + timeout).nanoseconds
     }
 
-    func startSettlementWatch() {
-        guard let limit = self.settlementLimit else { return }
-        self.scheduleSettlementWatch(
-            at: MonotonicTime.now + .nanoseconds(Int64(clamping: SettlementWatch.interval(limit: limit)))
-        )
+    /// Sets the timer, if the configuration has a limit.
+    func schedule() {
+        guard let limit = self.limit else { return }
+        let moment = MonotonicTime.now + .nanoseconds(Int64(clamping: SettlementWatch.interval(limit: limit)))
+        self.session.timers.settlement.set(moment, of: self.session)
     }
 
     /// The timer's work: looks, warns, and comes again.
-    func watchSettlements() {
-        guard !self.isTerminated, let limit = self.settlementLimit else { return }
+    func look() {
+        guard !self.session.isTerminated, let limit = self.limit else { return }
         let now = MonotonicTime.now.nanoseconds
-        let cores = self.state.withChannels { state, channels in
+        let cores = self.session.state.withChannels { state, channels in
             state.sessions.compactMap { core in core.map { ($0, channels[$0.slot].settlements.oldestOpen) } }
         }
-        let isForQuorumQueues = self.serverVersion.map { $0 >= .v4_3 } ?? false
+        let isForQuorumQueues = self.session.serverVersion.map { $0 >= .v4_3 } ?? false
         for (core, oldest) in cores {
             if isForQuorumQueues, !self.mayTimeOut(core) { continue }
             var watch = core.settlementWatch ?? SettlementWatch(limit: limit)
@@ -40,10 +42,10 @@ extension ConnectionDriver {
                 channel: core.number,
                 deliveryTag: DeliveryTag(rawValue: oldest),
                 age: .nanoseconds(Int64(clamping: age)),
-                limit: self.configuration.acknowledgementTimeout ?? .zero
+                limit: self.session.configuration.acknowledgementTimeout ?? .zero
             )
-            self.lateDeliveries.emit(late)
-            self.logger.warning(
+            self.session.lateDeliveries.emit(late)
+            self.session.logger.warning(
                 isForQuorumQueues
                     ? "a delivery is not settled; if its queue is a quorum queue, the broker will cancel its consumer"
                     : "a delivery is not settled; the broker will close its channel",
@@ -55,12 +57,12 @@ extension ConnectionDriver {
                 ]
             )
         }
-        self.startSettlementWatch()
+        self.schedule()
     }
 
     /// Whether a consumer of the channel may read a quorum queue.
     private func mayTimeOut(_ core: ChannelSession) -> Bool {
-        let others = self.state.withLock { $0.queuesWithoutTimeout }
+        let others = self.session.state.withLock { $0.queuesWithoutTimeout }
         return core.consumers.values.contains { !$0.isAutomatic && !others.contains($0.queue) }
     }
 }

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Protocol
 import AMQP091Wire
+import DequeModule
 import EpollNetworking
 import Logging
 
-// How a channel of a connection is opened, and the methods that the loop sends by itself.
+// Methods of a connection: opening a channel, handing over a secret, and those that the loop sends by itself.
 // Not here: the end of a channel (FrameDispatcher), its requests (ChannelSession+Requests).
 
-extension ConnectionDriver {
+extension ConnectionSession {
     func openChannel(timeout: Duration?) async throws(AMQPError) -> ChannelSession {
         var opened: ChannelSession?
         do throws(AMQPError) {
@@ -53,5 +54,35 @@ extension ConnectionDriver {
             return state.outbound.scheduleFlush()
         }
         self.perform(kick)
+    }
+
+    /// `connection.update-secret`, until the deadline.
+    func updateSecret(_ secret: String, reason: String, _ deadline: UInt64) async throws(AMQPError) {
+        let update = Method.connectionUpdateSecret(.init(newSecret: Array(secret.utf8), reason: reason))
+        _ = try await self.wait(deadline: deadline) { state, _, token throws(AMQPError) in
+            try state.requireOpen()
+            let start = state.outbound.fill.count
+            do throws(WireError) {
+                try update.encodeFrame(
+                    channel: ChannelNumber(rawValue: 0),
+                    into: &state.outbound.fill,
+                    maximumFrameSize: state.maximumPayload + 8
+                )
+            } catch {
+                state.outbound.fill.truncate(to: start)
+                throw .invalidArgument(error, in: update)
+            }
+            state.secretWaiters.append(token)
+            return state.outbound.scheduleFlush()
+        }
+        self.state.withLock { $0.updatedSecret = secret }
+    }
+
+    /// `connection.update-secret-ok`: the oldest call is answered.
+    func secretUpdated() {
+        let waiter = self.state.withLock { state in
+            state.secretWaiters.popFirst().flatMap { state.waiters.finish($0) }
+        }
+        waiter?.resume(returning: .reply(.connectionUpdateSecretOk(.init())))
     }
 }

@@ -6,31 +6,31 @@ import EpollNetworking
 import Logging
 
 // The life of a connection: connect and log in, heartbeats, close, and the end from any cause.
-// Not here: the life of a channel (ConnectionDriver+Channels).
-// Whatever ends it goes through `terminate`, which fails every waiter and every consumer exactly once with the cause.
+// Not here: the life of a channel (ConnectionSession+Channels).
+// Every end goes through `terminate`, which fails every waiter and every consumer exactly once with the cause.
 
 // MARK: connecting
 
-extension ConnectionDriver {
+extension ConnectionSession {
     /// Logs in over a connected socket, which it takes over also when it throws.
     static func login(
         over socket: StreamSocket,
         named address: String,
         _ configuration: AMQPClientConfiguration,
-        tls: (context: TLSPreparation, host: String)? = nil,
+        tls: (context: ConnectionTLS.TLSPreparation, host: String)? = nil,
         server: AMQPServerAddress? = nil,
         loop: EventLoop,
         deadline: MonotonicTime,
         logger: Logger
-    ) async throws(AMQPError) -> ConnectionDriver {
+    ) async throws(AMQPError) -> ConnectionSession {
         var logger = logger
         logger[metadataKey: "server.address"] = "\(address)"
         if !configuration.connectionName.isEmpty {
             logger[metadataKey: "messaging.client.id"] = "\(configuration.connectionName)"
         }
-        let driver: ConnectionDriver
+        let driver: ConnectionSession
         do throws(AMQPError) {
-            driver = try ConnectionDriver(
+            driver = try ConnectionSession(
                 socket: socket,
                 loop: loop,
                 configuration: configuration,
@@ -55,7 +55,7 @@ extension ConnectionDriver {
                 ? AMQPError(.timedOut, "\(address) took the connection but did not finish the AMQP login in time")
                 : error
         }
-        driver.keepCredentialsFresh()
+        CredentialRefresher(session: driver).start()
         logger.debug("connected")
         return driver
     }
@@ -68,7 +68,7 @@ extension ConnectionDriver {
     private func start(_ waiter: CheckedContinuation<Result<Void, AMQPError>, Never>, deadline: MonotonicTime) {
         guard !self.isTerminated else { return waiter.resume(returning: .failure(Self.cancelled(safe: true))) }
         self.openWaiter = waiter
-        self.setHandshakeTimer(deadline)
+        self.timers.handshake.set(deadline, of: self)
         do throws(SystemError) {
             try self.stream.start(self)
         } catch {
@@ -116,17 +116,17 @@ extension ConnectionDriver {
     /// Gives the method behind which nothing may follow to the socket, as far as it takes it, and ends.
     private func end(_ error: AMQPError, saying last: Method) {
         self.settleConfirms()
-        // One of them may have ended it.
+        // A confirm may have ended the connection.
         guard !self.isTerminated else { return }
         self.state.withChannels { state, channels in
-            // Who comes from here on is told why.
+            // Later calls fail with this error.
             state.failure = error
             state.appendUnsentAcks(&channels)
             // Texts were cut to size: encoding it cannot fail.
             try? last.encodeFrame(channel: ChannelNumber(rawValue: 0), into: &state.outbound.fill)
         }
         self.flush()
-        // What the broker has sent meanwhile would turn the end into a reset, which destroys this method.
+        // Octets that the broker has sent meanwhile would turn the end into a reset, which destroys this method.
         self.terminate(error, afterLastMethod: .milliseconds(500))
     }
 
@@ -192,9 +192,9 @@ extension ConnectionDriver {
     }
 
     private func opened() {
-        self.cancelHandshakeTimer()
+        self.timers.handshake.cancel()
         self.observation.metrics?.connected()
-        self.startSettlementWatch()
+        LateDeliveryWatch(session: self).schedule()
         self.openWaiter?.resume(returning: .success(()))
         self.openWaiter = nil
     }
@@ -235,14 +235,15 @@ extension ConnectionDriver {
                 )
             )
         }
-        self.scheduleHeartbeat()
+        guard let deadline = self.heartbeat?.deadline else { return }
+        self.timers.heartbeat.set(MonotonicTime(nanoseconds: deadline), of: self)
     }
 }
 
 // MARK: closing
 
-extension ConnectionDriver {
-    /// The application let go of the connection.
+extension ConnectionSession {
+    /// The application released the connection without closing it.
     static let released = AMQPError(
         .connectionClosed,
         "the AMQPConnection was released without close(): keep a reference to it while its channels are in use",
@@ -277,7 +278,7 @@ extension ConnectionDriver {
                 try? method.encodeFrame(channel: ChannelNumber(rawValue: 0), into: &state.outbound.fill)
                 return state.outbound.scheduleFlush()
             }
-            self.setHandshakeTimer(deadline)
+            self.timers.handshake.set(deadline, of: self)
             self.perform(kick)
         case .wait: break
         case .alreadyClosed: self.terminate(Self.closedByUs)
@@ -300,7 +301,7 @@ extension ConnectionDriver {
     /// Closes the socket at once; everybody who waits is told this.
     func drop(_ error: AMQPError) { self.terminateSoon(error) }
 
-    /// The application let go of a connection without closing it.
+    /// The application has released the connection without closing it.
     func abandon() {
         let hasEnded = self.state.withLock { $0.hasFailed }
         guard !hasEnded else { return }

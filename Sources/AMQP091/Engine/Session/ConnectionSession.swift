@@ -6,18 +6,18 @@ import EpollNetworking
 import Logging
 import SystemPackage
 
-// ConnectionDriver: where the protocol's machines meet one stream. Hands what was read to the machines, performs what
-// they answer, says what is to be written, keeps time. Lives on one loop thread; callers reach it only through `state` and
-// `perform`.
-// Not here: the socket, its events and its end (StreamEngine), when to read (ReadGate), the meaning of a frame
-// (FrameDispatcher), who writes (OutboundQueue, SocketWriter), calls that wait (ConnectionDriver+Waiting).
-// Unsafe: @exclusivity(unchecked) on what every read and write touches. One thread does, or the holder of the writer
-// token, and no access lasts while other code of this class runs.
+// ConnectionSession: one connection: joins the parts that decide what happens on it, and performs what they answer.
+// Lives on one loop thread; callers reach it only through `state` and `perform`. Every end goes through `terminate`.
+// Not here: the socket, its events and its end (StreamEngine); when to read (ReadGate) and what was read (InboundReader,
+// FrameDispatcher); who writes (OutboundQueue, SocketWriter); login and close (ConnectionSession+Lifecycle); calls that
+// wait (ConnectionSession+Waiting).
+// Unsafe: @exclusivity(unchecked) on what every message touches. Only the loop thread does, and no access lasts while
+// other code of this class runs.
 //
 //   caller: lock, append frames, unlock --kick--> loop: flush ---octets---> stream
 //   stream ---octets---> chunk ---records---> inboxes, ---methods---> machines ---> waiters
 
-final class ConnectionDriver: LoopWork, StreamOwner, @unchecked Sendable {
+final class ConnectionSession: LoopWork, StreamOwner, @unchecked Sendable {
     let loop: EventLoop
     let configuration: AMQPClientConfiguration
     let logger: Logger
@@ -38,28 +38,29 @@ final class ConnectionDriver: LoopWork, StreamOwner, @unchecked Sendable {
     let stream: StreamEngine
     /// For its options alone.
     let socket: StreamSocket
+    let timers = ConnectionTimers()
 
     // MARK: loop thread only
 
     @exclusivity(unchecked) var inbound: InboundReader
-    @exclusivity(unchecked) var machine: ConnectionStateMachine
+    var machine: ConnectionStateMachine
     @exclusivity(unchecked) var dispatcher = FrameDispatcher()
-    @exclusivity(unchecked) var gate = ReadGate.atEvents
-    @exclusivity(unchecked) var heartbeat: HeartbeatSchedule?
+    var gate = ReadGate.atEvents
+    var heartbeat: HeartbeatSchedule?
     /// Nil where the configuration wants none.
-    @exclusivity(unchecked) var coalescing: DeliveryCoalescing?
-    /// What was read since the socket was last found empty.
-    @exclusivity(unchecked) var deliveriesRead = 0
-    @exclusivity(unchecked) var octetsRead = 0
+    var coalescing: DeliveryCoalescing?
+    /// Deliveries and octets read since the socket was last found empty.
+    var deliveriesRead = 0
+    var octetsRead = 0
     var openWaiter: CheckedContinuation<Result<Void, AMQPError>, Never>?
     var closeWaiters: [CheckedContinuation<Result<Void, AMQPError>, Never>] = []
     /// Octets of the frame with the credentials.
     var loginSize = 0
-    @exclusivity(unchecked) private(set) var isTerminated = false
+    private(set) var isTerminated = false
     private var isStreamClosed = false
     /// How long the peer may take to read the last method; zero for any end but one with a method that nothing may follow.
     private var lingerTime = Duration.zero
-    @exclusivity(unchecked) private var timerDeadline = UInt64.max
+    private var timerDeadline = UInt64.max
 
     /// Reads of one connection per turn of the loop, so that none starves the others.
     static let readsPerTurn = 8
@@ -68,7 +69,7 @@ final class ConnectionDriver: LoopWork, StreamOwner, @unchecked Sendable {
         socket: StreamSocket,
         loop: EventLoop,
         configuration: AMQPClientConfiguration,
-        tls: (context: TLSPreparation, host: String)?,
+        tls: (context: ConnectionTLS.TLSPreparation, host: String)?,
         server: AMQPServerAddress?,
         logger: Logger
     ) throws(AMQPError) {
@@ -76,7 +77,7 @@ final class ConnectionDriver: LoopWork, StreamOwner, @unchecked Sendable {
         self.observation = Observation(configuration, server: server, socket: socket)
         self.frameTrace = FrameTrace(logger, descriptor: socket.descriptor)
         self.stream = StreamEngine(
-            try Self.transport(socket, tls),
+            try ConnectionTLS.transport(socket, tls),
             on: loop,
             readsPerTurn: Self.readsPerTurn
         )
@@ -157,11 +158,7 @@ final class ConnectionDriver: LoopWork, StreamOwner, @unchecked Sendable {
         )
         self.machine.linkLost()
         self.settleConfirms()
-        for timer in [
-            self.heartbeatTimer, self.deadlineTimer, self.handshakeTimer, self.settlementTimer, self.coalescingTimer,
-        ] {
-            timer.cancel()
-        }
+        self.timers.cancelAll()
         var waiters: [Waiter] = []
         var resumptions: [Resumption] = []
         var refreshing: Task<Void, Never>?
@@ -207,9 +204,9 @@ final class ConnectionDriver: LoopWork, StreamOwner, @unchecked Sendable {
     }
 
     /// The login, or the answer to a close, took too long.
-    private func handshakeTimedOut() {
+    func handshakeTimedOut() {
         let late = AMQPError(.timedOut, "the broker did not answer in time", scope: .connection)
-        // Of a close, its callers are told; what ended the connection is the close.
+        // The callers of `close` get the error; the connection has ended by the close.
         if self.closeWaiters.isEmpty { self.terminate(late) } else { self.terminate(Self.closedByUs, closeError: late) }
     }
 
@@ -228,54 +225,17 @@ final class ConnectionDriver: LoopWork, StreamOwner, @unchecked Sendable {
         self.terminate(error)
     }
 
-    // MARK: timers
-
-    private let heartbeatTimer = Timer { $0.heartbeatTick() }
-    private let deadlineTimer = Timer { $0.armDeadlineTimer() }
-    private let handshakeTimer = Timer { $0.handshakeTimedOut() }
-    private let settlementTimer = Timer { $0.watchSettlements() }
-    private let coalescingTimer = Timer { driver in
-        // Acknowledgements first: the broker may wait for them.
-        driver.flush()
-        driver.stream.read()
-    }
-
-    /// Reads at the end of a pause.
-    func setCoalescingTimer() {
-        guard !self.coalescingTimer.isSet else { return }
-        self.coalescingTimer.set(self.loop.turnTime.advanced(by: self.configuration.deliveryCoalescing), of: self)
-    }
-
-    func scheduleSettlementWatch(at moment: MonotonicTime) { self.settlementTimer.set(moment, of: self) }
-
-    func scheduleHeartbeat() {
-        guard let deadline = self.heartbeat?.deadline else { return }
-        self.heartbeatTimer.set(MonotonicTime(nanoseconds: deadline), of: self)
-    }
-
+    /// Sets the timer of the earliest deadline, `.max` for none.
     func setDeadlineTimer(_ deadline: UInt64) {
-        self.deadlineTimer.cancel()
+        self.timers.deadline.cancel()
         self.timerDeadline = deadline
         guard deadline != .max, !self.isTerminated else { return }
-        self.deadlineTimer.set(MonotonicTime(nanoseconds: deadline), of: self)
+        self.timers.deadline.set(MonotonicTime(nanoseconds: deadline), of: self)
     }
 
-    func setHandshakeTimer(_ deadline: MonotonicTime) { self.handshakeTimer.set(deadline, of: self) }
-
-    func cancelHandshakeTimer() { self.handshakeTimer.cancel() }
-
-    /// What the broker said of itself.
+    /// The properties of the broker (`connection.start`).
     var serverProperties: FieldTable { self.state.withLock { $0.serverProperties } }
 
     /// The version of RabbitMQ; nil for another broker.
     var serverVersion: ServerVersion? { ServerVersion(self.serverProperties) }
-
-    static func linkLost(_ error: SystemError) -> AMQPError {
-        AMQPError(
-            .connectionClosed,
-            "the link to the broker was lost: \(error)",
-            scope: .connection,
-            origin: .transport(errno: error.errno.rawValue)
-        )
-    }
 }
