@@ -133,4 +133,25 @@ struct SettleDialogueTests {
             try await Self.expectAck(broker, 4)
         }
     }
+
+    @Test("After connection.close was sent, settling says so and sends nothing")
+    func closingConnection() async throws {
+        try await ScriptedBroker.withChannel { broker, connection, channel in
+            async let starting = channel.deliveries(from: "orders")
+            let tag = try await broker.expect(Basic.Consume.self).consumerTag
+            try broker.send(.basicConsumeOk(.init(consumerTag: tag)), on: 1)
+            var iterator = try await starting.makeAsyncIterator()
+            try broker.deliver("m", tag: 1, consumer: tag)
+            let delivery = try #require(try await iterator.next(isolation: nil))
+            #expect(channel.isOpen)
+            async let closing: Void = connection.close()
+            try await broker.expect(Connection.Close.self)
+            #expect(!channel.isOpen && !connection.isOpen)
+            let error = #expect(throws: AMQPError.self) { try delivery.ack() }
+            #expect(error?.code == .connectionClosed)
+            #expect(error?.isSafeToRetry == true)
+            try broker.send(.connectionCloseOk(.init()))
+            try await closing
+        }
+    }
 }
