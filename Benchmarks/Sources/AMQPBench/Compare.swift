@@ -27,6 +27,7 @@ struct Compare: AsyncParsableCommand {
     @Option(help: "Runs of each command, in the order A B B A.") var pairs = 10
     @Option(help: "Changes up to this many percent are no difference.") var tolerance = 2.0
     @Flag(help: "Compare although brokers, machines or options differ.") var force = false
+    @Option(help: "Write both beside each other as HTML to this file.") var html: String?
     @Option(help: "Colour the text: auto, always or never. NO_COLOR is honoured.") var color = ColorChoice.auto
 
     func validate() throws {
@@ -45,12 +46,13 @@ struct Compare: AsyncParsableCommand {
         let screen = Screen(usesStandardError: false, color: self.color)
         if self.commands.isEmpty, let base, let other {
             let text = ComparisonText(style: screen.style, base: Self.name(base), other: Self.name(other))
-            let comparisons = Self.comparisons(
-                try StoredResult.read(base),
-                try StoredResult.read(other),
-                tolerance: self.tolerance
+            let (before, after) = (try StoredResult.read(base), try StoredResult.read(other))
+            return try self.show(
+                Self.comparisons(before, after, tolerance: self.tolerance),
+                (before, after),
+                text,
+                screen
             )
-            return try self.show(comparisons, (try StoredResult.read(base), try StoredResult.read(other)), text, screen)
         }
         do {
             let results = try await RunPairs(self.commands, pairs: self.pairs).measure {
@@ -58,7 +60,12 @@ struct Compare: AsyncParsableCommand {
             }
             let comparisons = results.map {
                 let (tolerance, count) = (self.tolerance, results.count)
-                return ($0.name, Comparison($0.base, $0.other, tolerance: tolerance, isPaired: true, of: count))
+                return ComparisonHTML.Part(
+                    name: $0.name,
+                    base: $0.base,
+                    other: $0.other,
+                    comparison: Comparison($0.base, $0.other, tolerance: tolerance, isPaired: true, of: count)
+                )
             }
             // The two commands differ on purpose: what they differ in is said, not refused.
             try self.show(comparisons, ComparisonText(style: screen.style, base: "A", other: "B"), screen)
@@ -69,7 +76,7 @@ struct Compare: AsyncParsableCommand {
     }
 
     private func show(
-        _ comparisons: [(String, Comparison)],
+        _ comparisons: [ComparisonHTML.Part],
         _ results: (base: StoredResult, other: StoredResult),
         _ text: ComparisonText,
         _ screen: Screen
@@ -78,7 +85,7 @@ struct Compare: AsyncParsableCommand {
         guard !comparisons.isEmpty else {
             throw ValidationError("These results have no run in common: \(base.command) and \(other.command).")
         }
-        let differences = comparisons.flatMap(\.1.differences)
+        let differences = comparisons.flatMap(\.comparison.differences)
         if !differences.isEmpty, !self.force {
             throw ValidationError(
                 "These results cannot be compared; --force does it all the same.\n"
@@ -88,12 +95,19 @@ struct Compare: AsyncParsableCommand {
         try self.show(comparisons, text, screen)
     }
 
-    private func show(_ comparisons: [(String, Comparison)], _ text: ComparisonText, _ screen: Screen) throws {
-        for (name, comparison) in comparisons {
-            if !name.isEmpty { screen.show(["", screen.style.bold("  " + name)]) }
-            screen.show(text.lines(comparison))
+    private func show(_ comparisons: [ComparisonHTML.Part], _ text: ComparisonText, _ screen: Screen) throws {
+        for part in comparisons {
+            if !part.name.isEmpty { screen.show(["", screen.style.bold("  " + part.name)]) }
+            screen.show(text.lines(part.comparison))
         }
-        guard !comparisons.contains(where: \.1.isRegression) else { throw ExitCode(ExitStatus.thresholdFailed) }
+        if let html {
+            let page = try ComparisonHTML(base: text.base, other: text.other, parts: comparisons).page()
+            try FileOutput.write(page, to: html)
+            screen.show("  saved  \(html)")
+        }
+        guard !comparisons.contains(where: \.comparison.isRegression) else {
+            throw ExitCode(ExitStatus.thresholdFailed)
+        }
     }
 
     /// The runs that both results have, compared.
@@ -101,11 +115,14 @@ struct Compare: AsyncParsableCommand {
         _ base: StoredResult,
         _ other: StoredResult,
         tolerance: Double
-    ) -> [(String, Comparison)] {
+    ) -> [ComparisonHTML.Part] {
         let others = Dictionary(other.steps.map { ($0.name, $0.report) }) { first, _ in first }
         let common = base.steps.filter { others[$0.name] != nil }
         return common.compactMap { name, report in
-            others[name].map { (name, Comparison(report, $0, tolerance: tolerance, of: common.count)) }
+            others[name].map {
+                let comparison = Comparison(report, $0, tolerance: tolerance, of: common.count)
+                return ComparisonHTML.Part(name: name, base: report, other: $0, comparison: comparison)
+            }
         }
     }
 

@@ -29,7 +29,8 @@ struct HTMLReport: Sendable {
                 <div class="tables">
                 \(self.latencyTable())
                 \(self.totalsTable())
-                \(HTML.table(["what became of messages", ""], report.findings.map { [$0.name, $0.text] }))
+                \(self.runsTable())
+                \(self.findingsTable())
                 </div>
                 \(self.notes())
                 <details><summary>Every option</summary>\(Self.optionsTable(report))</details>
@@ -83,7 +84,34 @@ struct HTMLReport: Sendable {
     }
 
     private func series(_ value: (Report.Interval) -> Double?) -> [(x: Double, y: Double)] {
-        self.report.intervals.compactMap { interval in value(interval).map { (interval.time, $0) } }
+        self.report.intervals.map { interval in (interval.time, value(interval) ?? .nan) }
+    }
+
+    /// Faults and outages, where the intervals are.
+    static func bands(_ report: Report) -> [PlotBand] {
+        let warmup = report.options.warmup
+        let end = report.intervals.last?.time ?? 0
+        var bands: [PlotBand] = []
+        if let recovery = report.recovery {
+            let length = [recovery.brokerBack, recovery.confirmed, recovery.consumed].compactMap { $0 }.max()
+            let from = warmup + recovery.at
+            bands.append(PlotBand(name: "fault", from: from, to: length.map { from + $0 } ?? end))
+        }
+        if let command = report.faultCommand {
+            let from = warmup + command.at
+            bands.append(PlotBand(name: "fault command", from: from, to: from + command.seconds))
+        }
+        for outage in report.outages ?? [] {
+            let from = warmup + outage.at
+            bands.append(
+                PlotBand(
+                    name: "outage of \(outage.connection)",
+                    from: from,
+                    to: outage.resumed.map { from + $0 } ?? end
+                )
+            )
+        }
+        return bands
     }
 
     private func ratePlot() -> Plot {
@@ -102,7 +130,8 @@ struct HTMLReport: Sendable {
             lines: lines,
             ticks: self.seconds,
             shadedUntil: self.report.options.warmup,
-            start: 0
+            start: 0,
+            bands: Self.bands(self.report)
         )
     }
 
@@ -121,16 +150,18 @@ struct HTMLReport: Sendable {
         let name = report.options.intervalLatencyName
         return Plot(
             title: isPaced ? "End to end latency" : name.prefix(1).uppercased() + name.dropFirst() + " latency",
-            unit: "milliseconds",
+            unit: "milliseconds, logarithmic",
             lines: values.map { name, color, value in
-                let points = report.intervals.compactMap { interval in
-                    interval[keyPath: value].map { (interval.time, $0 / 1000) }
+                let points = report.intervals.map { interval in
+                    (interval.time, interval[keyPath: value].map { $0 / 1000 } ?? .nan)
                 }
                 return PlotLine(name: name, color: color, points: points)
             },
             ticks: ticks,
             shadedUntil: report.options.warmup,
-            start: 0
+            start: 0,
+            isLogarithmic: true,
+            bands: Self.bands(report)
         )
     }
 
@@ -144,7 +175,18 @@ struct HTMLReport: Sendable {
             latency.map { PlotLine(name: name, color: color, points: Self.spectrum($0)) }
         }
         guard !lines.isEmpty else { return nil }
-        return Plot(title: "Percentiles", unit: "milliseconds", lines: lines, ticks: Self.nines)
+        return Self.spectra(lines)
+    }
+
+    /// Percentiles of several lines.
+    static func spectra(_ lines: [PlotLine]) -> Plot {
+        Plot(
+            title: "Percentiles",
+            unit: "milliseconds, logarithmic",
+            lines: lines,
+            ticks: Self.nines,
+            isLogarithmic: true
+        )
     }
 
     /// The ticks of such an axis.
@@ -167,18 +209,27 @@ struct HTMLReport: Sendable {
     private func cpuPlot() -> Plot {
         var lines = [PlotLine(name: "client", color: "c1", points: self.series { $0.clientCPUPercent })]
         let broker = self.series { $0.brokerCPUPercent }
-        if !broker.isEmpty { lines.append(PlotLine(name: "broker", color: "c2", points: broker)) }
+        if broker.contains(where: { $0.y.isFinite }) {
+            lines.append(PlotLine(name: "broker", color: "c2", points: broker))
+        }
         return Plot(
             title: "Processor",
             unit: "percent of one core",
             lines: lines,
             ticks: self.seconds,
             shadedUntil: self.report.options.warmup,
-            start: 0
+            start: 0,
+            bands: Self.bands(self.report)
         )
     }
 
     // MARK: - Tables
+
+    private func findingsTable() -> String {
+        let findings = self.report.findings
+        let bad = Set(findings.indices.filter { findings[$0].isBad })
+        return HTML.table(["what became of messages", ""], findings.map { [$0.name, $0.text] }, bad: bad)
+    }
 
     private func latencyTable() -> String {
         let kinds = [
@@ -189,10 +240,30 @@ struct HTMLReport: Sendable {
         let rows = kinds.compactMap { name, latency -> [String]? in
             guard let latency else { return nil }
             let values = [latency.p50, latency.p90, latency.p99, latency.p999, latency.p9999, latency.max]
-            return [name] + values.map { Text.milliseconds($0) } + [Text.count(latency.count)]
+            return [name] + values.map { Text.milliseconds($0) }
+                + [Text.count(latency.count), Text.count(latency.censored ?? 0)]
         }
         guard !rows.isEmpty else { return "" }
-        return HTML.table(["latency, ms", "p50", "p90", "p99", "p99.9", "p99.99", "max", "samples"], rows)
+        return HTML.table(["latency, ms", "p50", "p90", "p99", "p99.9", "p99.99", "max", "samples", "censored"], rows)
+    }
+
+    /// The figures of each of several runs.
+    private func runsTable() -> String {
+        guard let runs = self.report.runs, runs.count > 1 else { return "" }
+        let milliseconds = { (value: Double?) in value.map { Text.milliseconds($0) } ?? "–" }
+        let rows = runs.enumerated().map { index, run in
+            [
+                String(index + 1), Text.rate(run.publishedPerSecond), Text.rate(run.consumedPerSecond),
+                milliseconds(run.confirmP50), milliseconds(run.confirmP99), milliseconds(run.endToEndP50),
+                milliseconds(run.endToEndP99), Text.decimal(run.cpuMicrosecondsPerMessage, places: 2),
+                Text.count(run.lost),
+            ]
+        }
+        let head = [
+            "run", self.report.options.publishedName, "consumed", "p50 ms", "p99", "end to end p50", "p99",
+            "client µs", "lost",
+        ]
+        return HTML.table(head, rows)
     }
 
     private func totalsTable() -> String {

@@ -281,6 +281,8 @@ struct LatencySummary: Codable, Hashable, Sendable {
     var max: Double
     /// The whole histogram: pairs of a value in nanoseconds and its count.
     var histogram: [[UInt64]]
+    /// The same in HdrHistogram's V2 encoding, compressed, as Base64; missing in results of older versions.
+    var hdr: String?
 
     /// Nil when nothing was recorded.
     init?(_ histogram: Histogram<UInt64>) {
@@ -295,6 +297,7 @@ struct LatencySummary: Codable, Hashable, Sendable {
         self.p9999 = value(99.99)
         self.max = Double(histogram.max) / 1000
         self.histogram = histogram.recordedValues().map { [$0.value, $0.count] }
+        self.hdr = HdrEncoding.text(self.histogram)
     }
 
     /// The samples that must lie beyond a quantile for it to say something.

@@ -64,11 +64,9 @@ struct SeriesHTML: Sendable {
         ).text
     }
 
-    private static let colors = ["c1", "c2", "c3", "c4", "c5", "c6"]
-
     private func lines(_ points: (Report) -> [(x: Double, y: Double)]) -> [PlotLine] {
         self.steps.enumerated().map { index, step in
-            PlotLine(name: step.name, color: Self.colors[index % Self.colors.count], points: points(step.report))
+            PlotLine(name: step.name, color: PlotLine.color(index), points: points(step.report))
         }
     }
 
@@ -78,20 +76,22 @@ struct SeriesHTML: Sendable {
 
     private var spectra: Plot {
         let lines = self.lines { self.latency($0).map { HTMLReport.spectrum($0) } ?? [] }
-        return Plot(title: "Percentiles", unit: "milliseconds", lines: lines, ticks: HTMLReport.nines)
+        return HTMLReport.spectra(lines)
     }
 
     private var overTime: Plot {
         let lines = self.lines { report in
-            report.intervals.compactMap { interval in interval.endToEndP99.map { (interval.time, $0 / 1000) } }
+            report.intervals.map { interval in (interval.time, interval.endToEndP99.map { $0 / 1000 } ?? .nan) }
         }
         return Plot(
             title: "End to end p99",
-            unit: "milliseconds, over seconds",
+            unit: "milliseconds, logarithmic, over seconds",
             lines: lines,
             ticks: self.seconds,
             shadedUntil: self.steps[0].report.options.warmup,
-            start: 0
+            start: 0,
+            isLogarithmic: true,
+            bands: HTMLReport.bands(self.steps[0].report)
         )
     }
 
@@ -118,7 +118,13 @@ struct SeriesHTML: Sendable {
         let cost = [line("client", "c1") { $0.client.cpuMicrosecondsPerMessage }]
         return [
             Plot(title: "Rate", unit: "per second", lines: rates, ticks: ticks),
-            Plot(title: "Latency", unit: "milliseconds", lines: latencies, ticks: ticks),
+            Plot(
+                title: "Latency",
+                unit: "milliseconds, logarithmic",
+                lines: latencies,
+                ticks: ticks,
+                isLogarithmic: true
+            ),
             Plot(title: "Cost", unit: "µs/\(options.unit)", lines: cost, ticks: ticks),
         ].map(\.figure).joined()
     }
@@ -131,7 +137,10 @@ struct SeriesHTML: Sendable {
 
     private var table: String {
         let head =
-            ["", "published", "consumed", "p50 ms", "p90", "p99", "p99.9", "max", "max lag", "client µs/msg", "lost"]
+            [
+                "", "published", "consumed", "p50 ms", "p90", "p99", "p99.9", "max", "max lag", "samples", "censored",
+                "client µs/msg", "lost",
+            ]
         let rows = self.steps.map { name, report -> [String] in
             let latency = self.latency(report)
             let times = [
@@ -139,6 +148,7 @@ struct SeriesHTML: Sendable {
             ]
             var row = [name, Text.rate(report.totals.publishedPerSecond), Text.rate(report.totals.consumedPerSecond)]
             row += times.map { $0.map { Text.milliseconds($0) } ?? "–" }
+            row += [Text.count(latency?.count ?? 0), Text.count(latency?.censored ?? 0)]
             row += [Text.decimal(report.client.cpuMicrosecondsPerMessage, places: 2), Text.count(report.lost)]
             return row
         }

@@ -74,15 +74,19 @@ struct SeriesTests {
     func compared() throws {
         let (base, slower) = (StoredResult.latency(self.latency()), StoredResult.latency(self.latency(p99: 2)))
         let comparisons = Compare.comparisons(base, slower, tolerance: 2)
-        #expect(comparisons.map(\.0) == ["50 % of capacity", "80 % of capacity"])
-        #expect(comparisons.allSatisfy { $0.1.differences.isEmpty })
+        #expect(comparisons.map(\.name) == ["50 % of capacity", "80 % of capacity"])
+        #expect(comparisons.allSatisfy { $0.comparison.differences.isEmpty })
         // One run of each shows a change, and proves none.
-        for (_, comparison) in comparisons {
-            let row = try #require(comparison.rows.first { $0.name == "p99 end to end" })
+        for part in comparisons {
+            let row = try #require(part.comparison.rows.first { $0.name == "p99 end to end" })
             #expect(abs(row.change - 100) < 1)
         }
-        #expect(comparisons.allSatisfy { $0.1.rows.allSatisfy { $0.verdict == .none } && !$0.1.isRegression })
-        #expect(!Compare.comparisons(base, base, tolerance: 2).contains { $0.1.isRegression })
+        #expect(
+            comparisons.allSatisfy {
+                $0.comparison.rows.allSatisfy { $0.verdict == .none } && !$0.comparison.isRegression
+            }
+        )
+        #expect(!Compare.comparisons(base, base, tolerance: 2).contains { $0.comparison.isRegression })
         #expect(Compare.comparisons(base, .run(.example()), tolerance: 2).isEmpty)
     }
 
