@@ -107,6 +107,12 @@ struct CommonOptions: ParsableArguments {
     @Option(help: "Write the result as JSON to this file; - is standard output, and the text goes to standard error.")
     var json: String?
 
+    @Flag(help: "Write a line of JSON per interval to standard output, and the text to standard error.")
+    var ndjson = false
+
+    @Option(help: "Answer GET /metrics on this port of loopback, or address: 9100, 0.0.0.0:9100, for Prometheus.")
+    var prometheus: ListenAddress?
+
     @Option(help: "Write the intervals as CSV to this file.")
     var csv: String?
 
@@ -209,6 +215,9 @@ struct CommonOptions: ParsableArguments {
         }
         guard !self.predeclared || self.queueArg.isEmpty else {
             throw ValidationError("--queue-arg is for queues that are made; --predeclared makes none.")
+        }
+        guard !self.ndjson || self.json != "-" else {
+            throw ValidationError("--ndjson and --json - cannot go together: both take standard output.")
         }
         guard 1...64 ~= self.threads ?? 1 else { throw ValidationError("--threads takes 1 to 64.") }
         guard 1...100 ~= self.instances else { throw ValidationError("--instances takes 1 to 100.") }

@@ -50,8 +50,10 @@ extension LoadRun {
             isBlocked: { load.isBlocked },
             screen: self.screen,
             text: self.text,
-            isQuiet: self.detail == .header || self.detail == .nothing
+            isQuiet: self.detail == .header || self.detail == .nothing,
+            live: self.live
         )
+        self.live?.begin(self.id, command: self.options.command, snapshot: pacer.snapshot)
         let begin = pacer.snapshot()
         let publishing = load.publishing
         var producersLeft = publishing.count

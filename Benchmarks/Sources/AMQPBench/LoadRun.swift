@@ -13,6 +13,7 @@ struct LoadRun: Sendable {
     let interruption: Interruption
     let screen: Screen
     let detail: Detail
+    var live: LiveMetrics?
 
     /// What is shown while it runs.
     enum Detail: Sendable {

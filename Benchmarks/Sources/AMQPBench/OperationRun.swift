@@ -98,8 +98,10 @@ struct OperationRun: Sendable {
             isBlocked: { false },
             screen: self.session.screen,
             text: self.text,
-            isQuiet: self.detail == .header || self.detail == .nothing
+            isQuiet: self.detail == .header || self.detail == .nothing,
+            live: self.session.live
         )
+        self.session.live?.begin(self.id, command: self.options.command, snapshot: pacer.snapshot)
         let begin = pacer.snapshot()
         let budget = Budget(self.options.count)
         self.session.interruption.endsCleanly(true)

@@ -73,6 +73,7 @@ struct Pacer: Sendable {
     let screen: Screen
     let text: RunText
     let isQuiet: Bool
+    var live: LiveMetrics?
 
     /// Measures until the time is over, everything has gone through, or a signal came.
     ///
@@ -122,6 +123,7 @@ struct Pacer: Sendable {
                     endToEnd: LatencySummary(endToEnd)
                 )
                 result.intervals.append(interval)
+                self.live?.tick(interval, now.counts)
                 if !self.isQuiet { self.screen.show(self.text.row(interval, self.options)) }
             }
             last = now

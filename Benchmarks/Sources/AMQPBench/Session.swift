@@ -11,6 +11,8 @@ struct Session: Sendable {
     let screen: Screen
     /// The name of the run.
     let id: String
+    /// For other programs; nil where nobody asks.
+    var live: LiveMetrics?
 
     /// Runs an operation with a broker and ends with its exit code.
     ///
@@ -19,7 +21,7 @@ struct Session: Sendable {
     ///   - body: Measures, reports, and says how to exit.
     /// - Throws: `ExitCode` for anything but 0.
     static func run(_ common: CommonOptions, _ body: @escaping @Sendable (Session) async throws -> Int32) async throws {
-        let screen = Screen(usesStandardError: common.json == "-", color: common.color)
+        let screen = Screen(usesStandardError: common.json == "-" || common.ndjson, color: common.color)
         guard !BuildFacts.isDebug || common.allowDebug else {
             throw ValidationError(
                 "This is a debug build, whose numbers mean nothing. Start ./amqp-bench, or add --allow-debug."
@@ -35,6 +37,7 @@ struct Session: Sendable {
         interruption.install()
         let status: Int32
         do {
+            let live = try Self.live(common, screen)
             status = try await interruption.cancellable {
                 try await BrokerUnderTest.with(
                     uris: common.uris,
@@ -44,7 +47,7 @@ struct Session: Sendable {
                     { broker in
                         let id = common.id ?? Self.newID()
                         return try await body(
-                            Session(broker: broker, interruption: interruption, screen: screen, id: id)
+                            Session(broker: broker, interruption: interruption, screen: screen, id: id, live: live)
                         )
                     }
                 )
@@ -63,6 +66,19 @@ struct Session: Sendable {
         guard status == 0 else { throw ExitCode(status) }
     }
 
+    private static let writeLine: @Sendable (Data) -> Void = { Screen.write($0, to: STDOUT_FILENO) }
+
+    /// The outputs of `--ndjson` and `--prometheus`; nil for neither.
+    private static func live(_ common: CommonOptions, _ screen: Screen) throws(BenchFailure) -> LiveMetrics? {
+        guard common.ndjson || common.prometheus != nil else { return nil }
+        let live = LiveMetrics(write: common.ndjson ? Self.writeLine : nil)
+        if let address = common.prometheus {
+            let server = try MetricsServer(on: address) { live.prometheus }
+            screen.show("metrics for Prometheus at http://\(address.host):\(server.port)/metrics")
+        }
+        return live
+    }
+
     /// One run of a load.
     func load(_ options: RunOptions, detail: LoadRun.Detail, suffix: String = "") -> LoadRun {
         LoadRun(
@@ -71,7 +87,8 @@ struct Session: Sendable {
             id: self.id + suffix,
             interruption: self.interruption,
             screen: self.screen,
-            detail: detail
+            detail: detail,
+            live: self.live
         )
     }
 
