@@ -76,9 +76,9 @@ struct OutageTests {
             let report = try await running
             #expect(report.ended == .completed, "\(report.failure ?? "")")
             #expect(report.outages == nil)
-            #expect(report.wholeRun.published > 900)
+            #expect(report.wholeRun.published > 100)
             // At least the messages before the deletion and after it.
-            #expect(report.wholeRun.consumed > 0 && report.verify.arrived > report.wholeRun.published / 10)
+            #expect(report.wholeRun.consumed > 0 && report.verify.arrived > 100)
         }
     }
 
