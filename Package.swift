@@ -89,7 +89,7 @@ let package = Package(
             pkgConfig: "openssl",
             providers: [.apt(["libssl-dev"])]
         ),
-        // Compiled by every build of this package, whoever depends on it: empty unless the trait is on.
+        // Compiled by every build of this package, whoever depends on it: calls OpenSSL only if the trait is on.
         .target(
             name: "CTLS",
             dependencies: [.target(name: "COpenSSL", condition: .when(traits: ["TLS"]))],
@@ -100,8 +100,7 @@ let package = Package(
         .target(
             name: "EpollNetworking",
             dependencies: [
-                "SecretValues", "CEpoll", "CTaskCancellation", .target(name: "CTLS", condition: .when(traits: ["TLS"])),
-                deque, system,
+                "SecretValues", "CEpoll", "CTaskCancellation", "CTLS", deque, system,
             ],
             swiftSettings: settings
         ),

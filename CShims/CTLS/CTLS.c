@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// CTLS: see CTLS.h. Compiled to nothing unless the package's trait TLS is on, so that a plain build needs no OpenSSL.
+// CTLS: see CTLS.h. Without the package's trait TLS only the functions at the end, which call nothing: a plain build needs no
+// OpenSSL.
 #ifdef TLS
 #define _GNU_SOURCE
+#endif
 #include "CTLS.h"
+
+#ifdef TLS
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -539,4 +543,59 @@ int ctls_reason(unsigned long error) {
     }
     return ctls_reason_other;
 }
+
+int ctls_is_available(void) { return 1; }
+
+#else
+
+// There is no context, and so no connection: the rest is never called.
+
+int ctls_is_available(void) { return 0; }
+
+const long ctls_verify_expired = 1;
+const long ctls_verify_not_yet_valid = 2;
+const long ctls_verify_wrong_host = 3;
+const long ctls_verify_wrong_address = 4;
+const long ctls_verify_revoked = 5;
+
+ctls_context *_Nullable ctls_context_new(int is_server) { return NULL; }
+void ctls_context_free(ctls_context *context) {}
+int ctls_context_versions(ctls_context *context, int minimum, int maximum) { return 0; }
+int ctls_context_system_roots(ctls_context *context) { return 0; }
+int ctls_context_roots(ctls_context *context, const char *_Nullable file, const char *_Nullable directory) { return 0; }
+int ctls_context_chain(ctls_context *context, const char *file) { return 0; }
+int ctls_context_key(ctls_context *context, const char *file, const char *_Nullable password) { return 0; }
+void ctls_context_verify(ctls_context *context, int verify, int require) {}
+int ctls_context_client_roots(ctls_context *context, const char *file) { return 0; }
+int ctls_context_protocols(ctls_context *context, const uint8_t *list, size_t count) { return 0; }
+int ctls_context_key_log(ctls_context *context, const char *file) { return 0; }
+void ctls_context_resumption(ctls_context *context, int enabled) {}
+ctls_connection *_Nullable ctls_connection_new(ctls_context *context, int is_server) { return NULL; }
+void ctls_connection_free(ctls_connection *connection) {}
+int ctls_set_server_name(ctls_connection *connection, const char *name) { return 0; }
+int ctls_set_expected_host(ctls_connection *connection, const char *name, int is_address) { return 0; }
+uint8_t *_Nullable ctls_input_room(ctls_connection *connection, size_t *count) { *count = 0; return NULL; }
+void ctls_input_filled(ctls_connection *connection, size_t count) {}
+void ctls_input_ended(ctls_connection *connection) {}
+const uint8_t *_Nullable ctls_output(const ctls_connection *connection, size_t *count) { *count = 0; return NULL; }
+void ctls_output_sent(ctls_connection *connection, size_t count) {}
+int ctls_handshake(ctls_connection *connection) { return ctls_failed; }
+int ctls_read(ctls_connection *connection, void *octets, size_t capacity, size_t *count) { return ctls_failed; }
+int ctls_write(ctls_connection *connection, const void *octets, size_t count) { return ctls_failed; }
+void ctls_shutdown(ctls_connection *connection) {}
+long ctls_verify_result(const ctls_connection *connection) { return 0; }
+const char *ctls_verify_text(long result) { return ""; }
+int ctls_peer_names(const ctls_connection *connection, char *text, size_t capacity) { return 0; }
+int ctls_was_asked(const ctls_connection *connection) { return 0; }
+int ctls_peer_subject(const ctls_connection *connection, char *text, size_t capacity) { return 0; }
+const char *ctls_version(const ctls_connection *connection) { return ""; }
+const char *ctls_cipher(const ctls_connection *connection) { return ""; }
+int ctls_is_resumed(const ctls_connection *connection) { return 0; }
+const uint8_t *_Nullable ctls_protocol(const ctls_connection *connection, unsigned *count) { *count = 0; return NULL; }
+ctls_session *_Nullable ctls_take_session(ctls_connection *connection) { return NULL; }
+int ctls_set_session(ctls_connection *connection, ctls_session *session) { return 0; }
+void ctls_session_free(ctls_session *session) {}
+unsigned long ctls_error(char *text, size_t capacity) { return 0; }
+void ctls_clear_errors(void) {}
+int ctls_reason(unsigned long error) { return 0; }
 #endif

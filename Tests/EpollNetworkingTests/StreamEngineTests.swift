@@ -366,7 +366,7 @@ extension NetworkTests {
             let loop = try EventLoop()
             let (near, far) = try StreamSocket.pair()
             let owner = try await self.onLoop(loop) {
-                let owner = Owner(SocketTransport(near), on: loop)
+                let owner = Owner(near, on: loop)
                 try owner.stream.start(owner)
                 return owner
             }

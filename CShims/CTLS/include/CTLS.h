@@ -26,6 +26,9 @@ enum {
     ctls_failed = -2,
 };
 
+/// Whether this build has OpenSSL; without it there is no context.
+int ctls_is_available(void);
+
 // MARK: a context; functions answer 1 for success and 0 for failure, whose reason is in `ctls_error`
 
 /// SSL_CTX_new(3): TLS 1.2 at least, no renegotiation, no compression. NULL without memory.

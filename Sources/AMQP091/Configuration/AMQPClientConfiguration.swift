@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import EpollNetworking
 
 // AMQPClientConfiguration: every option of a connection, as a value with defaults.
 // Not here: reading a URI (AMQPURI) and negotiating with the broker (TuneNegotiation).
@@ -158,13 +159,7 @@ public struct AMQPClientConfiguration: Hashable, Sendable {
     }
 
     /// Whether this build can do TLS.
-    static var hasTLS: Bool {
-        #if TLS
-            true
-        #else
-            false
-        #endif
-    }
+    static var hasTLS: Bool { TLSContext.isAvailable }
 
     private mutating func readTLS(_ parameter: AMQPURI.Parameter) throws(AMQPError) {
         guard var tls = self.tls else { throw Self.invalid("\(parameter.name) needs amqps://") }

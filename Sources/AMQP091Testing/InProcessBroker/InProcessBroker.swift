@@ -306,7 +306,7 @@ public final class InProcessBroker: Sendable {
     /// Serves whoever is at the other end of a socket, which belongs to the broker from here on.
     package func serve(_ socket: StreamSocket) async {
         _ = await Self.run(on: self.loop) { [core = self.core] in
-            BrokerConnection(core: core, SocketTransport(socket)).start()
+            BrokerConnection(core: core, socket).start()
         }
     }
 

@@ -45,7 +45,7 @@ final class ScriptedLink: StreamOwner, LoopWork, @unchecked Sendable {
     private var isClosed = false  // loop thread only
 
     init(socket: StreamSocket, loop: EventLoop) {
-        self.stream = StreamEngine(SocketTransport(socket), on: loop, readsPerTurn: 32)
+        self.stream = StreamEngine(socket, on: loop, readsPerTurn: 32)
         self.loop = loop
     }
 

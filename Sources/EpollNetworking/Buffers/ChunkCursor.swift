@@ -4,7 +4,7 @@ import Glibc
 // ChunkCursor: how far a list of chunks was written, and the vectors of what remains, at most 64 at a time.
 // Unsafe: the vectors point into storage that the chunks keep alive, and are gone when `body` returns.
 
-struct ChunkCursor {
+package struct ChunkCursor {
     private static let vectorsPerCall = 64
 
     private let chunks: [ByteChunk]
@@ -33,6 +33,14 @@ struct ChunkCursor {
             }
             return body(UnsafeBufferPointer(rebasing: vectors[..<count]))
         }
+    }
+
+    /// Lends the rest of the chunk that is next.
+    func withFirst<Result>(_ body: (UnsafeRawBufferPointer) -> Result) -> Result {
+        guard self.index < self.chunks.count else { return body(UnsafeRawBufferPointer(start: nil, count: 0)) }
+        let chunk = self.chunks[self.index]
+        let start = chunk.storage.base + chunk.offset + self.offset
+        return body(UnsafeRawBufferPointer(start: start, count: chunk.count - self.offset))
     }
 
     /// Copies what comes next into `room`, as much as fits; says how many octets.

@@ -35,7 +35,8 @@ final class Acceptor: Sendable {
         _ call: @escaping Call = { (socket) throws(SystemError) in try socket.accept() }
     ) throws(SystemError) {
         self.call = call
-        self.core = ConnectionCore(socket.socket, on: loop, name: "", options: SocketOptions(), lingers: false)
+        let terms = StreamTerms(SocketOptions(), lingers: false)
+        self.core = ConnectionCore(socket.socket, on: loop, name: "", terms: terms)
         let reserve = try SystemCall.checking("open /dev/null") { cepoll_open_null() }
         self.state = Locked(State(reserve: reserve))
         self.core.start()

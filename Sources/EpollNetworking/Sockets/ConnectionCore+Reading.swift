@@ -47,7 +47,7 @@ extension ConnectionCore {
             side.end(effect, keeping: storage)
             return nil
         case .failed(let error):
-            let failure = NetworkError(connection: self.name, error)
+            let failure = self.failure(error)
             side.end(effect, failure: failure)
             throw failure
         }
@@ -55,9 +55,6 @@ extension ConnectionCore {
 
     /// Waits until a read may find something.
     func waitToRead(until deadline: MonotonicTime, _ what: ReadWait = .octets) async throws(NetworkError) {
-        #if TLS
-            self.flushAnswers()
-        #endif
         let wake = await withCancellableContinuation(self) { (waiter: FlowWaiter) in
             let (wake, mustArm) = self.flow.withLock { flow -> (Wake?, Bool) in
                 let wake = flow.parkReader(waiter, until: deadline)
@@ -117,7 +114,7 @@ extension ConnectionCore {
     /// The next octets, or nil at the end of the stream.
     func readChunk(timeout: Duration?) async throws(NetworkError) -> ByteChunk? {
         if FairShare.isUsedUp { await FairShare.yield() }
-        let deadline = self.deadline(timeout, default: self.readTimeout)
+        let deadline = self.deadline(timeout, default: self.terms.readTimeout)
         while true {
             switch try self.takeChunk() {
             case .octets(let chunk): return chunk
@@ -130,9 +127,6 @@ extension ConnectionCore {
     /// One attempt to read a chunk, without waiting.
     @inline(never)
     private func takeChunk() throws(NetworkError) -> Arrival {
-        #if TLS
-            if let link = self.tls { return try self.takeChunk(through: link) }
-        #endif
         while true {
             var spare: ChunkStorage?
             guard let side = try self.takeReadSide(&spare) else {
@@ -162,7 +156,7 @@ extension ConnectionCore {
     func read(into buffer: inout OutputRawSpan, timeout: Duration?) async throws(NetworkError) -> Int {
         if buffer.freeCapacity == 0 { return 0 }
         if FairShare.isUsedUp { await FairShare.yield() }
-        let deadline = self.deadline(timeout, default: self.readTimeout)
+        let deadline = self.deadline(timeout, default: self.terms.readTimeout)
         while true {
             let result = buffer.withUnsafeMutableBytes { room, initialized in
                 let result = self.attempt(UnsafeMutableRawBufferPointer(rebasing: room[initialized...]))
@@ -179,7 +173,7 @@ extension ConnectionCore {
         var filled = 0
         while filled < octets.count {
             if FairShare.isUsedUp { await FairShare.yield() }
-            let deadline = self.deadline(timeout, default: self.readTimeout)
+            let deadline = self.deadline(timeout, default: self.terms.readTimeout)
             while true {
                 let result = octets.withUnsafeMutableBytes {
                     self.attempt(UnsafeMutableRawBufferPointer(rebasing: $0[filled...]))
@@ -203,9 +197,6 @@ extension ConnectionCore {
     /// One attempt to read; nil when it must wait.
     private func attempt(_ room: UnsafeMutableRawBufferPointer) -> Result<Int?, NetworkError> {
         Result { () throws(NetworkError) in
-            #if TLS
-                if let link = self.tls { return try self.receive(into: room, through: link) }
-            #endif
             guard let side = try self.takeReadSide() else { return nil }
             return try self.performRead(side, into: room)
         }

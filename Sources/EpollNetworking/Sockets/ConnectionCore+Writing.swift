@@ -11,7 +11,7 @@ extension ConnectionCore {
     /// The limits of a call; the clock is only read where there is one.
     @inline(never)
     func limit(_ timeout: Duration?, _ total: Duration?) -> WriteLimit {
-        WriteLimit(timeout: timeout ?? self.writeTimeout, end: total.map { .now + $0 } ?? .distantFuture)
+        WriteLimit(timeout: timeout ?? self.terms.writeTimeout, end: total.map { .now + $0 } ?? .distantFuture)
     }
 
     /// Waits until the writing side, which another has, is handed over: in a frame of its own, which is large.
@@ -106,14 +106,28 @@ extension ConnectionCore {
         self.flow.withLock { $0.noteProgress(at: now) }
     }
 
-    /// The result of one write: the octets taken, or why no more will be.
-    func taken(_ result: IOResult) throws(NetworkError) -> Int {
-        switch result {
-        case .count(let count): count
-        case .wouldBlock: 0
-        case .endOfStream: throw .closed
-        case .failed(let error): throw NetworkError(connection: self.name, error)
+    /// The result of one attempt: the progress it made, and whether that was the last.
+    private func progress(
+        _ end: StreamEngine.SendEnd,
+        _ moved: Int,
+        _ side: borrowing WriteSide,
+        since before: Int
+    ) throws(NetworkError) -> (taken: Int, isDone: Bool) {
+        switch end {
+        case .drained: return (moved, true)
+        case .full: return (moved + side.sentCount - before, false)
+        case .failed(let error): throw self.writeFailure(error)
         }
+    }
+
+    /// An alert of the peer before it hung up, such as a refused certificate, is more specific than the system's error.
+    private func writeFailure(_ error: SystemError) -> NetworkError {
+        // A reader that waits finds it by itself.
+        if self.isSecured, let side = (try? self.takeReadSide()) ?? nil {
+            side.lookForAlert()
+            side.end(.more)
+        }
+        return self.failure(error)
     }
 
     /// Writes octets in one piece.
@@ -122,19 +136,11 @@ extension ConnectionCore {
         if try !self.beginsWriting() { try await self.waitForTurn(limit) }
         let side = self.handedWriteSide()
         do throws(NetworkError) {
-            #if TLS
-                if let link = self.tls {
-                    try await self.send(octets, through: link, side, limit)
-                    return side.end(.open)
-                }
-            #endif
-            let total = octets.byteCount
             var sent = 0
             try await self.send(side, limit) { () throws(NetworkError) in
-                let result = octets.withUnsafeBytes { side.write(UnsafeRawBufferPointer(rebasing: $0[sent...])) }
-                let taken = try self.taken(result)
-                sent += taken
-                return (taken, sent == total)
+                let (before, offset) = (side.sentCount, sent)
+                let end = octets.withUnsafeBytes { side.send($0, from: &sent) }
+                return try self.progress(end, sent - offset, side, since: before)
             }
         } catch {
             throw self.writeEnded(side, error)
@@ -149,16 +155,10 @@ extension ConnectionCore {
         let side = self.handedWriteSide()
         var cursor = ChunkCursor(chunks)
         do throws(NetworkError) {
-            #if TLS
-                if let link = self.tls {
-                    try await self.send(chunks, through: link, side, limit)
-                    return side.end(.open)
-                }
-            #endif
             try await self.send(side, limit) { () throws(NetworkError) in
-                let taken = try self.taken(side.write(from: cursor))
-                cursor.advance(taken)
-                return (taken, cursor.remaining == 0)
+                let (before, remaining) = (side.sentCount, cursor.remaining)
+                let end = side.send(from: &cursor)
+                return try self.progress(end, remaining - cursor.remaining, side, since: before)
             }
         } catch {
             throw self.writeEnded(side, error)
@@ -190,22 +190,22 @@ extension ConnectionCore {
 
     /// Ends the writing half when everything before it was written.
     func finish(_ limit: WriteLimit) async throws(NetworkError) {
-        let side: WriteSide
         do throws(NetworkError) {
             if try !self.beginsWriting() { try await self.waitForTurn(limit) }
-            side = self.handedWriteSide()
         } catch {
             if error == .finished { return }
             throw error
         }
-        #if TLS
-            if let link = self.tls {
-                link.sayGoodbye()
-                do throws(NetworkError) { try await self.flush(link, side, limit) } catch {
-                    throw self.writeEnded(side, error.afterPart)
-                }
+        let side = self.handedWriteSide()
+        do throws(NetworkError) {
+            try await self.send(side, limit, hasBegun: true) { () throws(NetworkError) in
+                let before = side.sentCount
+                let end = StreamEngine.end(side.sendGoodbye())
+                return try self.progress(end, 0, side, since: before)
             }
-        #endif
+        } catch {
+            throw self.writeEnded(side, error.afterPart)
+        }
         side.finishWriting()
         side.end(.finished)
     }

@@ -1,45 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// ConnectionCore: one connected socket on its loop: the life of the descriptor, deadlines, wake-ups. Reading and
-// writing happen on the caller's thread (ConnectionCore+Reading, +Writing); the loop reports readiness, keeps the
-// deadlines and closes (ConnectionCore+Ending). The loop keeps the core while it is registered; StreamConnection, which
+// ConnectionCore: the tasks that read, write and wait on one stream, from any thread. Reading and writing happen on the
+// caller's thread (ConnectionCore+Reading, +Writing); the loop reports readiness, keeps the deadlines and closes. The stream
+// itself, its events and its end are StreamEngine's. The loop keeps the core while it is registered; StreamConnection, which
 // users hold, ends it when it is released.
 //
-// The socket is private to this file. System calls are methods of a side (ReadSide, WriteSide, ClosingSide), and a side
-// is only given to its one holder: the descriptor is closed when no side is held, so no call meets a descriptor of
-// another owner.
+// The stream is private to this file. Calls on it are methods of a side (ReadSide, WriteSide, ClosingSide), and a side is only
+// given to its one holder: the descriptor is closed when no side is held, so no call meets a descriptor of another owner.
 // Unsafe: a side refers to its core without keeping it; it is only used inside methods of the core, which keep it.
 
-final class ConnectionCore: SocketHandler, LoopWork, CancellableWait, @unchecked Sendable {
-    private let socket: StreamSocket
+final class ConnectionCore: StreamOwner, StreamEndObserver, LoopWork, CancellableWait, @unchecked Sendable {
+    private let stream: StreamEngine
     let loop: EventLoop
     /// The peer as errors name it; empty for an accepted connection.
     let name: String
-    let readTimeout: Duration?
-    let writeTimeout: Duration?
-    /// How long an ended connection waits for the peer; zero closes at once.
-    let lingerTime: Duration
-    let usesQuickAck: Bool
+    let terms: StreamTerms
     let flow = Locked(ConnectionFlow())
-    #if TLS
-        let tlsLink = TLSLinkReference()
-    #endif
 
     // Loop thread only.
-    var registration: RegistrationID?
     private var isStarted = false
-    var timer: TimerID?
-    var linger: Linger?
+    private var timer: TimerID?
 
-    /// Takes a connected socket over; `start` must follow.
-    init(_ socket: StreamSocket, on loop: EventLoop, name: String, options: SocketOptions, lingers: Bool = true) {
-        self.socket = socket
+    /// Takes a connected stream over; `start` must follow.
+    init(_ transport: any ByteTransport, on loop: EventLoop, name: String, terms: StreamTerms) {
+        self.stream = StreamEngine(transport, on: loop, readsPerTurn: 0)
         self.loop = loop
         self.name = name
-        self.readTimeout = options.readTimeout
-        self.writeTimeout = options.writeTimeout
-        self.lingerTime = lingers ? options.lingerTime : .zero
-        self.usesQuickAck = options.quickAck
+        self.terms = terms
+    }
+
+    convenience init(_ transport: any ByteTransport, on loop: EventLoop, name: String, options: SocketOptions) {
+        self.init(transport, on: loop, name: name, terms: StreamTerms(options))
     }
 
     /// Has the loop watch the socket; reads and writes may begin at once.
@@ -56,9 +47,8 @@ final class ConnectionCore: SocketHandler, LoopWork, CancellableWait, @unchecked
 
     /// No loop closes the descriptor any more.
     private func loopEnded() {
-        let error = self.loop.endedError
-        self.fail(error)
-        if let side = self.takeClosingSide() { side.close(undelivered: error) }
+        self.fail(self.loop.endedError)
+        self.takeClosingSide()?.abandon()
     }
 
     func fail(_ error: NetworkError) {
@@ -70,12 +60,26 @@ final class ConnectionCore: SocketHandler, LoopWork, CancellableWait, @unchecked
     /// Runs a call that moves no octets while the descriptor is certainly open; nil when the connection has ended.
     func inspect<Value>(_ body: (StreamSocket) -> Value?) -> Value? {
         // Inside the lock: the descriptor must not be closed meanwhile.
-        self.flow.withLock { $0.ending != .open || $0.isDescriptorClosed ? nil : body(self.socket) }
+        self.flow.withLock { flow in
+            if flow.ending != .open || flow.isDescriptorClosed { return nil }
+            return self.stream.socket.flatMap(body)
+        }
     }
+
+    /// The parameters of the TLS session; nil in the clear.
+    var session: TLSSession? { self.flow.withLock { _ in self.stream.session } }
+
+    /// Whether TLS has been started.
+    var isSecured: Bool { self.flow.withLock { _ in self.stream.isSecured } }
 
     /// Has the kernel refuse peers of a listening socket from now on.
     func stopListening() {
-        self.flow.withLock { if !$0.isDescriptorClosed { self.socket.shutdownBoth() } }
+        self.flow.withLock { if !$0.isDescriptorClosed { self.stream.socket?.shutdownBoth() } }
+    }
+
+    /// The failure of a call on the stream.
+    func failure(_ error: SystemError) -> NetworkError {
+        self.stream.failure ?? NetworkError(connection: self.name, error)
     }
 }
 
@@ -104,15 +108,20 @@ extension ConnectionCore {
 
         func read(into room: UnsafeMutableRawBufferPointer) -> (IOResult, ReadReadiness.Effect) {
             let core = self.core.takeUnretainedValue()
-            if core.usesQuickAck { try? core.socket.setQuickAck(true) }
-            var isCut = false
-            let result = core.socket.read(into: room, isCut: &isCut)
-            return (result, ReadReadiness.Effect(result, room: room.count, isCut: isCut))
+            if core.terms.usesQuickAck { try? core.stream.socket?.setQuickAck(true) }
+            return core.stream.receive(into: room)
         }
 
-        /// accept(2), or what a test has put in its place.
+        /// Takes octets of the peer for a handshake.
+        func receive(for tls: TLSTransport) -> (IOResult, ReadReadiness.Effect) { tls.receive() }
+
+        /// After the peer hung up: an alert that it sent before becomes the failure.
+        func lookForAlert() { self.core.takeUnretainedValue().stream.lookForAlert() }
+
+        /// accept(2), or a test's replacement.
         func accept(_ call: Acceptor.Call) throws(SystemError) -> StreamSocket? {
-            try call(self.core.takeUnretainedValue().socket)
+            guard let socket = self.core.takeUnretainedValue().stream.socket else { return nil }
+            return try call(socket)
         }
     }
 
@@ -134,22 +143,48 @@ extension ConnectionCore {
         /// Leaves the side to the caller, who takes it up with `handedWriteSide`.
         consuming func leave() { discard self }
 
-        func write(_ octets: UnsafeRawBufferPointer) -> IOResult {
-            self.core.takeUnretainedValue().socket.write(octets)
+        /// Sends octets from `offset` on, which is moved on.
+        func send(_ octets: UnsafeRawBufferPointer, from offset: inout Int) -> StreamEngine.SendEnd {
+            self.core.takeUnretainedValue().stream.send(octets, from: &offset)
         }
 
-        func write(from cursor: ChunkCursor) -> IOResult {
-            let core = self.core.takeUnretainedValue()
-            return cursor.withVectors { core.socket.write(vectors: $0) }
+        /// Sends chunks from where the cursor stands, which is moved on.
+        func send(from cursor: inout ChunkCursor) -> StreamEngine.SendEnd {
+            self.core.takeUnretainedValue().stream.send(from: &cursor)
         }
+
+        /// Octets that a cipher's output has sent so far.
+        var sentCount: Int { self.core.takeUnretainedValue().stream.sentCount }
+
+        /// Announces the end (close_notify) and sends what is left; `.count` when that is all.
+        func sendGoodbye() -> IOResult { self.core.takeUnretainedValue().stream.sendGoodbye() }
 
         /// shutdown(2) of the writing half.
-        func finishWriting() { self.core.takeUnretainedValue().socket.finishWriting() }
+        func finishWriting() { self.core.takeUnretainedValue().stream.cutWriting() }
 
         /// Whether the peer's kernel has everything; on a Unix socket it has at once.
         var isDelivered: Bool {
-            let socket = self.core.takeUnretainedValue().socket
+            guard let socket = self.core.takeUnretainedValue().stream.socket else { return true }
             return socket.isUnix || socket.unsentCount == 0
+        }
+
+        /// TLS on top of the stream, for the handshake.
+        func makeTLS(_ engine: consuming TLSEngine) -> TLSTransport {
+            self.core.takeUnretainedValue().stream.makeTLS(engine)
+        }
+
+        /// A step of the handshake, and sends what it has for the peer; `.count` when it is done.
+        func advance(_ tls: TLSTransport) -> IOResult { tls.flush() }
+
+        /// Has everything go through TLS; false when a task is reading.
+        func secure(_ transport: TLSTransport) -> Bool {
+            let core = self.core.takeUnretainedValue()
+            return core.flow.withLock { flow in
+                if case .active = flow.reader { return false }
+                core.stream.secure(transport)
+                flow.transportChanged()
+                return true
+            }
         }
     }
 
@@ -159,35 +194,36 @@ extension ConnectionCore {
 
         fileprivate init(of core: ConnectionCore) { self.core = .passUnretained(core) }
 
-        func read(into room: UnsafeMutableRawBufferPointer) -> IOResult {
-            self.core.takeUnretainedValue().socket.read(into: room)
+        /// Ends the stream as the flow tells; loop thread only.
+        func end() {
+            let core = self.core.takeUnretainedValue()
+            let (isReset, terms) = core.flow.withLock { flow in
+                (
+                    flow.ending == .reset,
+                    StreamEngine.EndTerms(
+                        time: flow.mayLinger && core.isWatched ? core.terms.lingerTime : .zero,
+                        hasFailed: flow.failure != nil,
+                        hasInputEnded: flow.hasInputEnded,
+                        isWriteFinished: flow.isWriteFinished && !flow.isWriteCut,
+                        isWriteCut: flow.isWriteCut || !flow.mayLinger,
+                        observer: core
+                    )
+                )
+            }
+            if isReset { core.stream.reset(core) } else { core.stream.close(terms) }
         }
 
-        func write(_ octets: UnsafeRawBufferPointer) -> IOResult {
-            self.core.takeUnretainedValue().socket.write(octets)
-        }
-
-        func finishWriting() { self.core.takeUnretainedValue().socket.finishWriting() }
-
-        /// Octets that the peer's kernel does not have yet; 0 on a Unix socket.
-        var undelivered: Int {
-            let socket = self.core.takeUnretainedValue().socket
-            return socket.isUnix ? 0 : socket.unsentCount
-        }
-
-        /// Closes the descriptor; a second call does nothing.
-        ///
-        /// - Parameter error: For those who still wait for the delivery of everything.
-        func close(undelivered error: NetworkError) {
+        /// Closes the descriptor when there is no loop any more.
+        func abandon() {
             let core = self.core.takeUnretainedValue()
             let ending = core.flow.withLock { flow -> ConnectionFlow.Ending? in
                 if flow.isDescriptorClosed { return nil }
                 flow.isDescriptorClosed = true
                 return flow.ending
             }
-            if ending == .reset { core.socket.reset() } else { core.socket.close() }
-            let waiters = core.flow.withLock { $0.endDelivery(.failure(error)) }
-            for waiter in waiters { waiter.decide(.failure(error)) }
+            guard let ending else { return }
+            core.stream.abandon(isReset: ending == .reset)
+            core.streamClosed(isLoopStopped: true)
         }
     }
 
@@ -269,7 +305,7 @@ extension ConnectionCore {
         for resumption in expired { resumption.resume() }
         if let timer = self.timer.take() { self.loop.cancel(timer) }
         if isEnding {
-            self.continueEnding()
+            self.takeClosingSide()?.end()
         } else if next != .distantFuture {
             self.timer = self.loop.schedule(self, at: next)
         }
@@ -278,24 +314,63 @@ extension ConnectionCore {
     private func register() {
         guard !self.isStarted else { return }
         self.isStarted = true
-        guard self.flow.withLock({ $0.ending != .reset && !$0.isDescriptorClosed }) else { return }
         do throws(SystemError) {
-            // The loop's thread is the only one that closes the descriptor.
-            self.registration = try self.loop.register(self.socket.descriptor, handler: self)
+            // The loop's thread is the only one that closes the descriptor. Under the lock: TLS may be started meanwhile.
+            try self.flow.withLock { (flow) throws(SystemError) in
+                guard flow.ending != .reset, !flow.isDescriptorClosed else { return }
+                try self.stream.start(self)
+            }
         } catch {
             self.fail(NetworkError(kind: .other, underlying: error, text: "The connection cannot be watched."))
         }
     }
 
-    func socketReady(_ events: ReadyEvents) {
+    private var isWatched: Bool { self.stream.isWatched }
+
+    func streamReady(_ events: ReadyEvents) -> Bool {
         if events.contains(.loopStopped) {
-            self.registration = nil
             self.timer = nil
-            return self.loopEnded()
+            self.loopEnded()
+            return true
         }
-        if self.linger != nil { return self.continueEnding() }
         let (reader, writer) = self.flow.withLock { $0.received(events) }
         reader?.resume(returning: .ready)
         writer?.resume(returning: .ready)
+        return true
+    }
+
+    // Only of owners for which the engine reads.
+    func streamRoom() -> UnsafeMutableRawBufferPointer? { nil }
+    func streamReceived(_ count: Int) {}
+    func streamRested(hasEmptied: Bool) {}
+    func streamWritable() {}
+    func streamEnded(_ end: StreamEnd) {}
+}
+
+// MARK: - The end
+
+extension ConnectionCore {
+    var awaitsDelivery: Bool { self.flow.withLock { $0.isDeliveryAwaited } }
+
+    func streamDelivered() {
+        let waiters = self.flow.withLock { $0.endDelivery(.success(())) }
+        for waiter in waiters { waiter.decide(.success(())) }
+    }
+
+    func streamLost(_ error: SystemError) {
+        let failure = NetworkError(connection: self.name, error)
+        self.flow.withLock { $0.fail(failure) }
+    }
+
+    func streamClosing() { self.flow.withLock { $0.isDescriptorClosed = true } }
+
+    func streamClosed(isLoopStopped: Bool) {
+        let mayLinger = self.flow.withLock { $0.mayLinger }
+        let error: NetworkError =
+            if isLoopStopped { self.loop.endedError } else if self.terms.lingerTime > .zero && mayLinger {
+                .untaken(self.name)
+            } else { .cutOff(self.name) }
+        let waiters = self.flow.withLock { $0.endDelivery(.failure(error)) }
+        for waiter in waiters { waiter.decide(.failure(error)) }
     }
 }

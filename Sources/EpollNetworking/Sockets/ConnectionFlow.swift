@@ -150,6 +150,9 @@ extension ConnectionFlow {
         return .go
     }
 
+    /// Another transport took the place of the socket, and may have octets already.
+    mutating func transportChanged() { _ = self.readiness.received(.readable) }
+
     /// Gives the reading side back; answers why an end of the stream is not the end of everything.
     mutating func endRead(_ effect: ReadReadiness.Effect, failure: NetworkError? = nil) -> NetworkError? {
         self.reader = .idle

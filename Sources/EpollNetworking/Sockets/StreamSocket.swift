@@ -24,6 +24,8 @@ public import Synchronization
     @usableFromInline let number: Atomic<CInt>
     /// Unix sockets can carry descriptors, at which a read stops.
     package let isUnix: Bool
+    /// Where events of the descriptor go; loop thread only.
+    var watched: Registered?
 
     /// Takes ownership of a non-blocking descriptor.
     package init(owning descriptor: CInt, isUnix: Bool? = nil) {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// ByteTransport: moves the octets of a StreamEngine through a socket (SocketTransport), a socket with TLS (TLSTransport),
-// or memory (MemoryTransport), so that tests replace sockets. It never waits, and knows no owner and no budget.
-// Threads: the one holder of the right to write calls `write` and `flush`; the loop's thread calls everything else.
+// ByteTransport: moves the octets of a StreamEngine: a socket (StreamSocket), TLS on another transport (TLSTransport), or
+// memory (MemoryTransport), so that tests replace sockets. It never waits, and knows no owner and no budget.
+// Threads: one holder of the right to read and one of the right to write may call it at the same time; the loop's thread
+// watches and closes.
 
 /// The octets of one stream, in both directions.
 package protocol ByteTransport: AnyObject {
@@ -14,23 +15,35 @@ package protocol ByteTransport: AnyObject {
     /// Takes octets, as many as possible now.
     func write(_ octets: UnsafeRawBufferPointer) -> IOResult
 
-    /// Sends what the transport has to send itself; `.count` when nothing is left and `write` takes octets.
+    /// Takes octets of several chunks, as many as possible now; only of a transport that is not secured.
+    func write(from cursor: ChunkCursor) -> IOResult
+
+    /// Sends the transport's own octets; `.count` when nothing is left and `write` takes octets.
     func flush() -> IOResult
 
-    /// Whether all writing is done by the loop's thread, through `flush`: a handshake and a cipher stand in between.
+    /// As `flush`, at the end: without a step of a handshake.
+    func sendRest() -> IOResult
+
+    /// Whether a handshake and a cipher stand in between: what `write` took is sent by `flush`.
     var isSecured: Bool { get }
 
     /// Whether something is to be sent: by the handshake, or as an answer to what was read.
     var hasOutput: Bool { get }
 
+    /// Octets that `flush` has sent so far: the progress of a writer that waits.
+    var sentCount: Int { get }
+
     /// Whether plaintext may pass; at once where there is no handshake.
     var isEstablished: Bool { get }
 
-    /// Why a call answered `.failed`, where that says more than the system's error.
+    /// The failure behind `.failed`, where it is more specific than the system's error.
     var failure: NetworkError? { get }
 
-    /// Says that nothing more follows (close_notify), if it is taken at once.
+    /// Announces that nothing more follows (close_notify), once.
     func sayGoodbye()
+
+    /// Reads octets that nobody wants, as they came.
+    func discard(into room: UnsafeMutableRawBufferPointer) -> IOResult
 
     /// Ends the sending half, after everything that was written.
     func finishWriting()
@@ -53,7 +66,7 @@ package protocol ByteTransport: AnyObject {
     /// Octets that the peer does not have yet, or has not read where that can be known.
     var undelivered: Int { get }
 
-    /// Has `handler` told, on the loop's thread, what became possible.
+    /// Reports events to `handler`, on the loop's thread.
     func watch(_ handler: any SocketHandler, on loop: EventLoop) throws(SystemError)
 
     /// Ends that; before `close`.
@@ -66,58 +79,46 @@ package protocol ByteTransport: AnyObject {
 extension ByteTransport {
     package var isSecured: Bool { false }
     package var hasOutput: Bool { false }
+    package var sentCount: Int { 0 }
     package var isEstablished: Bool { true }
     package var failure: NetworkError? { nil }
     package var session: TLSSession? { nil }
     package func sayGoodbye() {}
     package func flush() -> IOResult { .count(0) }
-}
+    package func sendRest() -> IOResult { .count(0) }
 
-/// A registration of a descriptor with a loop.
-struct SocketWatch {
-    private var watched: (loop: EventLoop, id: RegistrationID)?
-
-    mutating func begin(
-        _ socket: StreamSocket,
-        _ handler: any SocketHandler,
-        on loop: EventLoop
-    ) throws(SystemError) {
-        self.watched = (loop, try loop.register(socket.descriptor, handler: handler))
+    package func discard(into room: UnsafeMutableRawBufferPointer) -> IOResult {
+        var isCut = false
+        return self.read(into: room, isCut: &isCut)
     }
 
-    mutating func end() {
-        if let watched = self.watched.take() { watched.loop.deregister(watched.id) }
-    }
-
-    func setReportsReadable(_ reports: Bool) {
-        if let watched { watched.loop.setReportsReadable(reports, of: watched.id) }
+    package func write(from cursor: ChunkCursor) -> IOResult {
+        cursor.withFirst { self.write($0) }
     }
 }
 
 /// A socket, in the clear.
-package final class SocketTransport: ByteTransport {
-    private let own: StreamSocket
-    private var registration = SocketWatch()
+extension StreamSocket: ByteTransport {
+    package var socket: StreamSocket? { self }
+    package var undelivered: Int { self.unsentCount }
 
-    package init(_ socket: StreamSocket) { self.own = socket }
-
-    package func read(into room: UnsafeMutableRawBufferPointer, isCut: inout Bool) -> IOResult {
-        self.own.read(into: room, isCut: &isCut)
-    }
-
-    package func write(_ octets: UnsafeRawBufferPointer) -> IOResult { self.own.write(octets) }
-    package func finishWriting() { self.own.finishWriting() }
-    package func shutdownBoth() { self.own.shutdownBoth() }
-    package func reset() { self.own.reset() }
-    package func close() { self.own.close() }
-    package var socket: StreamSocket? { self.own }
-    package var undelivered: Int { self.own.unsentCount }
+    package func write(from cursor: ChunkCursor) -> IOResult { cursor.withVectors { self.write(vectors: $0) } }
 
     package func watch(_ handler: any SocketHandler, on loop: EventLoop) throws(SystemError) {
-        try self.registration.begin(self.own, handler, on: loop)
+        self.watched = Registered(loop: loop, id: try loop.register(self.descriptor, handler: handler))
     }
 
-    package func unwatch() { self.registration.end() }
+    package func unwatch() {
+        if let watched = self.watched.take() { watched.loop.deregister(watched.id) }
+    }
 
-    package func setReportsReadable(_ reports: Bool) { self.registration.setReportsReadable(reports) }
+    package func setReportsReadable(_ reports: Bool) {
+        if let watched = self.watched { watched.loop.setReportsReadable(reports, of: watched.id) }
+    }
+
+    /// The registration of the descriptor with a loop.
+    struct Registered {
+        let loop: EventLoop
+        let id: RegistrationID
+    }
 }

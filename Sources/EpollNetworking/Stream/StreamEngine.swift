@@ -1,20 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 import SystemPackage
 
-// StreamEngine: one stream for an owner that lives on a loop's thread, as the AMQP client and the test brokers do: when to
-// read and how much, what a full socket, a lost peer and the end mean. The owner has the buffers and the meaning; it asks
-// for no descriptor and sees no event.
-// Not here: tasks that wait on any thread (ConnectionCore, for StreamConnection), which judges reads and ends by the same
-// values (ReadReadiness, Linger); how octets move (ByteTransport).
-// Loop thread only, but for `send`, which belongs to the one holder of the right to write, and `shutdownBoth`.
+// StreamEngine: one stream: its events, when to read and how much, what a full socket, a lost peer and the end mean. Two kinds
+// of owners use it. An owner on the loop's thread (the AMQP client and the test brokers) has octets read into its room within a
+// budget. ConnectionCore, whose tasks read and write on any thread, gets the events as they are, and moves octets with `receive`
+// and `send` while it holds a side; its end is the same.
+// Not here: tasks that wait (ConnectionCore), how octets move (ByteTransport), how long an end may take (Linger).
+// Loop thread only, except: `send` belongs to the one holder of the right to write, `receive` to that of the right to read;
+// `secure` to the holder of both; `shutdownBoth` and `abandon` as documented.
 // Unsafe: unchecked, because every read touches them; no access lasts while other code runs.
 //
 //   events -> [streamRoom -> read -> streamReceived]* -> streamRested     at most `readsPerTurn` times, then the next turn
 //   events -> streamWritable -> send -> sent(_:)
-//   close(), reset() -> no further call to the owner -> [FIN, discard] -> close(2)
+//   close(), reset() -> no further call to the owner -> [rest, FIN, discard] -> close(2)
 
 /// The owner of a stream, called on the loop's thread.
 package protocol StreamOwner: AnyObject {
+    /// Takes an event; true when the owner deals with it, false when the engine is to write and read.
+    func streamReady(_ events: ReadyEvents) -> Bool
+
     /// Where the next octets go, not empty; nil when nothing is to be read until the owner calls `read()`.
     func streamRoom() -> UnsafeMutableRawBufferPointer?
 
@@ -33,6 +37,24 @@ package protocol StreamOwner: AnyObject {
     func streamEnded(_ end: StreamEnd)
 }
 
+extension StreamOwner {
+    package func streamReady(_ events: ReadyEvents) -> Bool { false }
+}
+
+/// The observer of an end in order, called on the loop's thread.
+protocol StreamEndObserver: AnyObject {
+    /// Whether somebody waits until the peer's system has everything.
+    var awaitsDelivery: Bool { get }
+    /// The peer's system has everything that was written.
+    func streamDelivered()
+    /// The peer was lost before that.
+    func streamLost(_ error: SystemError)
+    /// The descriptor is about to be closed.
+    func streamClosing()
+    /// The descriptor has been closed.
+    func streamClosed(isLoopStopped: Bool)
+}
+
 /// Why a stream is over.
 package enum StreamEnd: Equatable, Sendable {
     /// The peer has finished.
@@ -45,9 +67,9 @@ package enum StreamEnd: Equatable, Sendable {
 
 package final class StreamEngine: SocketHandler, LoopWork, @unchecked Sendable {
     package let loop: EventLoop
-    private let transport: any ByteTransport
-    /// Only the loop's thread may write.
-    package let isSecured: Bool
+    private var transport: any ByteTransport
+    /// Whether a cipher stands in between: then an owner on the loop's thread writes on that thread only.
+    package private(set) var isSecured: Bool
     private let readsPerTurn: Int
 
     @exclusivity(unchecked) private var owner: (any StreamOwner)?
@@ -63,7 +85,30 @@ package final class StreamEngine: SocketHandler, LoopWork, @unchecked Sendable {
     private final class Ending {
         var linger: Linger
         var timer: TimerID?
-        init(_ linger: Linger) { self.linger = linger }
+        let terms: EndTerms
+        /// The sending half has been ended.
+        var isFinished: Bool
+
+        init(_ terms: EndTerms) {
+            self.terms = terms
+            self.isFinished = terms.isWriteFinished
+            self.linger = Linger(terms.time, hasFailed: terms.hasFailed, at: .now)
+        }
+    }
+
+    /// The state of a stream when its end begins.
+    struct EndTerms {
+        /// How long the peer may take without progress; zero closes at once.
+        var time: Duration
+        /// After a violation, which the peer only needs to learn of.
+        var hasFailed = true
+        /// The peer has ended already.
+        var hasInputEnded = false
+        /// The sending half has been ended already.
+        var isWriteFinished = false
+        /// A write was given up in the middle: the end must not look like one in order.
+        var isWriteCut = false
+        var observer: (any StreamEndObserver)?
     }
 
     /// - Parameters:
@@ -82,11 +127,15 @@ package final class StreamEngine: SocketHandler, LoopWork, @unchecked Sendable {
         self.owner = owner
         do throws(SystemError) {
             try self.transport.watch(self, on: self.loop)
+            self.isWatched = true
         } catch {
             self.owner = nil
             throw error
         }
     }
+
+    /// Whether the loop reports events.
+    private(set) var isWatched = false
 
     /// The peer has ended, in some way: no more comes than the kernel holds.
     package var isPeerOver: Bool { self.readiness.isOver }
@@ -115,6 +164,7 @@ package final class StreamEngine: SocketHandler, LoopWork, @unchecked Sendable {
 extension StreamEngine {
     package func socketReady(_ events: ReadyEvents) {
         if self.ending != nil { return self.continueEnding(isStopped: events.has(.loopStopped)) }
+        if self.owner?.streamReady(events) == true { return }
         if events.has(.loopStopped) {
             self.owner?.streamEnded(.loopStopped)
             return self.close()
@@ -180,6 +230,13 @@ extension StreamEngine {
         if self.owner != nil { self.readAgain() }
     }
 
+    /// One read, for the holder of the right to read.
+    func receive(into room: UnsafeMutableRawBufferPointer) -> (IOResult, ReadReadiness.Effect) {
+        var isCut = false
+        let result = self.transport.read(into: room, isCut: &isCut)
+        return (result, ReadReadiness.Effect(result, room: room.count, isCut: isCut))
+    }
+
     @inline(__always)
     private func receive(into room: UnsafeMutableRawBufferPointer, _ isCut: inout Bool) -> IOResult {
         guard self.isSecured else { return self.transport.read(into: room, isCut: &isCut) }
@@ -219,7 +276,35 @@ extension StreamEngine {
         }
     }
 
-    private static func end(_ result: IOResult) -> SendEnd {
+    /// Sends chunks from where the cursor stands, which is moved on.
+    ///
+    /// Small chunks share a system call, and with TLS a record.
+    func send(from cursor: inout ChunkCursor) -> SendEnd {
+        guard self.isSecured else {
+            while cursor.remaining > 0 {
+                let result = self.transport.write(from: cursor)
+                guard case .count(let count) = result else { return Self.end(result) }
+                cursor.advance(count)
+            }
+            return .drained
+        }
+        let storage = self.loop.chunks.take()
+        defer { self.loop.chunks.giveBack(storage) }
+        while true {
+            let result = self.transport.flush()
+            guard case .count = result else { return Self.end(result) }
+            guard cursor.remaining > 0 else { return .drained }
+            let filled = cursor.copy(into: storage.room)
+            let written = self.transport.write(UnsafeRawBufferPointer(rebasing: storage.room[..<filled]))
+            guard case .count(let count) = written else { return Self.end(written) }
+            cursor.advance(count)
+        }
+    }
+
+    /// Octets that a cipher's output has sent so far: the progress of a writer that waits.
+    var sentCount: Int { self.isSecured ? self.transport.sentCount : 0 }
+
+    static func end(_ result: IOResult) -> SendEnd {
         switch result {
         case .count: .drained
         case .wouldBlock: .full
@@ -265,56 +350,142 @@ extension StreamEngine {
         self.transport.shutdownBoth()
     }
 
+    /// Announces the end to the peer, and sends what is left; `.count` when that is all.
+    func sendGoodbye() -> IOResult {
+        self.transport.sayGoodbye()
+        return self.transport.sendRest()
+    }
+
+    /// Ends the sending half alone, without an announcement.
+    func cutWriting() { self.transport.finishWriting() }
+
     /// Closes; the owner is told nothing more.
     ///
     /// - Parameter time: How long the peer may take to read what was sent, and end: at once with zero, and then octets of
     ///   the peer that are unread or under way destroy what it has not read yet (TCP).
     package func close(lingering time: Duration = .zero) {
+        self.close(EndTerms(time: self.writeFailure == nil ? time : .zero))
+    }
+
+    /// Closes; the owner is told nothing more, the observer is.
+    func close(_ terms: EndTerms) {
         self.owner = nil
         guard self.ending == nil else { return }
-        self.transport.sayGoodbye()
-        guard time > .zero, self.writeFailure == nil, !self.loop.core.hasStopped else { return self.closeNow() }
-        self.transport.finishWriting()
-        self.ending = Ending(Linger(time, hasFailed: true, at: .now))
+        let ending = Ending(terms)
+        self.ending = ending
+        guard terms.time > .zero, !self.loop.core.hasStopped else {
+            // What the kernel takes at once.
+            if !terms.isWriteCut, !terms.isWriteFinished { _ = self.sendGoodbye() }
+            return self.closeNow(isReset: false)
+        }
         self.continueEnding(isStopped: false)
     }
 
     /// Drops what the peer does not have yet.
     package func reset() {
         self.owner = nil
-        self.ending = nil
-        self.transport.unwatch()
-        self.transport.reset()
+        if self.ending == nil { self.ending = Ending(EndTerms(time: .zero)) }
+        self.closeNow(isReset: true)
     }
 
-    private func closeNow() {
+    /// As `reset`, reported to the observer.
+    func reset(_ observer: any StreamEndObserver) {
+        if self.ending == nil { self.ending = Ending(EndTerms(time: .zero, observer: observer)) }
+        self.reset()
+    }
+
+    /// Closes the descriptor when there is no loop any more; any thread.
+    func abandon(isReset: Bool) {
+        if isReset { self.transport.reset() } else { self.transport.close() }
+    }
+
+    private func closeNow(isReset: Bool, isLoopStopped: Bool = false) {
+        guard let ending = self.ending.take() else { return }
+        if let timer = ending.timer { self.loop.cancel(timer) }
         // Before the descriptor is closed, so that no event of its successor is taken for one of this.
         self.transport.unwatch()
-        self.transport.close()
+        ending.terms.observer?.streamClosing()
+        if isReset { self.transport.reset() } else { self.transport.close() }
+        ending.terms.observer?.streamClosed(isLoopStopped: isLoopStopped)
     }
 
-    /// One step of an ending: discards, and closes when the peer has ended or the time is over.
+    /// Advances the end; for every event, and when a time is over.
     private func continueEnding(isStopped: Bool) {
         guard let ending = self.ending else { return }
         if let timer = ending.timer.take() { self.loop.cancel(timer) }
-        let now = MonotonicTime.now
-        let storage = self.loop.chunks.take()
-        defer { self.loop.chunks.giveBack(storage) }
-        let transport = self.transport
-        var isCut = false
-        let found = Linger.discard(into: storage.room) { transport.read(into: $0, isCut: &isCut) }
-        switch found {
-        case .moved: ending.linger.moved(at: now)
-        case .more: self.loop.enqueue(self)
-        case .nothing: break
-        case .ended, .failed:
-            self.ending = nil
-            return self.closeNow()
-        }
-        guard !isStopped, let next = ending.linger.next(at: now, isAwaited: false) else {
-            self.ending = nil
-            return self.closeNow()
-        }
+        let next = self.lingerStep(ending, at: .now)
+        // An observer may have reset it.
+        guard self.ending === ending else { return }
+        guard !isStopped, let next else { return self.closeNow(isReset: false, isLoopStopped: isStopped) }
         ending.timer = self.loop.schedule(self, at: next)
     }
+
+    /// Sends, finishes and discards as far as that is possible now; nil when the descriptor is to be closed, else when to
+    /// look again.
+    private func lingerStep(_ ending: Ending, at now: MonotonicTime) -> MonotonicTime? {
+        let terms = ending.terms
+        var hasSentAll = true
+        if !ending.isFinished {
+            switch terms.isWriteCut ? .count(0) : self.sendGoodbye() {
+            case .count where terms.hasInputEnded:
+                // close(2) ends the sending half, and nothing can arrive that would make it a reset.
+                terms.observer?.streamDelivered()
+                return nil
+            case .count:
+                if self.remaining == 0 { terms.observer?.streamDelivered() }
+                self.transport.finishWriting()
+                ending.isFinished = true
+            case .wouldBlock: hasSentAll = false
+            case .endOfStream: return nil
+            case .failed(let error):
+                terms.observer?.streamLost(error)
+                return nil
+            }
+        }
+        let found = terms.hasInputEnded ? .ended : self.discardInput()
+        if found == .moved { ending.linger.moved(at: now) }
+        if hasSentAll {
+            let remaining = self.remaining
+            if remaining == 0 || found == .ended { terms.observer?.streamDelivered() }
+            ending.linger.remains(remaining, at: now)
+        }
+        switch found {
+        case .ended: if hasSentAll { return nil }
+        case .failed(let error):
+            terms.observer?.streamLost(error)
+            return nil
+        case .moved, .nothing: break
+        case .more: self.loop.enqueue(self)
+        }
+        return ending.linger.next(at: now, isAwaited: terms.observer?.awaitsDelivery ?? false)
+    }
+
+    /// Octets that the peer's system does not have yet; a Unix socket hands them over at once.
+    private var remaining: Int {
+        guard let socket = self.transport.socket else { return 0 }
+        return socket.isUnix ? 0 : socket.unsentCount
+    }
+
+    /// Reads what the peer still sends; nobody wants it.
+    private func discardInput() -> Linger.Discarded {
+        let storage = self.loop.chunks.take()
+        defer { self.loop.chunks.giveBack(storage) }
+        return Linger.discard(into: storage.room) { self.transport.discard(into: $0) }
+    }
+}
+
+// MARK: - TLS
+
+extension StreamEngine {
+    /// TLS on top of the transport, for the handshake; `secure` follows.
+    func makeTLS(_ engine: consuming TLSEngine) -> TLSTransport { TLSTransport(self.transport, engine) }
+
+    /// Everything goes through TLS from now on; for the holder of both sides.
+    func secure(_ transport: TLSTransport) {
+        self.transport = transport
+        self.isSecured = true
+    }
+
+    /// After the peer hung up: an alert that it sent before becomes the failure; for the holder of the right to read.
+    func lookForAlert() { (self.transport as? TLSTransport)?.lookForAlert() }
 }

@@ -17,7 +17,7 @@ extension ConnectionSession {
         over socket: StreamSocket,
         named address: String,
         _ configuration: AMQPClientConfiguration,
-        tls: (context: ConnectionTLS.TLSPreparation, host: String)? = nil,
+        tls: (context: TLSContext, host: String)? = nil,
         server: AMQPServerAddress? = nil,
         loop: EventLoop,
         deadline: MonotonicTime,

@@ -69,7 +69,7 @@ final class ConnectionSession: LoopWork, StreamOwner, @unchecked Sendable {
         socket: StreamSocket,
         loop: EventLoop,
         configuration: AMQPClientConfiguration,
-        tls: (context: ConnectionTLS.TLSPreparation, host: String)?,
+        tls: (context: TLSContext, host: String)?,
         server: AMQPServerAddress?,
         logger: Logger
     ) throws(AMQPError) {

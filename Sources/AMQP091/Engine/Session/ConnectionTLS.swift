@@ -6,18 +6,14 @@ import EpollNetworking
 
 enum ConnectionTLS {
     /// A connection to this address uses TLS: what it takes, or the sentence that says what is missing.
-    static func prepareTLS(_ configuration: AMQPTLSConfiguration?) throws(AMQPError) -> TLSPreparation? {
+    static func prepareTLS(_ configuration: AMQPTLSConfiguration?) throws(AMQPError) -> TLSContext? {
         guard let configuration else { return nil }
-        #if TLS
-            do throws(NetworkError) {
-                return try TLSContext(configuration.network, role: .client)
-            } catch {
-                throw AMQPError(.invalidConfiguration, error.description, isSafeToRetry: true)
-            }
-        #else
-            _ = configuration
-            throw AMQPError(.invalidConfiguration, Self.noTLS, isSafeToRetry: true)
-        #endif
+        guard TLSContext.isAvailable else { throw AMQPError(.invalidConfiguration, Self.noTLS, isSafeToRetry: true) }
+        do throws(NetworkError) {
+            return try TLSContext(configuration.network, role: .client)
+        } catch {
+            throw AMQPError(.invalidConfiguration, error.description, isSafeToRetry: true)
+        }
     }
 
     /// The name of a host as TLS wants it: without the dot at the end of an absolute name, and without an address's zone.
@@ -30,48 +26,32 @@ enum ConnectionTLS {
 
     static let noTLS = "TLS is not compiled in: enable the trait TLS of swift-amqp091 and install libssl-dev"
 
-    #if TLS
-        typealias TLSPreparation = TLSContext
-
-        /// The transport of a connection: the socket, or TLS on it.
-        static func transport(
-            _ socket: StreamSocket,
-            _ tls: (context: TLSPreparation, host: String)?
-        ) throws(AMQPError) -> any ByteTransport {
-            guard let tls else { return SocketTransport(socket) }
-            do throws(NetworkError) {
-                return TLSTransport(socket, try TLSEngine(client: tls.context, host: tls.host))
-            } catch {
-                throw AMQPError(error)
-            }
-        }
-    #else
-        /// Never made: `prepareTLS` has refused before.
-        struct TLSPreparation {}
-
-        static func transport(
-            _ socket: StreamSocket,
-            _ tls: (context: TLSPreparation, host: String)?
-        ) throws(AMQPError) -> any ByteTransport {
-            SocketTransport(socket)
-        }
-    #endif
-}
-
-#if TLS
-    extension AMQPTLSConfiguration {
-        fileprivate var network: TLSConfiguration {
-            var network = TLSConfiguration.client()
-            switch self.roots {
-            case .system: network.roots = .system
-            case .file(let path): network.roots = .file(path: path)
-            }
-            network.certificateChain = self.certificateChain
-            network.privateKey = self.privateKey
-            network.privateKeyPassword = self.privateKeyPassword
-            network.serverName = self.serverName.map { ConnectionTLS.serverName($0) }
-            network.serverVerification = self.verification == .full ? .full : .insecureNothing
-            return network
+    /// The transport of a connection: the socket, or TLS on it.
+    static func transport(
+        _ socket: StreamSocket,
+        _ tls: (context: TLSContext, host: String)?
+    ) throws(AMQPError) -> any ByteTransport {
+        guard let tls else { return socket }
+        do throws(NetworkError) {
+            return TLSTransport(socket, try TLSEngine(client: tls.context, host: tls.host))
+        } catch {
+            throw AMQPError(error)
         }
     }
-#endif
+}
+
+extension AMQPTLSConfiguration {
+    fileprivate var network: TLSConfiguration {
+        var network = TLSConfiguration.client()
+        switch self.roots {
+        case .system: network.roots = .system
+        case .file(let path): network.roots = .file(path: path)
+        }
+        network.certificateChain = self.certificateChain
+        network.privateKey = self.privateKey
+        network.privateKeyPassword = self.privateKeyPassword
+        network.serverName = self.serverName.map { ConnectionTLS.serverName($0) }
+        network.serverVerification = self.verification == .full ? .full : .insecureNothing
+        return network
+    }
+}

@@ -8,7 +8,7 @@ import Logging
 
 struct Dialer: Sendable {
     private let configuration: AMQPClientConfiguration
-    private let tls: ConnectionTLS.TLSPreparation?
+    private let tls: TLSContext?
     private let deadline: MonotonicTime
     private let logger: Logger
 

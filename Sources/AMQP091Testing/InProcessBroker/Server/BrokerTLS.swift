@@ -5,9 +5,7 @@ import EpollNetworking
 // BrokerTLS: what a listener with TLS shows its clients; in builds without the trait TLS it only says that it is missing.
 
 final class BrokerTLS: Sendable {
-    #if TLS
-        let context: TLSContext
-    #endif
+    let context: TLSContext
 
     /// Nil when no endpoint uses TLS.
     init?(_ options: InProcessBroker.Options) throws {
@@ -15,30 +13,24 @@ final class BrokerTLS: Sendable {
         guard let tls = options.tls else {
             throw AMQPError(.invalidConfiguration, "an endpoint with TLS needs a certificate: set Options.tls")
         }
-        #if TLS
-            var configuration = TLSConfiguration.identity(
-                certificateChain: tls.certificateChain,
-                privateKey: tls.privateKey
-            )
-            if let authority = tls.clientAuthority {
-                configuration.roots = .file(path: authority)
-                configuration.clientVerification = .required
-            }
-            self.context = try TLSContext(configuration, role: .server)
-        #else
-            _ = tls
+        guard TLSContext.isAvailable else {
             throw AMQPError(.invalidConfiguration, "TLS is not compiled in: enable the trait TLS of swift-amqp091")
-        #endif
+        }
+        var configuration = TLSConfiguration.identity(
+            certificateChain: tls.certificateChain,
+            privateKey: tls.privateKey
+        )
+        if let authority = tls.clientAuthority {
+            configuration.roots = .file(path: authority)
+            configuration.clientVerification = .required
+        }
+        self.context = try TLSContext(configuration, role: .server)
     }
 
     /// The octets of a client; nil when a TLS connection cannot be made, as when memory runs out.
     static func transport(_ socket: StreamSocket, _ tls: BrokerTLS?) -> (any ByteTransport)? {
-        #if TLS
-            if let tls {
-                guard let engine = try? TLSEngine(server: tls.context) else { return nil }
-                return TLSTransport(socket, engine)
-            }
-        #endif
-        return SocketTransport(socket)
+        guard let tls else { return socket }
+        guard let engine = try? TLSEngine(server: tls.context) else { return nil }
+        return TLSTransport(socket, engine)
     }
 }
