@@ -3,7 +3,8 @@
     import CTaskCancellation
 #endif
 
-// CancellableWait: a task waits for a continuation, and somebody is told when it is cancelled meanwhile.
+// CancellableWait: a task waits for a resumption (Suspension), and an object is called when it is cancelled meanwhile. With
+// Outcome these are the ways for a task of this package to wait: withSuspension, withCancellableSuspension, Outcome.
 // withTaskCancellationHandler and withUnsafeContinuation switch executors five times around one wait, back and forth
 // between where the caller is and where it is, and each switch of a task that prefers an executor takes a lock of the
 // runtime. This wait stays where its caller is; so does the underscored form of withUnsafeContinuation, which is public
@@ -27,34 +28,66 @@ package protocol CancellableWait: AnyObject, Sendable {
     func taskCancelled()
 }
 
+/// A wait whose cancellation runs a closure.
+@usableFromInline
+final class CancellationAction: CancellableWait {
+    private let action: @Sendable () -> Void
+
+    @usableFromInline init(_ action: @escaping @Sendable () -> Void) { self.action = action }
+
+    @usableFromInline func taskCancelled() { self.action() }
+}
+
+/// Suspends the task until the suspension that `body` gets is resumed, whether the task is cancelled or not.
+///
+/// - Parameter body: Hands the suspension to whoever resumes it, or resumes it.
+/// - Returns: The value it was resumed with.
+@inlinable
+package nonisolated(nonsending) func withSuspension<Value: Sendable>(
+    _ body: (Suspension<Value>) -> Void
+) async -> Value {
+    let value = await suspend(body)
+    ThreadSanitizer.continued()
+    return value
+}
+
+/// As `withCancellableSuspension(_:_:)`, for waits that are rare: an object for the closure is allocated.
+@inlinable
+package nonisolated(nonsending) func withCancellableSuspension<Value: Sendable>(
+    onCancel action: @escaping @Sendable () -> Void,
+    _ body: (Suspension<Value>) -> Void
+) async -> Value {
+    await withCancellableSuspension(CancellationAction(action), body)
+}
+
 #if compiler(>=6.3) && compiler(<6.4) && !EPOLL_PUBLIC_CANCELLATION
 
-    /// Suspends the task until the continuation that `body` gets is resumed.
+    /// Suspends the task until the suspension that `body` gets is resumed.
     ///
     /// - Parameters:
-    ///   - wait: Is told when the task is cancelled; before `body` where it is cancelled already.
-    ///   - body: Hands the continuation to whoever resumes it, or resumes it.
-    /// - Returns: What the continuation was resumed with.
+    ///   - wait: Is called when the task is cancelled; before `body` if it is cancelled already.
+    ///   - body: Hands the suspension to whoever resumes it, or resumes it.
+    /// - Returns: The value it was resumed with.
     @inlinable
-    package nonisolated(nonsending) func withCancellableContinuation<Value: Sendable>(
+    package nonisolated(nonsending) func withCancellableSuspension<Value: Sendable>(
         _ wait: some CancellableWait,
-        _ body: (UnsafeContinuation<Value, Never>) -> Void
+        _ body: (Suspension<Value>) -> Void
     ) async -> Value {
         let record = CancellationRecord(of: wait)
         defer { withExtendedLifetime(wait) { record.remove() } }
-        return await suspend(body)
+        let value = await suspend(body)
+        ThreadSanitizer.continued()
+        return value
     }
 
-    /// A function of its own, with nothing behind the suspension that would ask for the right executor first.
+    /// A separate function, with nothing after the suspension that would ask for the right executor first.
     @inlinable
     @inline(never)
-    nonisolated(nonsending) func suspend<Value: Sendable>(
-        _ body: (UnsafeContinuation<Value, Never>) -> Void
-    ) async -> Value {
-        await _unsafeInheritExecutor_withUnsafeContinuation(body)
+    nonisolated(nonsending) func suspend<Value: Sendable>(_ body: (Suspension<Value>) -> Void) async -> Value {
+        await _unsafeInheritExecutor_withUnsafeContinuation { body(Suspension($0)) }
     }
 
-    /// Stands for a wait in the list of what a task tells of its cancellation.
+    /// Represents a wait in the list of a task's cancellation handlers.
     @usableFromInline
     struct CancellationRecord {
         private let record: UnsafeMutableRawPointer
@@ -74,22 +107,27 @@ package protocol CancellableWait: AnyObject, Sendable {
 
 #else
 
-    /// Suspends the task until the continuation that `body` gets is resumed.
+    /// Suspends the task until the suspension that `body` gets is resumed.
     ///
     /// - Parameters:
-    ///   - wait: Is told when the task is cancelled; before `body` where it is cancelled already.
-    ///   - body: Hands the continuation to whoever resumes it, or resumes it.
-    /// - Returns: What the continuation was resumed with.
+    ///   - wait: Is called when the task is cancelled; before `body` if it is cancelled already.
+    ///   - body: Hands the suspension to whoever resumes it, or resumes it.
+    /// - Returns: The value it was resumed with.
     @inlinable
-    package nonisolated(nonsending) func withCancellableContinuation<Value: Sendable>(
+    package nonisolated(nonsending) func withCancellableSuspension<Value: Sendable>(
         _ wait: some CancellableWait,
-        _ body: (UnsafeContinuation<Value, Never>) -> Void
+        _ body: (Suspension<Value>) -> Void
     ) async -> Value {
         await withTaskCancellationHandler {
-            await withUnsafeContinuation(body)
+            await withSuspension(body)
         } onCancel: {
             wait.taskCancelled()
         }
+    }
+
+    @inlinable
+    nonisolated(nonsending) func suspend<Value: Sendable>(_ body: (Suspension<Value>) -> Void) async -> Value {
+        await withUnsafeContinuation { body(Suspension($0)) }
     }
 
 #endif

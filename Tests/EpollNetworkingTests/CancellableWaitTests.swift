@@ -10,7 +10,7 @@ extension NetworkTests {
         /// A wait that is over with a value, or with nil when its task is cancelled.
         private final class Wait: CancellableWait {
             private struct State {
-                var waiter: UnsafeContinuation<Int?, Never>?
+                var waiter: Suspension<Int?>?
                 var cancellations = 0
                 var isWaiting = false
             }
@@ -32,7 +32,7 @@ extension NetworkTests {
             func end(_ value: Int) { self.state.withLock { $0.waiter.take() }?.resume(returning: value) }
 
             func value() async -> Int? {
-                await withCancellableContinuation(self) { waiter in
+                await withCancellableSuspension(self) { waiter in
                     let isOver = self.state.withLock { state in
                         state.isWaiting = true
                         if state.cancellations == 0 { state.waiter = waiter }

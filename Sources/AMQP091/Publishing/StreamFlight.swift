@@ -27,8 +27,8 @@ final class StreamFlight {
     /// Messages told of so far.
     private var told: UInt64 = 0
     private var hasEnded = false
-    private var roomWaiter: UnsafeContinuation<Void, Never>?
-    private var entryWaiter: UnsafeContinuation<Void, Never>?
+    private var roomWaiter: Suspension<Void>?
+    private var entryWaiter: Suspension<Void>?
     private(set) var summary = AMQPPublishSummary()
     /// Another task tells outcomes.
     var hasTeller = false
@@ -82,7 +82,7 @@ final class StreamFlight {
         }
         while self.count >= self.limit {
             if self.hasTeller {
-                await withUnsafeContinuation(isolation: isolation) { self.roomWaiter = $0 }
+                await withSuspension { self.roomWaiter = $0 }
             } else {
                 await self.tellOldest(isolation: isolation)
             }
@@ -128,7 +128,7 @@ final class StreamFlight {
             } else if self.hasEnded {
                 return
             } else {
-                await withUnsafeContinuation(isolation: isolation) { self.entryWaiter = $0 }
+                await withSuspension { self.entryWaiter = $0 }
             }
         }
     }

@@ -160,23 +160,24 @@ extension InProcessBroker {
         let core = self.core
         let loop = self.loop
         let token = Locked<(token: UInt64?, isCancelled: Bool)>((nil, false))
-        let holds = await withTaskCancellationHandler {
-            await withUnsafeContinuation { (continuation: UnsafeContinuation<Bool, Never>) in
+        let holds = await withCancellableSuspension(
+            onCancel: {
+                token.withLock { $0.isCancelled = true }
+                loop.execute {
+                    if let number = token.withLock({ $0.token }) { core.endWait(number, false) }
+                }
+            },
+            { (waiter: Suspension<Bool>) in
                 let isAccepted = loop.execute {
-                    guard !token.withLock({ $0.isCancelled }) else { return continuation.resume(returning: false) }
+                    guard !token.withLock({ $0.isCancelled }) else { return waiter.resume(returning: false) }
                     let number = core.wait(until: MonotonicTime.now + timeout, for: { condition(core) }) {
-                        continuation.resume(returning: $0)
+                        waiter.resume(returning: $0)
                     }
                     token.withLock { $0.token = number }
                 }
-                if !isAccepted { continuation.resume(returning: false) }
+                if !isAccepted { waiter.resume(returning: false) }
             }
-        } onCancel: {
-            token.withLock { $0.isCancelled = true }
-            loop.execute {
-                if let number = token.withLock({ $0.token }) { core.endWait(number, false) }
-            }
-        }
+        )
         try Task.checkCancellation()
         return holds
     }

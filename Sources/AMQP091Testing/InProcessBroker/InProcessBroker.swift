@@ -327,7 +327,7 @@ public final class InProcessBroker: Sendable {
 
     /// Runs `body` on the loop's thread; nil when the loop has ended.
     static func run<Result: Sendable>(on loop: EventLoop, _ body: @escaping @Sendable () -> Result) async -> Result? {
-        await withUnsafeContinuation { continuation in
+        await withSuspension { continuation in
             let isAccepted = loop.execute { continuation.resume(returning: body()) }
             if !isAccepted { continuation.resume(returning: nil) }
         }

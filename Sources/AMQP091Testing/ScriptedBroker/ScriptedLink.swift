@@ -27,7 +27,7 @@ final class ScriptedLink: StreamOwner, LoopWork, @unchecked Sendable {
         var inbound: [UInt8] = []
         var end: End?
         var isPaused = false
-        var waiters: [UInt64: UnsafeContinuation<Bool, Never>] = [:]
+        var waiters: [UInt64: Suspension<Bool>] = [:]
         var nextWaiter: UInt64 = 0
         var cancelled: Set<UInt64> = []
         var outbound: [Item] = []
@@ -116,20 +116,19 @@ final class ScriptedLink: StreamOwner, LoopWork, @unchecked Sendable {
             return state.nextWaiter
         }
         let timer = LinkTimer(link: self, token: token)
-        return await withTaskCancellationHandler {
-            await withUnsafeContinuation { continuation in
+        return await withCancellableSuspension(
+            onCancel: { self.giveUp(token, isCancellation: true) },
+            { (waiter: Suspension<Bool>) in
                 let immediate = self.state.withLock { state -> Bool? in
                     if state.cancelled.remove(token) != nil { return false }
                     if state.inbound.count != count || state.end != nil { return true }
-                    state.waiters[token] = continuation
+                    state.waiters[token] = waiter
                     return nil
                 }
-                if let immediate { return continuation.resume(returning: immediate) }
+                if let immediate { return waiter.resume(returning: immediate) }
                 self.loop.execute { timer.start(at: deadline) }
             }
-        } onCancel: {
-            self.giveUp(token, isCancellation: true)
-        }
+        )
     }
 
     fileprivate func giveUp(_ token: UInt64, isCancellation: Bool = false) {

@@ -25,7 +25,7 @@ enum FairShare {
         cepoll_renew()
         guard LoopCore.current != nil else { return await Task.yield() }
         // Behind the next look at the sockets: a task that only yields is back before it.
-        await withUnsafeContinuation { continuation in
+        await withSuspension { continuation in
             if let loop = LoopCore.current, !loop.hasStopped {
                 loop.deferred.append(continuation)
             } else {

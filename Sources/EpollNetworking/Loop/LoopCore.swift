@@ -68,7 +68,7 @@ final class LoopCore: @unchecked Sendable {
     @exclusivity(unchecked) private var spareEndOfTick: [any LoopWork] = []
     @exclusivity(unchecked) private var ownExecutor: UnownedTaskExecutor?
     /// Tasks that let the sockets have a turn: they continue after the next wait.
-    @exclusivity(unchecked) var deferred: [UnsafeContinuation<Void, Never>] = []
+    @exclusivity(unchecked) var deferred: [Suspension<Void>] = []
     @exclusivity(unchecked) private(set) var hasStopped = false
     /// What the timer descriptor is set to, until it has fired.
     @exclusivity(unchecked) private var timerDeadline: MonotonicTime?

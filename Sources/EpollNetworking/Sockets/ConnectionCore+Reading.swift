@@ -55,7 +55,7 @@ extension ConnectionCore {
 
     /// Waits until a read may find something.
     func waitToRead(until deadline: MonotonicTime, _ what: ReadWait = .octets) async throws(NetworkError) {
-        let wake = await withCancellableContinuation(self) { (waiter: FlowWaiter) in
+        let wake = await withCancellableSuspension(self) { (waiter: FlowWaiter) in
             let (wake, mustArm) = self.flow.withLock { flow -> (Wake?, Bool) in
                 let wake = flow.parkReader(waiter, until: deadline)
                 return (wake, wake == nil && deadline < flow.armedDeadline)
@@ -79,9 +79,6 @@ extension ConnectionCore {
     /// Throws what ended the wait, unless reading may continue.
     @inline(never)
     private func checkWake(_ wake: Wake, _ what: ReadWait) throws(NetworkError) {
-        // It does not see the order of a resumption and the suspension before it, but that of the lock, which the one who
-        // resumes has held.
-        if ThreadSanitizer.isOn { self.flow.withLock { _ in } }
         switch wake {
         case .ready, .ended: return
         case .cancelled: throw .taskCancelled(what.rawValue)

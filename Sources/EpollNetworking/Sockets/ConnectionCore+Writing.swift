@@ -18,8 +18,9 @@ extension ConnectionCore {
     @inline(never)
     func waitForTurn(_ limit: WriteLimit) async throws(NetworkError) {
         let id = self.flow.withLock { $0.makeID() }
-        let wake = await withTaskCancellationHandler {
-            await withUnsafeContinuation { (waiter: FlowWaiter) in
+        let wake = await withCancellableSuspension(
+            onCancel: { self.flow.withLock { $0.takeQueued(id) }?.resume(returning: .cancelled) },
+            { (waiter: FlowWaiter) in
                 let (result, armed) = self.flow.withLock { flow in
                     (flow.queueWriter(id, waiter, limit), flow.armedDeadline)
                 }
@@ -29,9 +30,7 @@ extension ConnectionCore {
                 case .queued(let deadline): if deadline < armed { self.arm(deadline) }
                 }
             }
-        } onCancel: {
-            self.flow.withLock { $0.takeQueued(id) }?.resume(returning: .cancelled)
-        }
+        )
         switch wake {
         case .cancelled: throw .taskCancelled("Writing")
         case .timedOut: throw .stalled(self.name)
@@ -48,8 +47,9 @@ extension ConnectionCore {
     ///
     /// Only the holder of the writing side may: it is asked for as a proof.
     func waitToWrite(_ side: borrowing WriteSide, until deadline: MonotonicTime) async throws(NetworkError) {
-        let wake = await withTaskCancellationHandler {
-            await withUnsafeContinuation { (waiter: FlowWaiter) in
+        let wake = await withCancellableSuspension(
+            onCancel: { self.flow.withLock { $0.takeWriter() }?.resume(returning: .cancelled) },
+            { (waiter: FlowWaiter) in
                 let (wake, mustArm) = self.flow.withLock { flow -> (Wake?, Bool) in
                     let wake = flow.parkWriter(waiter, until: deadline)
                     return (wake, wake == nil && deadline < flow.armedDeadline)
@@ -57,9 +57,7 @@ extension ConnectionCore {
                 if let wake { waiter.resume(returning: wake) } else if mustArm { self.arm(deadline) }
                 if wake == nil { FairShare.renew() }
             }
-        } onCancel: {
-            self.flow.withLock { $0.takeWriter() }?.resume(returning: .cancelled)
-        }
+        )
         switch wake {
         case .cancelled: throw .taskCancelled("Writing")
         case .timedOut: throw .stalled(self.name)

@@ -20,7 +20,7 @@ enum Wake: Sendable {
     case ended
 }
 
-typealias FlowWaiter = UnsafeContinuation<Wake, Never>
+typealias FlowWaiter = Suspension<Wake>
 
 /// A waiter and its result, for after the lock.
 struct FlowResumption {

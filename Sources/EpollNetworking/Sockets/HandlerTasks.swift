@@ -13,7 +13,7 @@ final class HandlerTasks: Sendable {
         var nextID: UInt64 = 0
         var running = 0
         var isCancelled = false
-        var waiter: UnsafeContinuation<Void, Never>?
+        var waiter: Suspension<Void>?
     }
 
     private let state = Locked(State())
@@ -38,7 +38,7 @@ final class HandlerTasks: Sendable {
 
     /// The last call of a task.
     func ended(_ id: UInt64) {
-        let waiter = self.state.withLock { state -> UnsafeContinuation<Void, Never>? in
+        let waiter = self.state.withLock { state -> Suspension<Void>? in
             if state.tasks.removeValue(forKey: id) == nil { state.early.insert(id) }
             state.running -= 1
             return state.running == 0 ? state.waiter.take() : nil
@@ -57,7 +57,7 @@ final class HandlerTasks: Sendable {
 
     /// Waits until none runs, whether the caller is cancelled or not; one task at a time.
     func waitForAll() async {
-        await withUnsafeContinuation { continuation in
+        await withSuspension { continuation in
             let isDone = self.state.withLock { state in
                 if state.running > 0 { state.waiter = continuation }
                 return state.running == 0

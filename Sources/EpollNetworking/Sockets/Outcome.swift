@@ -6,7 +6,7 @@
 package final class Outcome<Value: Sendable>: Sendable {
     private enum State {
         case open
-        case waiting(UnsafeContinuation<Result<Value, NetworkError>, Never>)
+        case waiting(Suspension<Result<Value, NetworkError>>)
         case decided(Result<Value, NetworkError>)
         case taken
     }
@@ -27,7 +27,7 @@ package final class Outcome<Value: Sendable>: Sendable {
     /// False when another result came first; the caller then still owns what is in its own.
     @discardableResult
     package func decide(_ result: Result<Value, NetworkError>) -> Bool {
-        var waiter: UnsafeContinuation<Result<Value, NetworkError>, Never>?
+        var waiter: Suspension<Result<Value, NetworkError>>?
         let isFirst = self.state.withLock { state -> Bool in
             switch state {
             case .open:
@@ -47,12 +47,13 @@ package final class Outcome<Value: Sendable>: Sendable {
 
     /// Waits for the first result; a cancelled task gives `cancelled`.
     package func value(cancelled: NetworkError) async throws(NetworkError) -> Value {
-        let result = await withTaskCancellationHandler {
-            await withUnsafeContinuation { continuation in
+        let result = await withCancellableSuspension(
+            onCancel: { self.decide(.failure(cancelled)) },
+            { (waiter: Suspension<Result<Value, NetworkError>>) in
                 let ready = self.state.withLock { state -> Result<Value, NetworkError>? in
                     switch state {
                     case .open:
-                        state = .waiting(continuation)
+                        state = .waiting(waiter)
                         return nil
                     case .decided(let result):
                         state = .taken
@@ -61,11 +62,9 @@ package final class Outcome<Value: Sendable>: Sendable {
                         preconditionFailure("two tasks wait for one outcome")
                     }
                 }
-                if let ready { continuation.resume(returning: ready) }
+                if let ready { waiter.resume(returning: ready) }
             }
-        } onCancel: {
-            self.decide(.failure(cancelled))
-        }
+        )
         return try result.get()
     }
 }

@@ -14,10 +14,10 @@ final class DeliveryReader: Sendable {}
 
 /// The tasks that wait for a batch: one, unless several read the same deliveries.
 private struct ParkedReaders {
-    private var first: UnsafeContinuation<Void, Never>?
-    private var others: [UnsafeContinuation<Void, Never>] = []
+    private var first: Suspension<Void>?
+    private var others: [Suspension<Void>] = []
 
-    mutating func append(_ reader: UnsafeContinuation<Void, Never>) {
+    mutating func append(_ reader: Suspension<Void>) {
         if self.first == nil { self.first = reader } else { self.others.append(reader) }
     }
 
@@ -373,7 +373,7 @@ final class ConsumerInbox: CancellableWait, @unchecked Sendable {
     @inline(__always)
     nonisolated(nonsending) private func park(letGoOf finished: inout DeliveryBatch?) async -> Bool {
         var mayWait = true
-        await withCancellableContinuation(self) { (continuation: UnsafeContinuation<Void, Never>) in
+        await withCancellableSuspension(self) { (continuation: Suspension<Void>) in
             let isParked = self.state.withLock { state in
                 self.reuse(&finished, in: &state)
                 mayWait = !Task.isCancelled

@@ -42,14 +42,13 @@ extension ConnectionSession {
             socket.close()
             throw error
         }
-        let result = await withTaskCancellationHandler {
-            await withCheckedContinuation { (continuation: CheckedContinuation<Result<Void, AMQPError>, Never>) in
-                let accepted = loop.execute { driver.start(continuation, deadline: deadline) }
-                if !accepted { continuation.resume(returning: .failure(Self.loopStopped)) }
+        let result = await withCancellableSuspension(
+            onCancel: { driver.terminateSoon(Self.cancelled(safe: true)) },
+            { (waiter: Suspension<Result<Void, AMQPError>>) in
+                let accepted = loop.execute { driver.start(waiter, deadline: deadline) }
+                if !accepted { waiter.resume(returning: .failure(Self.loopStopped)) }
             }
-        } onCancel: {
-            driver.terminateSoon(Self.cancelled(safe: true))
-        }
+        )
         if case .failure(let error) = result {
             throw error.code == .timedOut
                 ? AMQPError(.timedOut, "\(address) took the connection but did not finish the AMQP login in time")
@@ -65,7 +64,7 @@ extension ConnectionSession {
     /// Registers the socket and says hello.
     ///
     /// Loop thread.
-    private func start(_ waiter: CheckedContinuation<Result<Void, AMQPError>, Never>, deadline: MonotonicTime) {
+    private func start(_ waiter: Suspension<Result<Void, AMQPError>>, deadline: MonotonicTime) {
         guard !self.isTerminated else { return waiter.resume(returning: .failure(Self.cancelled(safe: true))) }
         self.openWaiter = waiter
         self.timers.handshake.set(deadline, of: self)
@@ -254,18 +253,17 @@ extension ConnectionSession {
 
     func close(timeout: Duration) async throws(AMQPError) {
         let deadline = MonotonicTime.now.advanced(by: timeout)
-        let result = await withTaskCancellationHandler {
-            await withCheckedContinuation { (waiter: CheckedContinuation<Result<Void, AMQPError>, Never>) in
+        let result = await withCancellableSuspension(
+            onCancel: { self.terminateSoon(Self.closedByUs) },
+            { (waiter: Suspension<Result<Void, AMQPError>>) in
                 let accepted = self.loop.execute { self.startClose(waiter, deadline: deadline) }
                 if !accepted { waiter.resume(returning: .success(())) }
             }
-        } onCancel: {
-            self.terminateSoon(Self.closedByUs)
-        }
+        )
         try result.get()
     }
 
-    private func startClose(_ waiter: CheckedContinuation<Result<Void, AMQPError>, Never>, deadline: MonotonicTime) {
+    private func startClose(_ waiter: Suspension<Result<Void, AMQPError>>, deadline: MonotonicTime) {
         guard !self.isTerminated else { return waiter.resume(returning: .success(())) }
         self.closeWaiters.append(waiter)
         switch self.machine.close() {

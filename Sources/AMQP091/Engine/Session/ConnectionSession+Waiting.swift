@@ -24,7 +24,7 @@ extension ConnectionSession {
     ) async throws(AMQPError) -> WaitResult {
         let handle = self.spareHandle.take() ?? WaitHandle(driver: self)
         defer { self.spareHandle.keep(handle) }
-        let result = await withCancellableContinuation(handle) { (waiter: Waiter) in
+        let result = await withCancellableSuspension(handle) { (waiter: Waiter) in
             var kick = Kick.none
             var isEarliest = false
             var immediate: WaitResult?
@@ -54,9 +54,6 @@ extension ConnectionSession {
             // A caller that writes itself does not wake the loop, which has a timer to set.
             if isEarliest, case .write = kick { self.loop.enqueue(self) }
         }
-        // A waiter resumed before its task has suspended is ordered behind that by an atomic of the runtime, which the
-        // thread sanitizer does not see. It sees the lock, which whoever resumes a waiter has held.
-        if ThreadSanitizer.isOn { self.state.withLock { _ in } }
         if case .failed(let error) = result { throw error }
         return result
     }

@@ -52,8 +52,8 @@ final class ConnectionSession: LoopWork, StreamOwner, @unchecked Sendable {
     /// Deliveries and octets read since the socket was last found empty.
     var deliveriesRead = 0
     var octetsRead = 0
-    var openWaiter: CheckedContinuation<Result<Void, AMQPError>, Never>?
-    var closeWaiters: [CheckedContinuation<Result<Void, AMQPError>, Never>] = []
+    var openWaiter: Suspension<Result<Void, AMQPError>>?
+    var closeWaiters: [Suspension<Result<Void, AMQPError>>] = []
     /// Octets of the frame with the credentials.
     var loginSize = 0
     private(set) var isTerminated = false

@@ -36,7 +36,7 @@ extension WaitResult {
 /// How a publish ended, as the broker told it.
 typealias PublishOutcome = ConfirmRing.Outcome
 
-typealias Waiter = UnsafeContinuation<WaitResult, Never>
+typealias Waiter = Suspension<WaitResult>
 
 /// A task to resume, collected under the lock and resumed after it.
 struct Resumption: Sendable {
