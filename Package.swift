@@ -97,10 +97,16 @@ let package = Package(
             cSettings: [.define("TLS", .when(traits: ["TLS"]))]
         ),
         .target(name: "SecretValues", swiftSettings: settings),
+        // Locks, waits and times: neither network nor AMQP.
+        .target(
+            name: "EpollConcurrency",
+            dependencies: ["CEpoll", "CTaskCancellation", deque],
+            swiftSettings: settings
+        ),
         .target(
             name: "EpollNetworking",
             dependencies: [
-                "SecretValues", "CEpoll", "CTaskCancellation", "CTLS", deque, system,
+                "EpollConcurrency", "SecretValues", "CEpoll", "CTLS", deque, system,
             ],
             swiftSettings: settings
         ),
@@ -113,8 +119,8 @@ let package = Package(
         .target(
             name: "AMQP091",
             dependencies: [
-                "AMQP091Protocol", "AMQP091Wire", "EpollNetworking", "SecretValues", logging, deque, system, lifecycle,
-                metrics, tracing, configuration,
+                "AMQP091Protocol", "AMQP091Wire", "EpollConcurrency", "EpollNetworking", "SecretValues", logging, deque,
+                system, lifecycle, metrics, tracing, configuration,
             ],
             swiftSettings: settings
         ),
@@ -122,7 +128,8 @@ let package = Package(
         .target(
             name: "AMQP091Testing",
             dependencies: [
-                "AMQP091", "AMQP091Protocol", "AMQP091Wire", "EpollNetworking", "SecretValues", logging, deque, system,
+                "AMQP091", "AMQP091Protocol", "AMQP091Wire", "EpollConcurrency", "EpollNetworking", "SecretValues",
+                logging, deque, system,
             ],
             swiftSettings: settings
         ),
@@ -130,12 +137,16 @@ let package = Package(
         // Here and not in the package Benchmarks: it reaches for parts that only this package may.
         .executableTarget(
             name: "LayerBenchmarks",
-            dependencies: ["AMQP091Testing", "AMQP091Protocol", "AMQP091Wire", "EpollNetworking"],
+            dependencies: ["AMQP091Testing", "AMQP091Protocol", "AMQP091Wire", "EpollConcurrency", "EpollNetworking"],
             path: "Benchmarks/Layers",
             swiftSettings: settings
         ),
 
-        .testTarget(name: "EpollNetworkingTests", dependencies: ["EpollNetworking", system], swiftSettings: settings),
+        .testTarget(
+            name: "EpollNetworkingTests",
+            dependencies: ["EpollConcurrency", "EpollNetworking", system],
+            swiftSettings: settings
+        ),
         .testTarget(
             name: "AMQP091WireTests",
             dependencies: ["AMQP091Wire", "AMQP091Codegen"],
@@ -149,8 +160,8 @@ let package = Package(
         .testTarget(
             name: "AMQP091Tests",
             dependencies: [
-                "AMQP091", "AMQP091Protocol", "AMQP091Wire", "AMQP091Testing", "EpollNetworking", "SecretValues",
-                logging,
+                "AMQP091", "AMQP091Protocol", "AMQP091Wire", "AMQP091Testing", "EpollConcurrency", "EpollNetworking",
+                "SecretValues", logging,
             ],
             swiftSettings: settings
         ),
@@ -169,7 +180,8 @@ let package = Package(
         .target(
             name: "AMQP091FuzzTargets",
             dependencies: [
-                "AMQP091Testing", "AMQP091", "AMQP091Protocol", "AMQP091Wire", "EpollNetworking", "SecretValues",
+                "AMQP091Testing", "AMQP091", "AMQP091Protocol", "AMQP091Wire", "EpollConcurrency", "EpollNetworking",
+                "SecretValues",
             ],
             path: "Fuzzing/Targets",
             swiftSettings: settings
@@ -177,18 +189,22 @@ let package = Package(
         // Tests that need the whole machine: scripts/test runs them in a separate process.
         .testTarget(
             name: "FaultTests",
-            dependencies: ["AMQP091FuzzTargets", "AMQP091Testing", "AMQP091", "AMQP091Wire", "EpollNetworking"],
+            dependencies: [
+                "AMQP091FuzzTargets", "AMQP091Testing", "AMQP091", "AMQP091Wire", "EpollConcurrency", "EpollNetworking",
+            ],
             swiftSettings: settings
         ),
         .target(
             name: "AMQP091Conformance",
-            dependencies: ["AMQP091Testing", "AMQP091", "AMQP091Wire", "EpollNetworking"],
+            dependencies: ["AMQP091Testing", "AMQP091", "AMQP091Wire", "EpollConcurrency", "EpollNetworking"],
             path: "Tests/AMQP091Conformance",
             swiftSettings: settings
         ),
         .testTarget(
             name: "AMQP091TestingTests",
-            dependencies: ["AMQP091Testing", "AMQP091Conformance", "AMQP091", "AMQP091Wire", "EpollNetworking"],
+            dependencies: [
+                "AMQP091Testing", "AMQP091Conformance", "AMQP091", "AMQP091Wire", "EpollConcurrency", "EpollNetworking",
+            ],
             swiftSettings: settings
         ),
         .testTarget(

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import EpollConcurrency
 import EpollNetworking
 
 // FaultProxy: a proxy between clients and a broker that injects link faults. One fault at a time, which may

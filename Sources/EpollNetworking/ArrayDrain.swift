@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-
 // ArrayDrain: lists that fill and empty with every turn of the loop, mostly with one element.
 
 extension Array {

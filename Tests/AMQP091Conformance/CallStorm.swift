@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package import AMQP091
 import AMQP091Wire
+import EpollConcurrency
 import EpollNetworking
 
 // CallStorm: four tasks call at random on one channel (declare, inspect, bind, unbind, qos, consume, cancel, get, publish

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091
 import AMQP091Wire
+import EpollConcurrency
 import EpollNetworking
 
 // SettlementAccount: what an application has said of the deliveries of one channel, kept as its tasks say it. Every

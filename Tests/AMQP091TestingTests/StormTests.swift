@@ -2,6 +2,7 @@
 import AMQP091
 import AMQP091Conformance
 import AMQP091Testing
+import EpollConcurrency
 import EpollNetworking
 import Testing
 

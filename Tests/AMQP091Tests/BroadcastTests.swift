@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 @testable import AMQP091
 import AMQP091Testing
+import EpollConcurrency
 import Testing
 
 @Suite("Broadcast", .timeLimit(.minutes(1)))

@@ -2,6 +2,7 @@
 @testable import AMQP091
 import AMQP091Testing
 import AMQP091Wire
+import EpollConcurrency
 import EpollNetworking
 import Testing
 

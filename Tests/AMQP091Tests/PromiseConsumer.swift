@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091
+import EpollConcurrency
 import EpollNetworking
 
 // PromiseConsumer: the consumer of one run of the model (PromiseRun): what it has seen, and why it ended. It starts again

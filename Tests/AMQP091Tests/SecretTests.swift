@@ -2,6 +2,7 @@
 import AMQP091Protocol
 import AMQP091Testing
 import AMQP091Wire
+import EpollConcurrency
 import EpollNetworking
 import SecretValues
 import Testing

@@ -3,6 +3,7 @@ import Glibc
 import SystemPackage
 import Testing
 
+@testable import EpollConcurrency
 @testable import EpollNetworking
 
 // ConnectorTests: names and addresses to sockets, all on this host. A black hole is a listener with a full queue, which
@@ -239,14 +240,14 @@ extension NetworkTests {
                 return .success([.loopback(port: request.port)])
             }
             defer { isOver.append(()) }
-            var dead: [Outcome<[SocketAddress]>] = []
+            var dead: [NetworkOutcome<[SocketAddress]>] = []
             // The same names again, as clients that reconnect ask for them, cost no further thread.
             for index in 0..<400 {
-                let outcome = Outcome<[SocketAddress]>()
+                let outcome = NetworkOutcome<[SocketAddress]>()
                 pool.submit(HostResolver.Request(host: "dead-\(index % 40)", port: 1, outcome: outcome))
                 dead.append(outcome)
             }
-            let good = Outcome<[SocketAddress]>()
+            let good = NetworkOutcome<[SocketAddress]>()
             pool.submit(HostResolver.Request(host: "good", port: 2, outcome: good))
             let found = try await within(.seconds(10)) {
                 try await good.value(cancelled: NetworkError(kind: .cancelled, text: ""))
@@ -294,7 +295,7 @@ extension NetworkTests {
             let loop = try EventLoop()
             let late = NetworkError(kind: .timedOut, text: "late")
             func lookUp(until deadline: MonotonicTime) async throws(NetworkError) -> [SocketAddress] {
-                let outcome = Outcome<[SocketAddress]>()
+                let outcome = NetworkOutcome<[SocketAddress]>()
                 let timer = OutcomeDeadline(outcome, at: deadline, on: loop, result: .failure(late))
                 timer.start()
                 defer { timer.stop() }

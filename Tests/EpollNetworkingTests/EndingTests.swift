@@ -2,6 +2,7 @@
 import Glibc
 import Testing
 
+@testable import EpollConcurrency
 @testable import EpollNetworking
 
 // EndingTests: how a connection ends, as the article Endings promises it: what the peer sees, and what arrives.

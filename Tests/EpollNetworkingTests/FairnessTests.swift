@@ -3,6 +3,7 @@ import Glibc
 import SystemPackage
 import Testing
 
+@testable import EpollConcurrency
 @testable import EpollNetworking
 
 // FairnessTests: waits that end, turns that are shared, and edges that are not lost.

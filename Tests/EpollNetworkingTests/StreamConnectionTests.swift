@@ -3,6 +3,7 @@ import Glibc
 import SystemPackage
 import Testing
 
+@testable import EpollConcurrency
 @testable import EpollNetworking
 
 // StreamConnectionTests: both ends of a connection, each held by the test, over TCP and Unix sockets.

@@ -2,6 +2,7 @@
 import SystemPackage
 import Testing
 
+@testable import EpollConcurrency
 @testable import EpollNetworking
 
 // StreamEngineTests: one stream for an owner on a loop's thread, over memory instead of sockets; and the values that judge

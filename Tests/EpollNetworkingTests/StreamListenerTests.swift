@@ -3,6 +3,7 @@ import Glibc
 import SystemPackage
 import Testing
 
+@testable import EpollConcurrency
 @testable import EpollNetworking
 
 // StreamListenerTests: servers, with test clients. A lack of descriptors is put in the place of accept(2): a real

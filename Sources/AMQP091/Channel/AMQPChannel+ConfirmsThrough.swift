@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Protocol
+import EpollConcurrency
 import EpollNetworking
 
 // AMQPChannel+ConfirmsThrough: waits for the confirms of the first publishes while later ones go on, as a program that

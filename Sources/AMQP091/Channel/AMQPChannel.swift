@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Protocol
 public import AMQP091Wire
+import EpollConcurrency
 import EpollNetworking
 
 // AMQPChannel: a channel as applications use it. Its facets are in AMQPChannel+Topology, +Publish, +Consume and +Get.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Protocol
 public import AMQP091Wire
+import EpollConcurrency
 import EpollNetworking
 
 // Consuming with a client: one sequence for as long as the scope lasts, over any number of connections.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Wire
+import EpollConcurrency
 import EpollNetworking
 public import Logging
 

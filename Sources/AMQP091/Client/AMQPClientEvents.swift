@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import EpollConcurrency
 import Logging
 
 // AMQPClientEvent and AMQPClientEvents: what happens to a client's connections, for those who want to watch.

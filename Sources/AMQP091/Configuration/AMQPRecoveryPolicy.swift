@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Protocol
+import EpollConcurrency
 import EpollNetworking
 
 // AMQPRecoveryPolicy: how AMQPClient makes its connections again, as options. What they do: RecoveryStateMachine.

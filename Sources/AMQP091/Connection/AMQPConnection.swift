@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Protocol
 public import AMQP091Wire
+import EpollConcurrency
 package import EpollNetworking
 public import Logging
 

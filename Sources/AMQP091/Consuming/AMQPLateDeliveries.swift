@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 public import AMQP091Wire
+import EpollConcurrency
 import EpollNetworking
 
 // Deliveries the broker is about to lose patience with, as events: the warning that is logged too. How they are found is

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #if MetricsSupport
+    import EpollConcurrency
     import EpollNetworking
     import Metrics
 

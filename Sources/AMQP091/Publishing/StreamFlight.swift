@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Wire
 import DequeModule
+import EpollConcurrency
 import EpollNetworking
 
 // StreamFlight: the messages of one stream whose outcomes were not told yet, in order, each told exactly once.

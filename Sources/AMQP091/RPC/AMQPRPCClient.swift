@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Protocol
 import AMQP091Wire
+import EpollConcurrency
 import EpollNetworking
 
 // AMQPRPCClient: requests and their replies over RabbitMQ's direct reply-to: a pseudo-queue per channel, so no queue is

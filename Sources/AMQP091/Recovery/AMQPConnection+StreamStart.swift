@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Protocol
 import AMQP091Wire
+import EpollConcurrency
 import EpollNetworking
 
 // Where a consumer of a stream would begin, as an offset: "next", "last" and "1h" mean another place each time they are

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Protocol
 import DequeModule
+import EpollConcurrency
 import EpollNetworking
 
 // Outbox: the books of what a client's publisher has accepted: each entry ends exactly once, as confirmed, returned,

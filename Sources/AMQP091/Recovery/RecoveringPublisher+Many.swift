@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import EpollConcurrency
 import EpollNetworking
 
 // Batches of a client's publisher: receipts, asked for in order, so that a batch goes on over the loss of a connection.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Protocol
+import EpollConcurrency
 import EpollNetworking
 
 // What a client's publisher does with an outbox: publishes from it in order, waits for its entries over as many channels

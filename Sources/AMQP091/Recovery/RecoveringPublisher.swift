@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Protocol
+import EpollConcurrency
 import EpollNetworking
 
 // RecoveringPublisher: an AMQPPublisher of a client: a channel that is made again on each connection, and when the broker

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import EpollConcurrency
 import EpollNetworking
 
 // Renewable: something that lives on one connection, such as a publisher's channel, and is made again on the next one.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Protocol
+import EpollConcurrency
 import EpollNetworking
 
 // TopologyRepair: the topology of a client declared again while its connection is up, because something of it was found

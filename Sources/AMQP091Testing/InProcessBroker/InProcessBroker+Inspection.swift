@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 public import AMQP091
+import EpollConcurrency
 import EpollNetworking
 
 // Inspection of a broker, and waiting for conditions. Values are snapshots.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 public import AMQP091
+import EpollConcurrency
 package import EpollNetworking
 import Glibc
 internal import SecretValues

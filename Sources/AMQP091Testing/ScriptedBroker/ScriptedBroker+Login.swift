@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package import AMQP091
 package import AMQP091Wire
+import EpollConcurrency
 import EpollNetworking
 
 // Whole dialogues of a ScriptedBroker: login and opening of channels, as with RabbitMQ.

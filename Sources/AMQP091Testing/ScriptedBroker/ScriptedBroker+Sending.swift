@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 package import AMQP091Wire
+import EpollConcurrency
 import EpollNetworking
 
 // Sending and faults of a ScriptedBroker. Nothing here waits: octets are queued in order, and so are

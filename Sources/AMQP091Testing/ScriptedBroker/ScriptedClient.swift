@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package import AMQP091
 package import AMQP091Wire
+import EpollConcurrency
 import EpollNetworking
 
 // ScriptedClient: the client's end of a connection, driven by a test, also with frames that no client library sends: the

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import EpollConcurrency
 import EpollNetworking
 
 // ScriptedLink: the broker's end of the stream of a ScriptedBroker: octets in, octets out, in pieces of any size.

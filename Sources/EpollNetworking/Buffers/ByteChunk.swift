@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-
 // ByteChunk: immutable octets, shared by reference: what a connection reads, and what it can write without a copy.
 // Unsafe: `storage` outlives the value that holds it, and offset and count were inside it when the chunk was made;
 // nobody writes to storage that a chunk refers to (see ChunkStorage). Every index is checked.

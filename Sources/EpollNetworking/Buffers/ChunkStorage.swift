@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import EpollConcurrency
 
 // ChunkStorage: the memory a ByteChunk points into, and the pool that a loop's connections draw it from.
 // Unsafe: owns one raw allocation for its lifetime. It is written only while uniquely referenced (a read fills it

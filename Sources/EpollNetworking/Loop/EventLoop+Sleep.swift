@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+package import EpollConcurrency
 
 // Waiting on a loop's timers, as users do it. More precise than Task.sleep, and without a change of threads for a task
 // that prefers the loop.
@@ -12,7 +13,7 @@ extension EventLoop {
     }
 
     package func sleep(until deadline: MonotonicTime) async throws(NetworkError) {
-        let outcome = Outcome<Void>()
+        let outcome = NetworkOutcome<Void>()
         let timer = OutcomeDeadline(outcome, at: deadline, on: self, result: .success(()))
         timer.start()
         do throws(NetworkError) {

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+package import EpollConcurrency
 public import Glibc
 
 // EventLoop: one thread, one epoll instance, and what others may ask of it. The turn itself is LoopCore.

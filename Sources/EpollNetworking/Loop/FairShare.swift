@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import EpollConcurrency
 import CEpoll
 
 // FairShare: how much a task may read and write without suspending. Calls that complete at once do not suspend, so that

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import EpollConcurrency
 import CEpoll
 import DequeModule
 import Glibc
@@ -28,7 +29,7 @@ final class LoopCore: @unchecked Sendable {
         var isStopRequested = false
         var hasStopped = false
         var wakeUps = 0
-        var stopWaiters: [Outcome<Void>] = []
+        var stopWaiters: [NetworkOutcome<Void>] = []
     }
 
     /// Set once after the thread has started, before anyone can hand it a job.
@@ -140,7 +141,7 @@ extension LoopCore {
 
     /// Waits until the thread has left its last turn; false when the task was cancelled first.
     func stopped() async -> Bool {
-        let outcome = Outcome<Void>()
+        let outcome = NetworkOutcome<Void>()
         let hasStopped = self.remote.withLock { remote -> Bool in
             if !remote.hasStopped { remote.stopWaiters.append(outcome) }
             return remote.hasStopped
@@ -396,7 +397,7 @@ extension LoopCore {
                 continue
             }
             self.hasStopped = true
-            let waiters = self.remote.withLock { remote -> [Outcome<Void>]? in
+            let waiters = self.remote.withLock { remote -> [NetworkOutcome<Void>]? in
                 guard remote.entries.isEmpty else { return nil }
                 remote.hasStopped = true
                 defer { remote.stopWaiters = [] }

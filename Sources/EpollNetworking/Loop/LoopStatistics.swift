@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import EpollConcurrency
 import Synchronization
 
 // LoopStatistics: what a loop has done since it started, counted by its own thread and read by any.

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import EpollConcurrency
 import CEpoll
 import Glibc
 import SystemPackage
@@ -51,7 +52,7 @@ final class ConnectRace: @unchecked Sendable {
     private let options: SocketOptions
     private let deadline: MonotonicTime
     private let loop: EventLoop
-    private let outcome: Outcome<StreamSocket>
+    private let outcome: NetworkOutcome<StreamSocket>
     private var waiting: ArraySlice<SocketAddress>
     private var attempts: [Attempt] = []
     private var failures: [SystemError] = []
@@ -68,7 +69,7 @@ final class ConnectRace: @unchecked Sendable {
         _ options: SocketOptions,
         _ deadline: MonotonicTime,
         _ loop: EventLoop,
-        _ outcome: Outcome<StreamSocket>
+        _ outcome: NetworkOutcome<StreamSocket>
     ) {
         self.target = target
         self.waiting = addresses[...]

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import EpollConcurrency
 
 // Ending: how a connection is closed in order so that the peer gets everything that was written. A TCP socket that is closed with
 // unread octets, or that gets more afterwards, sends a reset, and a reset destroys octets that are on their way. So the
@@ -30,20 +31,20 @@ extension ConnectionCore {
         if let delivery = try self.beginClose() { try await self.waitForDelivery(delivery) }
     }
 
-    func waitForDelivery(_ delivery: Outcome<Void>) async throws(NetworkError) {
+    func waitForDelivery(_ delivery: NetworkOutcome<Void>) async throws(NetworkError) {
         try await delivery.value(cancelled: .closingCancelled(self.name))
     }
 
     /// Closes in order; what decides that the peer's kernel has everything, or nil when it has, or nothing is to be waited
     /// for.
     @inline(never)
-    func beginClose() throws(NetworkError) -> Outcome<Void>? {
+    func beginClose() throws(NetworkError) -> NetworkOutcome<Void>? {
         let wasCut = self.flow.withLock { $0.isBroken || $0.ending == .reset || $0.isWriteCut }
         if wasCut || self.finishAtOnce() || self.terms.lingerTime == .zero {
             self.end(.close)
             return nil
         }
-        let outcome = Outcome<Void>()
+        let outcome = NetworkOutcome<Void>()
         let known = self.flow.withLock { $0.awaitDelivery(outcome) }
         self.end(.close)
         guard let known else { return outcome }

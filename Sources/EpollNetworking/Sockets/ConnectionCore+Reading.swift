@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import EpollConcurrency
 import SystemPackage
 
 // Reading: on the caller's thread, without waiting when there is something; else the caller is parked until the loop

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import EpollConcurrency
 
 // ConnectionCore: the tasks that read, write and wait on one stream, from any thread. Reading and writing happen on the
 // caller's thread (ConnectionCore+Reading, +Writing); the loop reports readiness, keeps the deadlines and closes. The stream

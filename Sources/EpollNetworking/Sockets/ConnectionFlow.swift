@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import EpollConcurrency
 
 // ConnectionFlow: which tasks read, write and wait on one connection. A value behind the lock of ConnectionCore; it makes
 // no system call and resumes nobody: it hands out the waiters to resume.
@@ -97,7 +98,7 @@ struct ConnectionFlow: ~Copyable {
     var isDescriptorClosed = false
 
     /// Tasks that wait until the peer's kernel has all octets.
-    private var deliveryWaiters: [Outcome<Void>] = []
+    private var deliveryWaiters: [NetworkOutcome<Void>] = []
     private(set) var delivery: Result<Void, NetworkError>?
 
     /// Why nothing can be read any more.
@@ -333,7 +334,7 @@ extension ConnectionFlow {
 
 extension ConnectionFlow {
     /// Has `waiter` decided when the peer's kernel has everything; the result when that is known.
-    mutating func awaitDelivery(_ waiter: Outcome<Void>) -> Result<Void, NetworkError>? {
+    mutating func awaitDelivery(_ waiter: NetworkOutcome<Void>) -> Result<Void, NetworkError>? {
         if let delivery = self.delivery { return delivery }
         self.deliveryWaiters.append(waiter)
         return nil
@@ -342,7 +343,7 @@ extension ConnectionFlow {
     var isDeliveryAwaited: Bool { !self.deliveryWaiters.isEmpty }
 
     /// The first result counts; the waiters to decide.
-    mutating func endDelivery(_ result: Result<Void, NetworkError>) -> [Outcome<Void>] {
+    mutating func endDelivery(_ result: Result<Void, NetworkError>) -> [NetworkOutcome<Void>] {
         if self.delivery == nil { self.delivery = result }
         defer { self.deliveryWaiters = [] }
         return self.deliveryWaiters

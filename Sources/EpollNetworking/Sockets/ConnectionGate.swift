@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import EpollConcurrency
 
 // ConnectionGate: how many connections of a listener are being served; the acceptors wait here for room, and a listener
 // that shuts down for the last to leave.
@@ -7,8 +8,8 @@ final class ConnectionGate: Sendable {
     private struct State {
         var active = 0
         var isClosed = false
-        var waitingForRoom: [Outcome<Void>] = []
-        var waitingForEnd: [Outcome<Void>] = []
+        var waitingForRoom: [NetworkOutcome<Void>] = []
+        var waitingForEnd: [NetworkOutcome<Void>] = []
     }
 
     private let limit: Int
@@ -31,13 +32,13 @@ final class ConnectionGate: Sendable {
     /// Waits until there is room for one more, and takes it; false when the gate was closed instead.
     func enter() async throws(NetworkError) -> Bool {
         while true {
-            let (isIn, outcome) = self.state.withLock { state -> (Bool, Outcome<Void>?) in
+            let (isIn, outcome) = self.state.withLock { state -> (Bool, NetworkOutcome<Void>?) in
                 if state.active < self.limit {
                     state.active += 1
                     return (true, nil)
                 }
                 if state.isClosed { return (false, nil) }
-                let outcome = Outcome<Void>()
+                let outcome = NetworkOutcome<Void>()
                 state.waitingForRoom.append(outcome)
                 return (false, outcome)
             }
@@ -52,7 +53,7 @@ final class ConnectionGate: Sendable {
     }
 
     func leave() {
-        let (room, end) = self.state.withLock { state -> (Outcome<Void>?, [Outcome<Void>]) in
+        let (room, end) = self.state.withLock { state -> (NetworkOutcome<Void>?, [NetworkOutcome<Void>]) in
             state.active -= 1
             let room = state.waitingForRoom.isEmpty ? nil : state.waitingForRoom.removeFirst()
             guard state.active == 0 else { return (room, []) }
@@ -67,9 +68,9 @@ final class ConnectionGate: Sendable {
     ///
     /// - Throws: `.timedOut` when the deadline came first.
     func waitForEnd(until deadline: MonotonicTime, on loop: EventLoop) async throws(NetworkError) {
-        let outcome = self.state.withLock { state -> Outcome<Void>? in
+        let outcome = self.state.withLock { state -> NetworkOutcome<Void>? in
             if state.active == 0 { return nil }
-            let outcome = Outcome<Void>()
+            let outcome = NetworkOutcome<Void>()
             state.waitingForEnd.append(outcome)
             return outcome
         }

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+package import EpollConcurrency
 
 // Connector: from a name, or from addresses, to a connected socket (Happy Eyeballs, RFC 8305, without its separate
 // lookups per family): addresses of the two families alternate, a new attempt starts every 250 ms or as soon as one
@@ -39,7 +40,7 @@ package enum Connector {
         }
         let target = name ?? first.description
         if Task.isCancelled { throw .cancelled(target) }
-        let outcome = Outcome<StreamSocket>()
+        let outcome = NetworkOutcome<StreamSocket>()
         let race = ConnectRace(target, addresses, options, deadline, loop, outcome)
         race.start()
         // The race keeps trying until it hears of a cancelled caller.

@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-
 // Endpoint: where to connect to or listen on, as users name it. SocketAddress is what the kernel is given.
 
 /// A place to connect to, or to listen on.

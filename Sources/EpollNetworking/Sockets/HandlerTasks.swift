@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import EpollConcurrency
 
 // HandlerTasks: the tasks of a server, one per connection. Not a task group: when a child of a group ends, the group walks
 // the list of those that were added before it, so that a short connection costs more the more idle ones there are. Here

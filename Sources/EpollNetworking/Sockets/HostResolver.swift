@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+package import EpollConcurrency
 import CEpoll
 import Glibc
 
@@ -31,7 +32,7 @@ package enum HostResolver {
         if let addresses = Self.loopback(named: host, port: port) { return addresses }
         if Task.isCancelled { throw .cancelled(target) }
 
-        let outcome = Outcome<[SocketAddress]>()
+        let outcome = NetworkOutcome<[SocketAddress]>()
         let late = NetworkError(
             kind: .timedOut,
             text: "The name service did not give an address for \(target) in time."
@@ -81,7 +82,7 @@ package enum HostResolver {
     struct Request: Sendable {
         let host: String
         let port: UInt16
-        let outcome: Outcome<[SocketAddress]>
+        let outcome: NetworkOutcome<[SocketAddress]>
     }
 
     private static func lookUp(

@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-
 // InboundChunks: what a connection reads, as an AsyncSequence. Nothing is buffered in between: `next` reads. It keeps the connection:
 // what is iterated stays open.
 

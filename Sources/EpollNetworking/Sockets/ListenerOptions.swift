@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-
 // ListenerOptions: how a listener takes connections, as a value.
 
 /// Settings of a listener.

@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-
 // SocketOptions: what a new connection's socket is set to, and how long its calls wait, as a value. Options of TCP are
 // not applied to Unix sockets.
 

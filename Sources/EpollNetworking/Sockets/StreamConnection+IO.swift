@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-
 // Reading and writing, as users call it.
 
 extension StreamConnection {

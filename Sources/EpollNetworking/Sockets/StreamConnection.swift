@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import EpollConcurrency
 
 // StreamConnection: what users hold of a connection. One type for TCP and Unix sockets, because after connecting
 // nothing differs. Thin: ConnectionCore does the work; this ends it when the last reference goes.

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import EpollConcurrency
 
 // Serving: one task per connection (HandlerTasks), one accepting task per listening socket. A handler that throws ends its
 // own connection and nothing else.

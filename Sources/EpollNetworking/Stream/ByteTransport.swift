@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-
 // ByteTransport: moves the octets of a StreamEngine: a socket (StreamSocket), TLS on another transport (TLSTransport), or
 // memory (MemoryTransport), so that tests replace sockets. It never waits, and knows no owner and no budget.
 // Threads: one holder of the right to read and one of the right to write may call it at the same time; the loop's thread

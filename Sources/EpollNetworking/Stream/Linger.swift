@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+package import EpollConcurrency
 
 // Linger: how long an ended connection waits for its peer. It gives up when nothing has moved for a time, and in any case
 // after six times that; after a violation, of which the peer only needs to be told, in any case after once that.

@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-
 // ReadReadiness: whether a read of an edge-triggered descriptor may find something. The one place that judges a short
 // read: it has emptied the socket, unless reads stop at a mark (urgent data of TCP, a message of a Unix socket that carries
 // descriptors) or the peer has ended, which is reported once.

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import EpollConcurrency
 import SystemPackage
 
 // StreamEngine: one stream: its events, when to read and how much, what a full socket, a lost peer and the end mean. Two kinds

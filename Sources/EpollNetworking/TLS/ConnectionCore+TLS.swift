@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import EpollConcurrency
 
 // The TLS handshake on a connection. Reading and writing afterwards are those of a plain connection: TLSTransport takes the place
 // of the socket.

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import EpollConcurrency
 internal import SecretValues
 
 // TLSConfiguration: what one side of TLS is set to, as a value. It opens nothing; TLSContext does.

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import EpollConcurrency
 import CTLS
 
 // TLSContext: a TLSConfiguration with its files read, and the sessions of a client to resume. Shared by connections.

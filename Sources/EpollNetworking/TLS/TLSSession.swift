@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-
 // TLSSession: what the two sides of a TLS connection agreed on.
 
 /// What the two sides of a TLS connection agreed on.

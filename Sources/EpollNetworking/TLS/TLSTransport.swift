@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import EpollConcurrency
 import SystemPackage
 
 // TLSTransport: TLS on top of another transport. Same results as a socket, with two differences: the handshake is done

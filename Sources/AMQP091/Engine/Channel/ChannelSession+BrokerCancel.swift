@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Protocol
 import AMQP091Wire
+import EpollConcurrency
 import EpollNetworking
 
 // A basic.cancel that the broker sends (60, 30). Its queue was deleted, its rights were lost, or, since RabbitMQ 4.3, one of

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Protocol
 import AMQP091Wire
+import EpollConcurrency
 import EpollNetworking
 
 // Consumers of a channel. A consumer is registered when `consume-ok` is decoded on the loop, or its first delivery if

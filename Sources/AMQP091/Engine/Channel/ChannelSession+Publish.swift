@@ -2,6 +2,7 @@
 import AMQP091Protocol
 import AMQP091Wire
 import DequeModule
+import EpollConcurrency
 import EpollNetworking
 
 // Publishing on a channel: encodes on the caller's thread under the connection's short lock, and waits for room and for

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Protocol
 import AMQP091Wire
+import EpollConcurrency
 import EpollNetworking
 
 // Requests of a channel and its close. A request is encoded by its caller, which learns at once what cannot be encoded,

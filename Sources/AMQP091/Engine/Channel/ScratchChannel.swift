@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Wire
+import EpollConcurrency
 import EpollNetworking
 
 // ScratchChannel: a channel for questions the broker may answer by closing it. A new one is opened when the last was

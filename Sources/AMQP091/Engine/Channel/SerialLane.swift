@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import DequeModule
+import EpollConcurrency
 import EpollNetworking
 
 // SerialLane: a task executor that runs one job at a time, on a thread of the global pool while there are any. Tasks that

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Wire
 import DequeModule
+import EpollConcurrency
 
 // BodyPieces: one body on its way from the loop thread to the task that reads it while it arrives. A piece is the payload
 // of one body frame where it was read. What is not yet taken counts towards the consumer's buffer, so that a reader that

@@ -2,7 +2,8 @@
 import AMQP091Protocol
 import AMQP091Wire
 import DequeModule
-public import EpollNetworking
+public import EpollConcurrency
+import EpollNetworking
 
 // ConsumerInbox: where the loop thread leaves the deliveries of one consumer, and where its iterator picks them up.
 // The loop fills a batch without a lock and hands it over once per read under a short one; the iterator walks its batch

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import EpollConcurrency
 import EpollNetworking
 
 // AddressMemory: the addresses of this process that could not be connected to lately, so that the next connection tries

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Wire
+import EpollConcurrency
 import EpollNetworking
 
 // ConnectionLock: one short lock over the state of a connection and the states of its channels. They are two values side

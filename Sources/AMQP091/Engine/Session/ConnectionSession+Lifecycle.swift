@@ -2,6 +2,7 @@
 import AMQP091Protocol
 import AMQP091Wire
 import DequeModule
+import EpollConcurrency
 import EpollNetworking
 import Logging
 

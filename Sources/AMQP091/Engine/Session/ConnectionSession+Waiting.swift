@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Protocol
 import AMQP091Wire
+import EpollConcurrency
 import EpollNetworking
 
 // Calls that wait: a request and its reply, room to publish, the confirm of one publish, and the deadlines of them all.

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import EpollConcurrency
 import EpollNetworking
 
 // ConnectionTimers: the timers of one connection, on its loop, and what each does. Loop thread only.

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import EpollConcurrency
 
 // LoginMemory: whether a client has ever logged in, which its two connections share. A refusal of the first login ends the
 // client; a later one may be a backend that is away (Disposition).

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Wire
+import EpollConcurrency
 import EpollNetworking
 
 // SocketWriter: takes what was appended to a connection's OutboundQueue and sends it through the stream, on the thread of

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Wire
+import EpollConcurrency
 import EpollNetworking
 
 // A channel with Options.disorderSeed: events of queues are put into ChannelMail and forwarded later, some in each turn.

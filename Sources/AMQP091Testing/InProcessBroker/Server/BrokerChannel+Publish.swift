@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Wire
+import EpollConcurrency
 import EpollNetworking
 
 // Publishing: assembles, checks and routes a content, and returns or confirms it. Both halves of a channel's last publish,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Wire
 import DequeModule
+import EpollConcurrency
 import EpollNetworking
 import SecretValues
 import SystemPackage

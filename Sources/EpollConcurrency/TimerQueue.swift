@@ -2,47 +2,61 @@
 
 // TimerQueue: what is due when. A binary heap with an index, so that cancelling costs what scheduling costs.
 // Pure: "now" is an argument; no clock, no thread. The loop asks when to wake and takes what is due.
+// Inlinable, so that a loop's queue is specialised in its own module.
 // Timers of one deadline fire in the order they were scheduled.
 //
 //   heap:  [deadline, order, slot] ... smallest first        slots:  [generation, position in heap, payload]
 
 /// Names a scheduled timer; stale once it fired or was cancelled.
-package struct TimerID: Hashable, Sendable {
-    let slot: UInt32
-    let generation: UInt32
+@frozen @usableFromInline package struct TimerID: Hashable, Sendable {
+    @usableFromInline let slot: UInt32
+    @usableFromInline let generation: UInt32
+
+    @inlinable init(slot: UInt32, generation: UInt32) {
+        self.slot = slot
+        self.generation = generation
+    }
 }
 
-package struct TimerQueue<Payload> {
-    private struct Entry {
-        var deadline: MonotonicTime
-        var order: UInt64
-        var slot: Int
+@frozen @usableFromInline package struct TimerQueue<Payload> {
+    @frozen @usableFromInline struct Entry {
+        @usableFromInline var deadline: MonotonicTime
+        @usableFromInline var order: UInt64
+        @usableFromInline var slot: Int
 
-        func isBefore(_ other: Entry) -> Bool {
+        @inlinable init(deadline: MonotonicTime, order: UInt64, slot: Int) {
+            self.deadline = deadline
+            self.order = order
+            self.slot = slot
+        }
+
+        @inlinable func isBefore(_ other: Entry) -> Bool {
             self.deadline == other.deadline ? self.order < other.order : self.deadline < other.deadline
         }
     }
 
-    private struct Slot {
-        var generation: UInt32 = 0
-        var position: Int = 0
-        var payload: Payload?
+    @frozen @usableFromInline struct Slot {
+        @usableFromInline var generation: UInt32 = 0
+        @usableFromInline var position: Int = 0
+        @usableFromInline var payload: Payload?
+
+        @inlinable init() {}
     }
 
-    private var heap: [Entry] = []
-    private var slots: [Slot] = []
-    private var freeSlots: [Int] = []
-    private var nextOrder: UInt64 = 0
+    @usableFromInline var heap: [Entry] = []
+    @usableFromInline var slots: [Slot] = []
+    @usableFromInline var freeSlots: [Int] = []
+    @usableFromInline var nextOrder: UInt64 = 0
 
-    package init() {}
+    @inlinable package init() {}
 
-    package var isEmpty: Bool { self.heap.isEmpty }
-    package var count: Int { self.heap.count }
+    @inlinable package var isEmpty: Bool { self.heap.isEmpty }
+    @inlinable package var count: Int { self.heap.count }
 
     /// When the next timer is due.
-    package var nextDeadline: MonotonicTime? { self.heap.first?.deadline }
+    @inlinable package var nextDeadline: MonotonicTime? { self.heap.first?.deadline }
 
-    package mutating func schedule(_ payload: Payload, at deadline: MonotonicTime) -> TimerID {
+    @inlinable package mutating func schedule(_ payload: Payload, at deadline: MonotonicTime) -> TimerID {
         let slot: Int
         if let free = self.freeSlots.popLast() {
             slot = free
@@ -62,19 +76,19 @@ package struct TimerQueue<Payload> {
     ///
     /// Answers its payload, or nil when it fired or was cancelled before.
     @discardableResult
-    package mutating func cancel(_ id: TimerID) -> Payload? {
+    @inlinable package mutating func cancel(_ id: TimerID) -> Payload? {
         let slot = Int(id.slot)
         guard slot < self.slots.count, self.slots[slot].generation == id.generation else { return nil }
         return self.remove(at: self.slots[slot].position)
     }
 
     /// Takes the earliest timer that is due at `now`.
-    package mutating func popDue(at now: MonotonicTime) -> Payload? {
+    @inlinable package mutating func popDue(at now: MonotonicTime) -> Payload? {
         guard let first = self.heap.first, first.deadline <= now else { return nil }
         return self.remove(at: 0)
     }
 
-    private mutating func remove(at position: Int) -> Payload? {
+    @inlinable mutating func remove(at position: Int) -> Payload? {
         let removed = self.heap[position]
         let last = self.heap.removeLast()
         if position < self.heap.count {
@@ -89,7 +103,7 @@ package struct TimerQueue<Payload> {
         return payload
     }
 
-    private mutating func moveUp(_ start: Int) {
+    @inlinable mutating func moveUp(_ start: Int) {
         var position = start
         while position > 0 {
             let parent = (position - 1) / 2
@@ -99,7 +113,7 @@ package struct TimerQueue<Payload> {
         }
     }
 
-    private mutating func moveDown(_ start: Int) {
+    @inlinable mutating func moveDown(_ start: Int) {
         var position = start
         while true {
             var smallest = position
@@ -113,7 +127,7 @@ package struct TimerQueue<Payload> {
         }
     }
 
-    private mutating func swapEntries(_ left: Int, _ right: Int) {
+    @inlinable mutating func swapEntries(_ left: Int, _ right: Int) {
         self.heap.swapAt(left, right)
         self.slots[self.heap[left].slot].position = left
         self.slots[self.heap[right].slot].position = right

@@ -3,22 +3,22 @@ import Glibc
 
 // MonotonicTime: a point on CLOCK_MONOTONIC, which no one sets. Arithmetic saturates: a deadline of "never" is .max.
 
-package struct MonotonicTime: Comparable, Sendable, Hashable {
+@frozen @usableFromInline package struct MonotonicTime: Comparable, Sendable, Hashable {
     /// Nanoseconds since an arbitrary start, usually the boot.
-    package var nanoseconds: UInt64
+    @usableFromInline package var nanoseconds: UInt64
 
-    package init(nanoseconds: UInt64) { self.nanoseconds = nanoseconds }
+    @inlinable package init(nanoseconds: UInt64) { self.nanoseconds = nanoseconds }
 
     /// Later than every other time.
-    package static let distantFuture = MonotonicTime(nanoseconds: .max)
+    @inlinable package static var distantFuture: MonotonicTime { MonotonicTime(nanoseconds: .max) }
 
-    package static var now: MonotonicTime {
+    @usableFromInline package static var now: MonotonicTime {
         var time = timespec()
         clock_gettime(CLOCK_MONOTONIC, &time)
         return MonotonicTime(nanoseconds: UInt64(time.tv_sec) &* 1_000_000_000 &+ UInt64(time.tv_nsec))
     }
 
-    package func advanced(by duration: Duration) -> MonotonicTime {
+    @usableFromInline package func advanced(by duration: Duration) -> MonotonicTime {
         let (seconds, attoseconds) = duration.components
         let (whole, overflow) = seconds.multipliedReportingOverflow(by: 1_000_000_000)
         let (nanoseconds, overflow2) = whole.addingReportingOverflow(attoseconds / 1_000_000_000)
@@ -31,7 +31,9 @@ package struct MonotonicTime: Comparable, Sendable, Hashable {
         return MonotonicTime(nanoseconds: overflow3 ? .max : later)
     }
 
-    package static func + (time: MonotonicTime, duration: Duration) -> MonotonicTime { time.advanced(by: duration) }
+    @inlinable package static func + (time: MonotonicTime, duration: Duration) -> MonotonicTime {
+        time.advanced(by: duration)
+    }
 
     package static func - (later: MonotonicTime, earlier: MonotonicTime) -> Duration {
         later >= earlier
@@ -39,5 +41,7 @@ package struct MonotonicTime: Comparable, Sendable, Hashable {
             : .nanoseconds(-Int64(clamping: earlier.nanoseconds - later.nanoseconds))
     }
 
-    package static func < (left: MonotonicTime, right: MonotonicTime) -> Bool { left.nanoseconds < right.nanoseconds }
+    @inlinable package static func < (left: MonotonicTime, right: MonotonicTime) -> Bool {
+        left.nanoseconds < right.nanoseconds
+    }
 }

@@ -5,7 +5,7 @@ import DequeModule
 // moment it is made, so nothing is lost between that and the first `next()`; one that falls behind loses the oldest.
 // For what happens seldom: each element wakes all who wait (Watched).
 
-final class Broadcast<Element: Sendable>: Sendable {
+package final class Broadcast<Element: Sendable>: Sendable {
     private struct State {
         var buffers: [UInt64: Deque<Element>] = [:]
         var latest: Element?
@@ -21,7 +21,7 @@ final class Broadcast<Element: Sendable>: Sendable {
     /// - Parameters:
     ///   - limit: Elements one subscription buffers.
     ///   - latest: What a subscription begins with, until another element comes; nil when it begins with what comes next.
-    init(limit: Int, latest: Element? = nil) {
+    package init(limit: Int, latest: Element? = nil) {
         self.limit = limit
         self.repeatsLatest = latest != nil
         var state = State()
@@ -29,7 +29,7 @@ final class Broadcast<Element: Sendable>: Sendable {
         self.state = Watched(state)
     }
 
-    func subscribe() -> Subscription {
+    package func subscribe() -> Subscription {
         let number = self.state.withLock { state in
             state.next += 1
             if !state.isFinished { state.buffers[state.next] = state.latest.map { [$0] } ?? [] }
@@ -38,7 +38,7 @@ final class Broadcast<Element: Sendable>: Sendable {
         return Subscription(self, number)
     }
 
-    func emit(_ element: Element) {
+    package func emit(_ element: Element) {
         self.state.change { state in
             guard !state.isFinished else { return }
             if self.repeatsLatest { state.latest = element }
@@ -50,10 +50,10 @@ final class Broadcast<Element: Sendable>: Sendable {
     }
 
     /// No more elements: each subscription ends after what it has buffered.
-    func finish() { self.state.change { $0.isFinished = true } }
+    package func finish() { self.state.change { $0.isFinished = true } }
 
     /// One observer's place; ends with its last reference.
-    final class Subscription: Sendable {
+    package final class Subscription: Sendable {
         private let hub: Broadcast
         private let number: UInt64
 
@@ -65,9 +65,9 @@ final class Broadcast<Element: Sendable>: Sendable {
         deinit { self.hub.state.withLock { _ = $0.buffers.removeValue(forKey: self.number) } }
 
         /// The next element; nil at the end or when the task is cancelled.
-        func next() async -> Element? {
+        package func next() async -> Element? {
             let number = self.number
-            let found = try? await self.hub.state.wait { state -> Element?? in
+            let found = try? await self.hub.state.waitUntilFound { state -> Element?? in
                 if let element = state.buffers[number]?.popFirst() { return .some(.some(element)) }
                 return state.isFinished || state.buffers[number] == nil ? .some(.none) : nil
             }
@@ -76,15 +76,15 @@ final class Broadcast<Element: Sendable>: Sendable {
     }
 
     /// What a sequence holds: a subscription from its own making, for its first iterator, and new ones for others.
-    final class Source: Sendable {
+    package final class Source: Sendable {
         private let hub: Broadcast
         private let first: Watched<Subscription?>
 
-        init(_ hub: Broadcast) {
+        package init(_ hub: Broadcast) {
             self.hub = hub
             self.first = Watched(hub.subscribe())
         }
 
-        func subscription() -> Subscription { self.first.withLock { $0.take() } ?? self.hub.subscribe() }
+        package func subscription() -> Subscription { self.first.withLock { $0.take() } ?? self.hub.subscribe() }
     }
 }
