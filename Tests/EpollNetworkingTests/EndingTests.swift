@@ -119,6 +119,72 @@ extension NetworkTests {
             }
         }
 
+        /// A row of the table in the article Endings.
+        enum Way: String, CaseIterable, Sendable { case finish, close, abort, lastReference, handler }
+
+        @Test(
+            "Table of endings: each transport shows the peer everything and an end, and after abort() what it has for that",
+            arguments: Kind.available,
+            Way.allCases
+        )
+        func table(kind: Kind, way: Way) async throws {
+            let octets = [UInt8](repeating: 7, count: 1 << 20)
+            if way == .handler {
+                let received = try await within(.seconds(40)) { try await Self.served(kind, octets) }
+                #expect(received == Received(count: octets.count, end: nil))
+                return
+            }
+            var (client, server): (StreamConnection?, StreamConnection) = try await Self.pair(kind)
+            let receiving = Task { await Self.drain(server) }
+            try await client?.write(octets)
+            switch way {
+            case .finish: try await client?.finish()
+            case .close: client?.close()
+            case .abort: client?.abort()
+            case .lastReference, .handler: client = nil
+            }
+            let received = try await within(.seconds(40)) { await receiving.value }
+            switch (way, kind) {
+            case (.abort, .unix): #expect(received == Received(count: octets.count, end: nil))
+            case (.abort, _):
+                #expect(received.end == .reset)
+                #expect(received.count <= octets.count)
+            default: #expect(received == Received(count: octets.count, end: nil))
+            }
+            if way == .finish {
+                // The other direction is open.
+                try await server.write([9])
+                let answer = try await within(.seconds(20)) { [client] in try await client?.read(exactly: 1) }
+                #expect(answer == [9])
+            }
+            withExtendedLifetime(client) {}
+        }
+
+        /// Connects to a server whose handler writes and returns, leaves octets for it unread, and drains the connection.
+        private static func served(_ kind: Kind, _ octets: [UInt8]) async throws -> Received {
+            let listener = try await StreamListener.listen(on: kind.address)
+            let handler: @Sendable (StreamConnection) async throws -> Void = { try await $0.write(octets) }
+            let serving = Task {
+                #if TLS
+                    if kind.isTLS { return try await listener.serve(tls: Certificates.server(), handler) }
+                #endif
+                try await listener.serve(handler)
+            }
+            let client = try await StreamConnection.connect(to: listener.localAddress)
+            #if TLS
+                if kind.isTLS {
+                    let context = try Certificates.client { $0.maximumVersion = kind == .tls12 ? .tls12 : .tls13 }
+                    try await client.startTLS(context, host: "localhost")
+                }
+            #endif
+            try await client.write([1, 2, 3])
+            let received = await Self.drain(client)
+            client.close()
+            listener.close()
+            try await serving.value
+            return received
+        }
+
         @Test("The end of TLS arrives although the send buffer was full at the close", arguments: Kind.available)
         func fullBuffer(kind: Kind) async throws {
             var small = SocketOptions()

@@ -3,7 +3,7 @@ package import EpollConcurrency
 
 // OutcomeDeadline: a timer of a loop that decides an outcome, unless it was decided before, and is taken back then.
 
-/// What a call on the network waits for.
+/// The outcome of a call on the network.
 package typealias NetworkOutcome<Value: Sendable> = Outcome<Value, NetworkError>
 
 /// A timer any thread may start and stop: at the deadline the outcome gets its result.

@@ -165,7 +165,11 @@ package final class StreamEngine: SocketHandler, LoopWork, @unchecked Sendable {
 extension StreamEngine {
     package func socketReady(_ events: ReadyEvents) {
         if self.ending != nil { return self.continueEnding(isStopped: events.has(.loopStopped)) }
-        if self.owner?.streamReady(events) == true { return }
+        if self.owner?.streamReady(events) == true {
+            // The last event.
+            if events.has(.loopStopped) { self.owner = nil }
+            return
+        }
         if events.has(.loopStopped) {
             self.owner?.streamEnded(.loopStopped)
             return self.close()
@@ -375,7 +379,7 @@ extension StreamEngine {
         let ending = Ending(terms)
         self.ending = ending
         guard terms.time > .zero, !self.loop.core.hasStopped else {
-            // What the kernel takes at once.
+            // As much of it as the kernel takes at once.
             if !terms.isWriteCut, !terms.isWriteFinished { _ = self.sendGoodbye() }
             return self.closeNow(isReset: false)
         }

@@ -10,7 +10,7 @@ extension Watched {
     /// - Parameters:
     ///   - deadline: The moment to give up.
     ///   - body: Called under the lock, now and after each change; nil to wait on.
-    /// - Returns: What `body` found.
+    /// - Returns: The value that `body` found.
     /// - Throws: `.timedOut` or `.cancelled`.
     func wait<Result>(
         until deadline: MonotonicTime,
@@ -23,7 +23,7 @@ extension Watched {
         } catch {
             switch error {
             case .timedOut: throw AMQPError(.timedOut, "the deadline passed", isSafeToRetry: true)
-            case .cancelled: throw ConnectionDriver.cancelled(safe: true)
+            case .cancelled: throw ConnectionSession.cancelled(safe: true)
             }
         }
     }
