@@ -42,7 +42,16 @@ struct ConsumeOptions: ParsableArguments {
     @Flag(name: .shortAndLong, help: "Let the broker take messages as acknowledged when it has sent them.")
     var autoAck = false
 
+    @Flag(help: "Reject messages instead of acknowledging them, --ack-every at a time.")
+    var nack = false
+
+    @Flag(help: "Have the messages of --nack put back into the queue.")
+    var requeue = false
+
     func validate() throws {
+        guard !self.requeue || self.nack, !self.nack || !self.autoAck else {
+            throw ValidationError("--requeue needs --nack, and --nack does not go with --auto-ack.")
+        }
         guard 1...1000 ~= self.consumers else { throw ValidationError("--consumers takes 1 to 1000.") }
         guard self.ackEvery >= 1 else { throw ValidationError("--ack-every takes at least 1.") }
         guard self.backlog?.messages ?? 0 >= 0 else { throw ValidationError("--backlog must not be negative.") }

@@ -150,6 +150,15 @@ struct Consumer: Sendable {
         return progress.findings
     }
 
+    /// Acknowledges, or rejects, all up to a delivery.
+    private func settle(_ delivery: AMQPDelivery) throws(AMQPError) {
+        if let requeues = self.options.nackRequeues {
+            try delivery.nack(requeue: requeues, multiple: true)
+        } else {
+            try delivery.ack(multiple: true)
+        }
+    }
+
     private func consume(
         _ deliveries: AMQPDeliveries,
         on channel: AMQPChannel,
@@ -198,7 +207,7 @@ struct Consumer: Sendable {
             self.consumed.add()
             unacked += 1
             if unacked >= ackEvery {
-                try delivery.ack(multiple: true)
+                try self.settle(delivery)
                 unacked = 0
                 last = nil
                 progress.entries.flush()
@@ -206,6 +215,6 @@ struct Consumer: Sendable {
                 last = delivery
             }
         }
-        if unacked > 0, self.options.ackEvery != nil, let last, channel.isOpen { try last.ack(multiple: true) }
+        if unacked > 0, self.options.ackEvery != nil, let last, channel.isOpen { try self.settle(last) }
     }
 }

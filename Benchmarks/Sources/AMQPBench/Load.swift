@@ -116,13 +116,18 @@ struct Load: Sendable {
 
     private mutating func addProducer(_ number: Int, queue: String, budget: Budget, on link: Link) async throws {
         let exchange = self.options.exchange ?? ""
-        let routingKey = self.options.routingKey ?? queue
+        let destinations = Destinations(
+            exchange: exchange,
+            keys: self.options.routingKeys ?? [self.options.routingKey ?? queue],
+            distribution: self.options.keyDistribution ?? .turns,
+            seed: UInt64(self.ledger.run) << 32 | UInt64(self.instance) << 20 | UInt64(number)
+        )
         let producer = Producer(
             lane: try await Lane(on: link, window: self.options.confirms, meter: self.meters.confirmLatency) {
                 [options = self.options] connection in
                 try await QueueUnderTest.restore(queue, options, on: connection)
             },
-            destination: exchange.isEmpty ? .queue(routingKey) : .exchange(exchange, routingKey: routingKey),
+            destinations: destinations,
             options: self.options,
             properties: self.options.properties,
             bodies: self.bodies,

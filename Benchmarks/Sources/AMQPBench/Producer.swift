@@ -21,7 +21,7 @@ struct Producer: Sendable {
     static let shortestSleep: UInt64 = 100_000
 
     let lane: Lane
-    let destination: AMQPDestination
+    let destinations: Destinations
     let options: RunOptions
     let properties: BasicProperties
     let bodies: BodyPlan
@@ -132,7 +132,7 @@ struct Producer: Sendable {
             do throws(AMQPError) {
                 try await channel.publish(
                     body.span.bytes.extracting(first: size),
-                    to: self.destination,
+                    to: self.destinations[header.sequence],
                     mandatory: self.options.mandatory,
                     properties: properties
                 )
@@ -206,7 +206,7 @@ struct Producer: Sendable {
         do throws(AMQPError) {
             try await station.channel.publish(
                 body.span.bytes.extracting(first: size),
-                to: self.destination,
+                to: self.destinations[pace.header.sequence],
                 mandatory: self.options.mandatory,
                 properties: self.properties,
                 timeout: timeout

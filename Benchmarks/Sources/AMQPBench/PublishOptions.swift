@@ -58,8 +58,14 @@ struct PublishOptions: ParsableArguments {
     @Option(help: "What kind of exchange to make: direct, fanout, topic or headers. (default: direct)")
     var exchangeType: ExchangeType?
 
-    @Option(help: "The routing key of each message. (default: the name of its queue)")
-    var routingKey: String?
+    @Option(
+        name: .customLong("routing-key"),
+        help: "The routing key of each message; repeatable. (default: the name of its queue)"
+    )
+    var routingKeys: [String] = []
+
+    @Option(help: "How messages are spread over several routing keys: turns, random or zipf. (default: turns)")
+    var keyDistribution: KeyDistribution?
 
     func validate() throws {
         guard 1...1000 ~= self.producers else { throw ValidationError("--producers takes 1 to 1000.") }
@@ -70,7 +76,13 @@ struct PublishOptions: ParsableArguments {
         guard self.rate == nil || self.rateProfile == nil else {
             throw ValidationError("--rate and --rate-profile cannot go together.")
         }
-        for text in [self.exchange, self.routingKey].compactMap({ $0 }) where text.utf8.count > 255 {
+        guard self.keyDistribution == nil || self.routingKeys.count > 1 else {
+            throw ValidationError("--key-distribution needs several --routing-key.")
+        }
+        guard self.routingKeys.count <= 1000 else {
+            throw ValidationError("--routing-key is given at most 1000 times.")
+        }
+        for text in self.routingKeys + [self.exchange].compactMap({ $0 }) where text.utf8.count > 255 {
             throw ValidationError("--exchange and --routing-key take at most 255 octets.")
         }
         if let body { _ = try BodyFile.read(body) }

@@ -46,7 +46,9 @@ struct QueueUnderTest: Sendable {
                 let type = AMQPExchangeType(stringLiteral: options.exchangeType ?? "direct")
                 try await channel.declareExchange(exchange, type: type, durable: true)
             }
-            try await channel.bindQueue(queue, to: exchange, routingKey: options.routingKey ?? queue)
+            for key in options.routingKeys ?? [options.routingKey ?? queue] {
+                try await channel.bindQueue(queue, to: exchange, routingKey: key)
+            }
         }
         return !isThere
     }

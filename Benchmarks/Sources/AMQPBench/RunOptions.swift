@@ -20,6 +20,10 @@ struct RunOptions: Codable, Hashable, Sendable {
     var exchangeType: String?
     /// Nil for the name of the queue.
     var routingKey: String?
+    /// All of them, where there are several.
+    var routingKeys: [String]?
+    /// How messages are spread over several; nil for in turn.
+    var keyDistribution: KeyDistribution?
     /// Nil for one each.
     var connections: Int?
     var channels = 1
@@ -62,6 +66,8 @@ struct RunOptions: Codable, Hashable, Sendable {
     var prefetch: Int?
     var ackEvery: Int?
     var autoAck = false
+    /// Whether deliveries are rejected instead of acknowledged; true where they go back into the queue.
+    var nackRequeues: Bool?
     /// Arguments of `basic.consume`.
     var consumerArguments: [String: String]?
     /// Seconds a consumer works on each message.
@@ -122,6 +128,7 @@ extension RunOptions {
             self.prefetch = Int(consume.prefetch)
             self.ackEvery = consume.autoAck ? nil : consume.ackEvery
             self.autoAck = consume.autoAck
+            self.nackRequeues = consume.nack ? consume.requeue : nil
             self.consumerWork = consume.consumerWork?.seconds
             self.consumerArguments = Label.dictionary(consume.consumerArg)
             self.exitWhen = consume.exitWhen
@@ -174,7 +181,9 @@ extension RunOptions {
             ? nil : Dictionary(publish.properties.map { ($0.name, $0.value) }) { $1 }
         self.exchange = publish.exchange
         self.exchangeType = publish.exchangeType?.rawValue
-        self.routingKey = publish.routingKey
+        self.routingKey = publish.routingKeys.first
+        self.routingKeys = publish.routingKeys.count > 1 ? publish.routingKeys : nil
+        self.keyDistribution = publish.keyDistribution
     }
 
     /// Seconds that are measured unless a time or a count is given.

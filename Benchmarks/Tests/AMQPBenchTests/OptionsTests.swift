@@ -22,7 +22,9 @@ struct OptionsTests {
         ["--predeclared", "--exchange", "e"], ["--threads", "0"], ["--threads", "65"], ["--instances", "2"],
         ["--instances", "2", "--id", "a"], ["--exit-when", "empty"], ["--body", "/no/such/file"],
         ["latency", "--size", "31"], ["rpc", "--size", "39"], ["rpc", "--fault", "kill@1s"],
-        ["churn", "--what", "host"], ["--reconnect", "--queue-type", "stream"], ["rpc", "--reconnect"],
+        ["churn", "--what", "host"], ["--reconnect", "--queue-type", "stream"], ["rpc", "--reconnect"], ["--requeue"],
+        ["--nack", "--auto-ack"], ["--key-distribution", "zipf"],
+        ["--routing-key", "a", "--key-distribution", "random"],
         ["--reconnect", "--instances", "2", "--id", "a", "--uri", "amqp://a"], ["--fault-command", "kill"],
         ["sweep"], ["sweep", "--over", "size"], ["sweep", "--over", "size=1,"], ["sweep", "--over", "colour=red"],
         ["sweep", "--over", "size=1,2", "--command", "latency"], ["rpc", "--rate", "0"], ["--rate", "auto"],
@@ -58,6 +60,7 @@ struct OptionsTests {
         ["latency", "--rate", "auto"], ["latency", "-r", "5k"], ["rpc", "--rate", "100", "-c", "4"],
         ["churn", "-r", "10"], ["-x5", "-y2", "-s1k", "-c100", "-q600", "-A10", "-z3s", "-C10k"], ["--time", "1m30s"],
         ["compare", "a.json", "b.json"], ["compare", "--run", "--size 1k", "--run", "--size 2k", "--pairs", "4"],
+        ["--nack", "--requeue"], ["--routing-key", "a", "--routing-key", "b", "--key-distribution", "random"],
         ["--reconnect", "-H", "amqp://a", "-H", "amqp://b"], ["--fault-command", "docker kill rabbit2@5s"],
         ["--consumer-work", "100us"], ["--size", "1kb"], ["publish", "-r5k"],
     ]
