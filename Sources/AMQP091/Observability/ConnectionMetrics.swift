@@ -15,9 +15,9 @@ import EpollNetworking
     final class ConnectionMetrics: LoopWork, @unchecked Sendable {
         let instruments: MetricsInstruments
         /// Octets read since the last flush.
-        @exclusivity(unchecked) private var octetsReceived = 0
+        private var octetsReceived = 0
         /// Whose counts are reported at the end of this turn.
-        @exclusivity(unchecked) private var scheduled: ConnectionSession?
+        private var scheduled: ConnectionSession?
         private var isConnected = false
         /// What the meters were told of this connection.
         private var channels = 0

@@ -9,7 +9,6 @@ import SystemPackage
 // Not here: tasks that wait (ConnectionCore), how octets move (ByteTransport), how long an end may take (Linger).
 // Loop thread only, except: `send` belongs to the one holder of the right to write, `receive` to that of the right to read;
 // `secure` to the holder of both; `shutdownBoth` and `abandon` as documented.
-// Unsafe: unchecked, because every read touches them; no access lasts while other code runs.
 //
 //   events -> [streamRoom -> read -> streamReceived]* -> streamRested     at most `readsPerTurn` times, then the next turn
 //   events -> streamWritable -> send -> sent(_:)
@@ -73,12 +72,12 @@ package final class StreamEngine: SocketHandler, LoopWork, @unchecked Sendable {
     package private(set) var isSecured: Bool
     private let readsPerTurn: Int
 
-    @exclusivity(unchecked) private var owner: (any StreamOwner)?
-    @exclusivity(unchecked) private var readiness = ReadReadiness()
+    private var owner: (any StreamOwner)?
+    private var readiness = ReadReadiness()
     /// The socket took no more, or was not tried yet: the next event that says writable counts.
-    @exclusivity(unchecked) private var awaitsRoom = true
+    private var awaitsRoom = true
     /// A read is due in the next turn, without an event.
-    @exclusivity(unchecked) private var readsAgain = false
+    private var readsAgain = false
     /// Why nothing can be written any more, while what the peer sent before is read.
     private var writeFailure: SystemError?
     private var ending: Ending?

@@ -7,8 +7,6 @@ import EpollNetworking
 // ChannelSession: one opening of one channel as its callers and deliveries know it: where its state is, and what only the
 // loop thread touches. Settling a delivery of it after the channel is gone finds it closed and sends nothing.
 // Not here: what more than the loop thread touches (ChannelState), which is reached only under the connection's lock.
-// Unsafe: @exclusivity(unchecked) on what every delivery and every frame touches, where the run-time check would cost more
-// than the access. The loop thread is what makes each access exclusive, and no access calls out while it lasts.
 
 @usableFromInline
 final class ChannelSession: @unchecked Sendable {
@@ -31,10 +29,10 @@ final class ChannelSession: @unchecked Sendable {
 
     var consumers: [String: ConsumerInbox] = [:] { didSet { self.latestConsumer = nil } }
     /// The consumer that got the last delivery, mostly that of the next one too.
-    @exclusivity(unchecked) private var latestConsumer: ConsumerInbox?
+    private var latestConsumer: ConsumerInbox?
     var assembling: AssemblingContent? { didSet { self.isAssembling = self.assembling != nil } }
     /// Beside it, because every frame asks: to look whether there is one would copy it.
-    @exclusivity(unchecked) private(set) var isAssembling = false
+    private(set) var isAssembling = false
     /// The highest delivery tag handed to a consumer or to a caller of `get`.
     var lastDeliveryTag: UInt64 = 0
     var settlementWatch: SettlementWatch?

@@ -20,14 +20,14 @@ final class DeliveryBatch: @unchecked Sendable {
     /// Records an iterator has given out; written by the task that iterates.
     @usableFromInline @exclusivity(unchecked) var readCount = 0
     /// The body of the only record, when it is read while it arrives; set before the batch is handed over.
-    @exclusivity(unchecked) private(set) var pieces: BodyPieces?
+    private(set) var pieces: BodyPieces?
     /// Why the only record has no body, if it was larger than the limit.
     let bodyError: AMQPError?
     /// Messages that were left in the queue, as `basic.get-ok` says; nil for what a consumer got.
     let messageCount: UInt32?
-    @exclusivity(unchecked) private var capacity: Int
+    private var capacity: Int
     /// What the records keep in memory, roughly: bodies, properties and the records themselves.
-    @exclusivity(unchecked) private(set) var octets = 0
+    private(set) var octets = 0
 
     /// Records of one batch at most: what fits a chunk of the smallest deliveries.
     private static let limit = 8192
