@@ -61,6 +61,7 @@ struct HTMLPage: Sendable {
         .tiles { display: flex; flex-wrap: wrap; gap: 10px; margin: 16px 0; }
         .tile { background: var(--card); border-radius: 8px; padding: 10px 16px; flex: 1 1 150px; }
         .tile span { display: block; color: var(--soft); } .tile strong { font-size: 18px; overflow-wrap: anywhere; }
+        .tile.long { flex-basis: 230px; } .tile.long strong { font-size: 13px; font-weight: 500; }
         .bad, .bad strong { color: var(--bad); }
         .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr));
           gap: 16px; }

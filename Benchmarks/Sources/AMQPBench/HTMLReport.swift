@@ -41,6 +41,9 @@ struct HTMLReport: Sendable {
 
     // MARK: - Figures at a glance
 
+    /// Characters of a tile whose text is a number.
+    private static let longestNumber = 24
+
     private func tiles() -> String {
         let (totals, client) = (self.report.totals, self.report.client)
         var tiles: [(String, String, Bool)] = []
@@ -70,7 +73,10 @@ struct HTMLReport: Sendable {
             tiles.append((HTML.escape(finding.name), HTML.escape(finding.text), true))
         }
         let body = tiles.map { name, value, isBad in
-            "<div class=\"tile\(isBad ? " bad" : "")\"><span>\(name)</span><strong>\(value)</strong></div>"
+            // A sentence is smaller than a number.
+            let length = value.count > Self.longestNumber ? " long" : ""
+            return
+                "<div class=\"tile\(isBad ? " bad" : "")\(length)\"><span>\(name)</span><strong>\(value)</strong></div>"
         }
         return "<section class=\"tiles\">\(body.joined())</section>"
     }

@@ -51,6 +51,9 @@ final class Link: Sendable {
     /// When it was lost, and came back.
     var outages: [Outage] { self.state.withLock { $0.outages } }
 
+    /// True when it was lost and not made again yet.
+    var isLost: Bool { self.state.withLock { $0.outages.last.map { $0.connected == nil } ?? false } }
+
     /// True when it was made again and nothing has come on it yet.
     var isResuming: Bool {
         self.state.withLock { $0.outages.last.map { $0.connected != nil && $0.resumed == nil } ?? false }

@@ -196,8 +196,12 @@ extension LoadRun {
             if isRouted, !self.options.resumes {
                 await self.drain(hasFailed ? 0 : Arrived.expected(counts, self.options), load)
             } else if !hasFailed {
-                // How many come is not known.
-                await self.waitForSilence(load, Self.silence * 2)
+                // How many come is not known. Nothing comes on a connection that is not there again yet.
+                let end = ContinuousClock.now + .seconds(self.options.drain ?? 0)
+                repeat {
+                    await self.waitForSilence(load, Self.silence * 2)
+                } while load.links.contains(where: \.isLost) && ContinuousClock.now < end && !Task.isCancelled
+                    && self.interruption.signal == nil
             }
             return
         }

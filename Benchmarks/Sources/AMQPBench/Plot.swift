@@ -82,8 +82,11 @@ struct Plot: Sendable {
             svg += "text-anchor=\"end\">\(label)</text>\n"
         }
         for tick in self.ticks where lowest...highest ~= tick.x {
-            svg += "<text class=\"tick\" x=\"\(Self.number(x(tick.x)))\" y=\"\(Self.height - 10)\" "
-            svg += "text-anchor=\"middle\">\(HTML.escape(tick.text))</text>\n"
+            // A label at the right edge would be cut off.
+            let isLast = x(tick.x) > Self.width - Self.right - 1
+            let place = isLast ? Self.width - 2 : x(tick.x)
+            svg += "<text class=\"tick\" x=\"\(Self.number(place))\" y=\"\(Self.height - 10)\" "
+            svg += "text-anchor=\"\(isLast ? "end" : "middle")\">\(HTML.escape(tick.text))</text>\n"
         }
         for line in self.lines {
             let parts = line.points.split { !$0.x.isFinite || !$0.y.isFinite }

@@ -36,7 +36,7 @@ struct OutageTests {
             let (first, second) = (try TestProxy(to: port), try TestProxy(to: port))
             defer { second.close() }
             var options = InstrumentTests.options("both", rate: 500, time: 3)
-            (options.producers, options.consumers, options.reconnects) = (2, 2, true)
+            (options.producers, options.consumers, options.reconnects, options.drain) = (2, 2, true, 20)
             Self.after(200, [first, second]) { first.close() }
             let report = try await Self.run(options, uris: [first.uri, second.uri]).run()
             return (report, "127.0.0.1:\(first.port)", "127.0.0.1:\(second.port)")
