@@ -223,7 +223,8 @@ extension NetworkTests {
         func cancelledInQueue() async throws {
             let small = StreamConnectionTests.small
             let (client, server) = try await EndingTests.pair(.tcp, client: small, server: small)
-            let first = Task { try await client.write([UInt8](repeating: 7, count: 4 << 20)) }
+            // More than the buffers; each 2 KiB of it is a wait of both ends.
+            let first = Task { try await client.write([UInt8](repeating: 7, count: 512 << 10)) }
             await eventually { client.isWriterParked }
             let second = Task { try await client.write([1]) }
             await eventually { client.queuedWriters == 1 }
