@@ -157,6 +157,12 @@ extension NetworkTests {
             try await Task(executorPreference: loop) { try body() }.value
         }
 
+        /// Owner and engine keep each other until the stream is closed.
+        private func end(_ owner: Owner, _ loop: EventLoop) async {
+            await Task(executorPreference: loop) { owner.stream.close() }.value
+            loop.shutdown()
+        }
+
         private func settle(_ loop: EventLoop) async {
             for _ in 0..<8 { await Task(executorPreference: loop) {}.value }
         }
@@ -208,7 +214,7 @@ extension NetworkTests {
             try await self.onLoop(loop) { peer.send("abcdefghijk") }
             await self.settle(loop)
             #expect(owner.calls.filter { $0 != "writable" } == ["received 8", "received 3", "emptied"])
-            loop.shutdown()
+            await self.end(owner, loop)
         }
 
         @Test("A read that stopped at a mark is followed by another")
@@ -223,7 +229,7 @@ extension NetworkTests {
             await self.settle(loop)
             #expect(owner.octets == Array("abcdef".utf8))
             #expect(owner.calls.last == "emptied")
-            loop.shutdown()
+            await self.end(owner, loop)
         }
 
         @Test("The budget of a turn ends its reads; the next turn continues without an event")
@@ -235,7 +241,7 @@ extension NetworkTests {
             let calls = owner.calls.filter { $0 != "writable" }
             #expect(calls.prefix(4) == ["received 2", "received 2", "rested", "received 2"])
             #expect(owner.octets == Array("abcdefghi".utf8))
-            loop.shutdown()
+            await self.end(owner, loop)
         }
 
         @Test("An owner without room is asked again when it says so")
@@ -254,7 +260,7 @@ extension NetworkTests {
                 owner.stream.read()
             }
             #expect(owner.octets == Array("abc".utf8))
-            loop.shutdown()
+            await self.end(owner, loop)
         }
 
         @Test("The end of the stream comes after everything before it, once")
@@ -267,7 +273,7 @@ extension NetworkTests {
             }
             await self.settle(loop)
             #expect(owner.calls.filter { $0 != "writable" } == ["received 3", "rested", "end"])
-            loop.shutdown()
+            await self.end(owner, loop)
         }
 
         @Test("After a failed write the peer's last octets are read before the owner is told why")
@@ -292,7 +298,7 @@ extension NetworkTests {
             await self.settle(loop)
             #expect(owner.octets == Array("goodbye".utf8))
             #expect(owner.calls.last == "failed \(Errno.brokenPipe.rawValue)")
-            loop.shutdown()
+            await self.end(owner, loop)
         }
 
         @Test("A full stream is written on when there is room, from where it stopped")
@@ -310,7 +316,7 @@ extension NetworkTests {
             }
             await self.settle(loop)
             #expect(owner.calls == ["writable"])
-            loop.shutdown()
+            await self.end(owner, loop)
         }
 
         @Test("An owner that closes while it is given octets is told nothing more")
@@ -323,7 +329,7 @@ extension NetworkTests {
             }
             await self.settle(loop)
             #expect(owner.calls.filter { $0 != "writable" } == ["received 8"])
-            loop.shutdown()
+            await self.end(owner, loop)
         }
 
         @Test("A lingering end lets the peer read what was sent, although it keeps sending")
@@ -348,7 +354,7 @@ extension NetworkTests {
             }
             await self.settle(loop)
             #expect(try await self.onLoop(loop) { peer.near.isClosed })
-            loop.shutdown()
+            await self.end(owner, loop)
         }
 
         @Test("A lingering end is over in time, and at the end of its loop")
@@ -359,7 +365,7 @@ extension NetworkTests {
             while try await !self.onLoop(loop, { peer.near.isClosed }) {
                 try await loop.sleep(for: .milliseconds(2))
             }
-            loop.shutdown()
+            await self.end(owner, loop)
         }
 
         @Test("The end of a loop is told as such")
