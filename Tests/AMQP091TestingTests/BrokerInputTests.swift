@@ -273,7 +273,7 @@ struct BrokerInputTests {
     func damaged() async throws {
         var options = InProcessBroker.Options()
         // A damaged length makes the broker wait for more.
-        options.handshakeTimeout = .milliseconds(200)
+        options.handshakeTimeout = .seconds(5)
         let session = try Self.session()
         try await InProcessBroker.withBroker(options) { broker in
             let configuration = broker.configuration

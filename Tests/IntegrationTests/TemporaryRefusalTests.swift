@@ -11,7 +11,7 @@ import Testing
 @Suite(
     "Refused for a while",
     .enabled(if: TestBroker.script != nil, "AMQP091_TEST_BROKER names no script that controls the broker"),
-    .timeLimit(.minutes(3))
+    .timeLimit(.minutes(6))
 )
 struct TemporaryRefusalTests {
     /// A virtual host and a user of one test.
