@@ -16,7 +16,7 @@ final class SeenBodies: Sendable {
 }
 
 final class FaultLedger: Sendable {
-    /// How a publish ended.
+    /// The outcome of a publish.
     enum End: String, Hashable, Sendable { case confirmed, nacked, unknown, notSent }
 
     /// Something that was done to the brokers.

@@ -3,21 +3,20 @@ import AMQP091Protocol
 import EpollConcurrency
 import EpollNetworking
 
-// AMQPChannel+ConfirmsThrough: waits for the confirms of the first publishes while later ones go on, as a program that
-// times or logs them does. The outcome of one publish is a receipt's (AMQPPublishReceipt), that of all together is
-// waitForConfirms().
+// AMQPChannel+ConfirmsThrough: waits for the confirms of the first publishes while later ones continue, for programs that
+// time or log them. Receipts report the outcome of one publish (AMQPPublishReceipt), waitForConfirms() that of all.
 
 extension AMQPChannel {
     /// Waits until every publish up to a number has ended: confirmed, nacked or returned (`basic.ack` (60, 80),
     /// `basic.nack` (60, 120)).
     ///
-    /// Publishes of a channel are numbered from 1 in the order in which they were given to the connection. A number that
-    /// is still to be published can be waited for too. How they ended is in ``confirmCounts``.
+    /// Publishes of a channel are numbered from 1 in order of publishing. A future number can be waited for, too. Outcomes
+    /// are in ``confirmCounts``.
     ///
     /// - Parameters:
-    ///   - sequenceNumber: The number, the delivery tag of the confirm.
+    ///   - sequenceNumber: The number, which is the delivery tag of the confirm.
     ///   - timeout: Time to wait; the configuration's `operationTimeout` by default.
-    /// - Throws: ``AMQPError``: `.timedOut` or `.cancelled`, and the channel goes on; the reason of its end if it has closed;
+    /// - Throws: ``AMQPError``: `.timedOut` or `.cancelled`, and the channel stays open; the reason if it has closed;
     ///   `.invalidArgument` if confirms are not enabled.
     public func waitForConfirms(through sequenceNumber: UInt64, timeout: Duration? = nil) async throws(AMQPError) {
         let isOn = self.core.withLock { channel, _ in channel.confirms.isOn }

@@ -3,34 +3,34 @@ import AMQP091Protocol
 public import AMQP091Wire
 import EpollNetworking
 
-// Consuming and getting. The consumer is registered when `consume-ok` is decoded on the loop, so a delivery that came
-// in the same read is not missed. Leaving the closure of `consume` cancels the consumer.
+// Consuming and getting. The consumer is registered when `consume-ok` is decoded on the loop, so a delivery in the
+// same read is not missed. Leaving the closure of `consume` cancels the consumer.
 
-/// Who says that a delivery was processed.
+/// How deliveries are acknowledged.
 public enum AMQPAcknowledgement: Hashable, Sendable {
-    /// The application, by settling each delivery.
+    /// By the application, which settles each delivery.
     case manual
-    /// Nobody: the broker forgets a message once it is sent (`no-ack`); prefetch does not apply.
+    /// By the broker when it sends a message (`no-ack`); prefetch does not apply.
     case automatic
 }
 
 extension AMQPChannel {
     /// Consumes a queue while `body` runs, and cancels the consumer when it returns or throws.
     ///
-    /// What was delivered and not yet read by `body` then goes back to the queue. What it has read it may settle later,
-    /// as long as the channel is open. In a service of swift-service-lifecycle a graceful shutdown cancels the consumer
-    /// too: the sequence ends behind what was delivered, and `body` finishes its work (trait `ServiceLifecycleSupport`).
+    /// Unread deliveries are then requeued. Deliveries that `body` has read can be settled later,
+    /// while the channel is open. In a service of swift-service-lifecycle a graceful shutdown cancels the consumer,
+    /// too: the sequence ends after the delivered messages, and `body` finishes (trait `ServiceLifecycleSupport`).
     ///
     /// - Parameters:
     ///   - queue: The queue.
-    ///   - consumerTag: The consumer's name on this channel, 1...255 octets; nil for one of the client's.
-    ///   - acknowledgement: Who says that a delivery was processed.
-    ///   - exclusive: Whether no other consumer may use the queue.
-    ///   - arguments: The broker's own options, such as `x-priority`.
+    ///   - consumerTag: The consumer tag, 1...255 octets, unique on this channel; nil for a generated one.
+    ///   - acknowledgement: How deliveries are acknowledged.
+    ///   - exclusive: True to exclude other consumers of the queue.
+    ///   - arguments: Arguments of the broker, such as `x-priority`.
     ///   - timeout: Time to wait for the broker's replies; the configuration's `operationTimeout` by default.
-    ///   - body: Gets the deliveries.
-    /// - Returns: What `body` returns.
-    /// - Throws: What `body` throws, or ``AMQPError``.
+    ///   - body: Receives the deliveries.
+    /// - Returns: The result of `body`.
+    /// - Throws: The error of `body`, or ``AMQPError``.
     @discardableResult
     public func consume<Result>(
         _ queue: String,
@@ -74,13 +74,14 @@ extension AMQPChannel {
     ///
     /// - Parameters:
     ///   - queue: The queue.
-    ///   - consumerTag: The consumer's name on this channel, 1...255 octets; nil for one of the client's.
-    ///   - acknowledgement: Who says that a delivery was processed.
-    ///   - exclusive: Whether no other consumer may use the queue.
-    ///   - arguments: The broker's own options, such as `x-priority`.
+    ///   - consumerTag: The consumer tag, 1...255 octets, unique on this channel; nil for a generated one.
+    ///   - acknowledgement: How deliveries are acknowledged.
+    ///   - exclusive: True to exclude other consumers of the queue.
+    ///   - arguments: Arguments of the broker, such as `x-priority`.
     ///   - timeout: Time to wait; the configuration's `operationTimeout` by default.
     /// - Returns: The deliveries, buffered up to the configuration's `consumerBufferSize`.
-    /// - Throws: ``AMQPError``: `.invalidArgument` for a consumer tag that is in use, and the channel goes on; after a refusal by the broker the channel is closed.
+    /// - Throws: ``AMQPError``: `.invalidArgument` for a consumer tag in use, and the channel stays open; after a refusal by
+    ///   the broker the channel is closed.
     public func deliveries(
         from queue: String,
         consumerTag: String? = nil,
@@ -113,16 +114,17 @@ extension AMQPChannel {
         try await self.core.cancel(deliveries.inbox, timeout: timeout)
     }
 
-    /// Takes one message from a queue: `basic.get` (60, 70).
+    /// Gets one message from a queue: `basic.get` (60, 70).
     ///
-    /// Consume instead where many are wanted.
+    /// To get many messages, consume instead.
     ///
     /// - Parameters:
     ///   - queue: The queue.
-    ///   - acknowledgement: Who says that the message was processed.
+    ///   - acknowledgement: How the message is acknowledged.
     ///   - timeout: Time to wait; the configuration's `operationTimeout` by default.
-    /// - Returns: The message, or nil when the queue has none ready.
-    /// - Throws: ``AMQPError``: `.bodyTooLarge` for a message that was rejected, and the channel stays open; after a refusal by the broker the channel is closed.
+    /// - Returns: The message; nil if the queue has none ready.
+    /// - Throws: ``AMQPError``: `.bodyTooLarge` for a message that was rejected, and the channel stays open; after a refusal
+    ///   by the broker the channel is closed.
     public func get(
         _ queue: String,
         acknowledgement: AMQPAcknowledgement = .manual,

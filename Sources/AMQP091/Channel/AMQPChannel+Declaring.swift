@@ -4,8 +4,8 @@ import AMQP091Wire
 import EpollConcurrency
 import EpollNetworking
 
-// Declarations as one step: what the broker's version needs to be left out, what is remembered of a queue, and the error of
-// a declaration that the broker refuses by closing the connection. Not here: the calls that declare (AMQPChannel+Topology).
+// Declarations: arguments that a broker version does not support, records of declared queues, and the error of a
+// declaration that the broker refuses by closing the connection. Not here: the public calls (AMQPChannel+Topology).
 
 extension AMQPChannel {
     /// Declares a queue (`queue.declare`), without arguments that the broker's version misreads.
@@ -38,7 +38,7 @@ extension AMQPChannel {
 }
 
 extension FieldTable {
-    /// Without what this version of RabbitMQ misreads.
+    /// Removes arguments that this version of RabbitMQ misreads.
     ///
     /// A delivery limit of -1 is no limit since 4.0. Before, no limit is the default, and -1 drops a message at its first
     /// return (measured on 3.10.8).
@@ -52,7 +52,7 @@ extension FieldTable {
 }
 
 extension Queue.Declare {
-    /// Whether the broker may have made a quorum queue of it: by its type, or by the virtual host's default type.
+    /// True if it may be a quorum queue, by its type or the virtual host's default type.
     fileprivate var mayBeQuorum: Bool {
         guard self.durable, !self.exclusive, !self.autoDelete else { return false }
         guard let type = self.arguments["x-queue-type"]?.stringValue else { return true }
@@ -61,7 +61,7 @@ extension Queue.Declare {
 }
 
 extension AMQPError {
-    /// The error of a declaration that the broker refused by closing the connection; another error stays as it is.
+    /// Returns the error of a declaration that the broker refused by closing the connection; other errors unchanged.
     ///
     /// 503 is an unknown exchange type, 540 something not implemented, 541 a deprecated feature that is not permitted. 541
     /// is also what RabbitMQ says when it fails inside, and then the same declaration may pass later. Other calls of
@@ -92,10 +92,10 @@ extension AMQPError {
 }
 
 extension ConnectionSession {
-    /// Queues remembered at most.
+    /// Maximum number of recorded queues.
     private static let declaredLimit = 4096
 
-    /// A queue was declared on this connection.
+    /// Records a queue that was declared on this connection.
     fileprivate func noteDeclared(_ queue: String, isQuorum: Bool) {
         self.state.withLock { state in
             if isQuorum {

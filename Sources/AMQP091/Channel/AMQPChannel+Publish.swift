@@ -6,16 +6,16 @@ import EpollNetworking
 // Publishing. A publish is encoded on the caller's thread under the connection's short lock and returns without
 // suspending; it waits only for the confirm window, for room in the write buffer, or while the broker blocks publishers.
 //
-//   publish             back-pressure only; refusals are kept for waitForConfirms
+//   publish             back-pressure only; failures are kept for waitForConfirms
 //   publishAndConfirm   waits for the outcome of this one
-//   waitForConfirms     waits until nothing is unconfirmed, and throws what was refused in between
+//   waitForConfirms     waits until nothing is unconfirmed, and throws the first failure in between
 
 extension AMQPChannel {
-    /// Turns publisher confirms on: `confirm.select` (85, 10).
+    /// Enables publisher confirms: `confirm.select` (85, 10).
     ///
     /// - Parameters:
-    ///   - window: Publishes unconfirmed at which the next one waits, 1...4194304.
-    ///   - windowOctets: Octets of bodies unconfirmed at which the next one waits.
+    ///   - window: Maximum number of unconfirmed publishes, 1...4194304.
+    ///   - windowOctets: Maximum size of unconfirmed bodies in octets.
     ///   - timeout: Time to wait; the configuration's `operationTimeout` by default.
     /// - Throws: ``AMQPError``; after a refusal by the broker the channel is closed.
     public func enableConfirms(
@@ -39,19 +39,19 @@ extension AMQPChannel {
 
     /// Publishes a message: `basic.publish` (60, 40).
     ///
-    /// Returns as soon as the message has a place in the write buffer; waits while the confirm window or the buffer is
-    /// full or the broker blocks publishers. With confirms on, what the broker refuses is kept for
+    /// Returns as soon as the message is in the write buffer; waits while the confirm window or the buffer is
+    /// full or the broker blocks publishers. With confirms enabled, failures are kept for
     /// ``waitForConfirms(timeout:)``.
     ///
     /// - Parameters:
-    ///   - message: Body and properties.
-    ///   - destination: Where to.
-    ///   - mandatory: Whether the broker returns a message that no queue takes.
+    ///   - message: The message.
+    ///   - destination: The exchange and routing key to publish to.
+    ///   - mandatory: True to have the broker return a message that is routed to no queue.
     ///   - timeout: Time to wait for room; the configuration's `operationTimeout` by default.
     ///   - fileID: The caller's file, for ``AMQPError/callSite``.
     ///   - line: The caller's line.
-    /// - Throws: ``AMQPError``: `.invalidArgument` and the channel goes on; `.timedOut` or `.cancelled`, nothing was
-    ///   sent and the channel goes on; `.channelClosed` or `.connectionClosed`.
+    /// - Throws: ``AMQPError``: `.invalidArgument`, and the channel stays open; `.timedOut` or `.cancelled`, nothing was
+    ///   sent and the channel stays open; `.channelClosed` or `.connectionClosed`.
     @inlinable
     public func publish(
         _ message: AMQPMessage,
@@ -80,14 +80,14 @@ extension AMQPChannel {
         )
     }
 
-    /// Publishes octets the caller keeps, with no copy but the one to the wire.
+    /// Publishes borrowed octets, which are copied once, into the write buffer.
     ///
     /// Otherwise as ``publish(_:to:mandatory:timeout:fileID:line:)``.
     ///
     /// - Parameters:
-    ///   - body: The octets; read before this returns, not kept.
-    ///   - destination: Where to.
-    ///   - mandatory: Whether the broker returns a message that no queue takes.
+    ///   - body: The octets of the body; borrowed until this returns.
+    ///   - destination: The exchange and routing key to publish to.
+    ///   - mandatory: True to have the broker return a message that is routed to no queue.
     ///   - properties: The properties; none by default.
     ///   - timeout: Time to wait for room; the configuration's `operationTimeout` by default.
     ///   - fileID: The caller's file, for ``AMQPError/callSite``.
@@ -122,12 +122,12 @@ extension AMQPChannel {
         )
     }
 
-    /// Publishes a message and waits for the broker's word on it.
+    /// Publishes a message and waits for its confirm.
     ///
     /// - Parameters:
-    ///   - message: Body and properties.
-    ///   - destination: Where to.
-    ///   - mandatory: Whether the broker returns a message that no queue takes.
+    ///   - message: The message.
+    ///   - destination: The exchange and routing key to publish to.
+    ///   - mandatory: True to have the broker return a message that is routed to no queue.
     ///   - timeout: Time to wait for room and the confirm together; the configuration's `operationTimeout` by default.
     ///   - fileID: The caller's file, for ``AMQPError/callSite``.
     ///   - line: The caller's line.
@@ -150,19 +150,19 @@ extension AMQPChannel {
         )
     }
 
-    /// Waits until the broker has confirmed all that was published on this channel.
+    /// Waits until all publishes of this channel are confirmed.
     ///
     /// - Parameter timeout: Time to wait; the configuration's `operationTimeout` by default.
-    /// - Throws: ``AMQPError``: the first refusal since the last call of this (`.nacked` or `.returned`), with the
-    ///   count of refusals in its text; `.timedOut`; `.channelClosed` or `.connectionClosed`, after which the outcome
-    ///   of what was unconfirmed is unknown.
+    /// - Throws: ``AMQPError``: the first failure since the last call (`.nacked` or `.returned`), with the
+    ///   number of failures in its text; `.timedOut`; `.channelClosed` or `.connectionClosed`, after which the outcome
+    ///   of unconfirmed publishes is unknown.
     public func waitForConfirms(timeout: Duration? = nil) async throws(AMQPError) {
         try await self.core.waitForConfirms(timeout: timeout)
     }
 }
 
 extension AMQPError {
-    /// This refusal as the first of so many.
+    /// Returns this failure as the first of several.
     func firstOf(_ count: Int) -> AMQPError {
         AMQPError(
             self.code,
@@ -175,7 +175,7 @@ extension AMQPError {
         )
     }
 
-    /// The error of a publish the broker did not take; nil when it was confirmed.
+    /// The error of a failed publish; nil if it was confirmed.
     init?(_ outcome: PublishOutcome) {
         switch outcome {
         case .confirmed: return nil

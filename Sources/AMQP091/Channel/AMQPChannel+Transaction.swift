@@ -3,22 +3,22 @@ import AMQP091Protocol
 import AMQP091Wire
 import EpollNetworking
 
-// Transactions (AMQP 0-9-1 §1.9) as a scope, and basic.recover: both concern everything the channel has under way.
-// RabbitMQ's channel fails on a publish or settlement while it commits, and after a recover every tag delivered so far
-// is unknown to it. So publishes wait and settlements are kept back until its answer (SettlementHold).
+// Transactions (AMQP 0-9-1 §1.9) as a scope, and basic.recover: both affect all pending work of the channel.
+// RabbitMQ's channel fails on a publish or settlement during a commit, and after a recover it knows no earlier delivery
+// tag. So publishes wait and settlements are held until its reply.
 
 extension AMQPChannel {
-    /// Runs `body` as a transaction: what it publishes and settles on this channel takes effect together, or not at all.
+    /// Runs `body` as a transaction: its publishes and settlements on this channel take effect together, or not at all.
     ///
     /// Sends `tx.select` (90, 10) the first time, then `tx.commit` (90, 20) when `body` returns and `tx.rollback`
-    /// (90, 30) when it throws. After a rollback the deliveries settled inside go back to their queues. The channel stays
-    /// transactional: what is published or settled on it outside of this scope takes effect with the next commit. Use a
-    /// channel for one transaction at a time. Transactions are slow, and atomic for one queue only; confirms are not.
+    /// (90, 30) when it throws. After a rollback the deliveries settled inside are requeued. The channel stays
+    /// transactional: publishes and settlements outside this scope take effect with the next commit. Use a
+    /// channel for one transaction at a time. Transactions are slow and atomic for one queue only; prefer confirms.
     ///
     /// - Parameters:
     ///   - timeout: Time for each of the broker's replies; the configuration's `operationTimeout` by default.
-    ///   - body: Publishes and settles.
-    /// - Returns: What `body` returns, once the broker has committed.
+    ///   - body: Publishes and settles messages.
+    /// - Returns: The result of `body`, once the broker has committed.
     /// - Throws: What `body` throws, after the rollback; ``AMQPError`` with code `.invalidArgument` when confirms are on
     ///   or a transaction is under way, and nothing was sent; or as the broker refuses, and the channel is closed.
     @discardableResult
@@ -38,9 +38,9 @@ extension AMQPChannel {
         return result
     }
 
-    /// Gives every delivery of this channel that is not settled back to its queue: `basic.recover` (60, 110).
+    /// Requeues all unsettled deliveries of this channel: `basic.recover` (60, 110).
     ///
-    /// They are delivered again, marked redelivered; settling the ones held now throws `.alreadySettled`.
+    /// They are delivered again, marked redelivered; settling the current ones throws `.alreadySettled`.
     ///
     /// - Parameter timeout: Time to wait; the configuration's `operationTimeout` by default.
     /// - Throws: ``AMQPError``.

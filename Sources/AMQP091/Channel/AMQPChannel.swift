@@ -4,8 +4,8 @@ public import AMQP091Wire
 import EpollConcurrency
 import EpollNetworking
 
-// AMQPChannel: a channel as applications use it. Its facets are in AMQPChannel+Topology, +Publish, +Consume and +Get.
-// A value that points to one opening of the channel; any task may use it at any time.
+// AMQPChannel: the public interface of a channel. Its facets are in AMQPChannel+Topology, +Publish and +Consume.
+// A value that refers to one open channel; any task may use it at any time.
 
 /// A channel of a connection.
 public struct AMQPChannel: Sendable {
@@ -19,7 +19,7 @@ public struct AMQPChannel: Sendable {
 
     /// Closes the channel: `channel.close` (20, 40), and waits for `channel.close-ok`.
     ///
-    /// Deliveries that were not settled go back to their queues. Closing a closed channel does nothing.
+    /// Unsettled deliveries are requeued. Closing a closed channel does nothing.
     ///
     /// - Parameter timeout: Time to wait; the configuration's `operationTimeout` by default.
     /// - Throws: ``AMQPError``: `.timedOut`, `.cancelled` or `.connectionClosed`; the channel is unusable in any case.
@@ -27,13 +27,13 @@ public struct AMQPChannel: Sendable {
         try await self.core.close(timeout: timeout)
     }
 
-    /// Limits how many deliveries the broker may send ahead of acknowledgement.
+    /// Limits the number of unacknowledged deliveries (prefetch).
     ///
     /// Sends `basic.qos` (60, 10) and waits for `basic.qos-ok`. AMQP 0-9-1 §3.1.7.
     ///
     /// - Parameters:
-    ///   - count: Deliveries, 0...65535; 0 removes the limit.
-    ///   - scope: What the limit counts for, in RabbitMQ's reading.
+    ///   - count: Maximum number of unacknowledged deliveries, 0...65535; 0 removes the limit.
+    ///   - scope: The scope of the limit, as RabbitMQ interprets it.
     ///   - timeout: Time to wait; the configuration's `operationTimeout` by default.
     /// - Throws: ``AMQPError`` of scope `.channel` if the broker refuses; the channel is then closed.
     ///   `.notSupportedByBroker` for `.wholeChannel` with RabbitMQ 4.3 or later; nothing was sent.
@@ -42,7 +42,7 @@ public struct AMQPChannel: Sendable {
         for scope: AMQPPrefetchScope = .eachConsumer,
         timeout: Duration? = nil
     ) async throws(AMQPError) {
-        // The deprecated case is not named: it would be warned of.
+        // The deprecated case is not named, because that would be a warning.
         let isGlobal = scope != .eachConsumer
         if isGlobal, let version = self.core.driver.serverVersion, version >= .v4_3 {
             throw AMQPError(
@@ -58,9 +58,9 @@ public struct AMQPChannel: Sendable {
     }
 }
 
-/// What a prefetch counts for.
+/// The scope of a prefetch limit.
 public enum AMQPPrefetchScope: Hashable, Sendable {
-    /// Each consumer started on the channel afterwards.
+    /// Each consumer that is started on the channel later.
     case eachConsumer
     /// All consumers of the channel together (`global` on the wire).
     ///

@@ -4,33 +4,33 @@ public import AMQP091Wire
 import EpollConcurrency
 import EpollNetworking
 
-// Consuming with a client: one sequence for as long as the scope lasts, over any number of connections.
+// Consuming with a client: one sequence for the duration of the scope, over any number of connections.
 
 extension AMQPClient {
     /// Consumes a queue while `body` runs.
     ///
-    /// The consumer has a channel of its own. It goes on after the loss of the connection, a cancellation by the broker
-    /// and the return of a node; a queue of the topology that was deleted is declared again. What came on a connection
-    /// that is gone the broker delivers again: ``AMQPDeliveries/process(maxConcurrency:requeue:fileID:line:_:)`` skips it,
-    /// a loop may still get the rest of what it is reading, and settling such a delivery gives
-    /// ``AMQPSettlement/stale``. A consumer of a stream resumes after the last delivery that was given to `body`, and
-    /// before the first one where it began: nothing of the stream is skipped.
+    /// The consumer has its own channel. It continues after the loss of the connection, a cancellation by the broker
+    /// and the return of a node; a deleted queue of the topology is declared again. Deliveries of a lost connection are
+    /// delivered again by the broker: ``AMQPDeliveries/process(maxConcurrency:requeue:fileID:line:_:)`` skips them, a
+    /// loop may still get the rest of its batch, and settling such a delivery returns
+    /// ``AMQPSettlement/stale``. A consumer of a stream resumes after the last delivery that `body` received, and
+    /// before the first one at its start: nothing of the stream is skipped.
     ///
-    /// When `body` returns or throws the consumer ends, and what was not settled goes back to the queue. When the client
-    /// is shut down the sequence ends after what is being processed; the rest goes back when `body` returns, in order,
-    /// so that the next consumer of a queue with a single active one continues there.
+    /// When `body` returns or throws, the consumer ends, and unsettled deliveries are requeued. When the client is shut
+    /// down, the sequence ends after the deliveries in process; the rest is requeued in order when `body` returns,
+    /// so that the next single active consumer continues there.
     ///
     /// - Parameters:
     ///   - queue: The queue: a name, `.queue(…)` or `.temporary(boundTo:routingKeys:)`.
     ///   - prefetch: Deliveries the broker sends ahead of acknowledgement, 1...65535; not used with `.automatic`.
-    ///   - acknowledgement: Who says that a delivery was processed.
-    ///   - exclusive: Whether no other consumer may use the queue.
-    ///   - arguments: The broker's own options, such as `x-priority` or `x-stream-offset`.
+    ///   - acknowledgement: How deliveries are acknowledged.
+    ///   - exclusive: True to exclude other consumers of the queue.
+    ///   - arguments: Arguments of the broker, such as `x-priority` or `x-stream-offset`.
     ///   - timeout: Time to wait for the first consumer; the configuration's `operationTimeout` by default.
-    ///   - body: Gets the deliveries.
-    /// - Returns: What `body` returns.
-    /// - Throws: What `body` throws; or ``AMQPError``: the broker refused the consumer. The sequence throws what ends it
-    ///   for good: a refusal (403, 404 of a queue that is not in the topology), a mistake (406), the end of the client.
+    ///   - body: Receives the deliveries.
+    /// - Returns: The result of `body`.
+    /// - Throws: The error of `body`; or ``AMQPError``: the broker refused the consumer. The sequence throws permanent
+    ///   errors: a refusal (403, 404 of a queue that is not in the topology), a mistake (406), the end of the client.
     @discardableResult
     public func consume<Result>(
         _ queue: AMQPConsumerQueue,
@@ -73,18 +73,18 @@ extension AMQPClient {
         return result
     }
 
-    /// Consumes a queue while `body` runs, as the method that takes an ``AMQPConsumerQueue``.
+    /// Consumes a queue by name while `body` runs; see the method that takes an ``AMQPConsumerQueue``.
     ///
     /// - Parameters:
     ///   - queue: The queue's name.
     ///   - prefetch: Deliveries the broker sends ahead of acknowledgement, 1...65535; not used with `.automatic`.
-    ///   - acknowledgement: Who says that a delivery was processed.
-    ///   - exclusive: Whether no other consumer may use the queue.
-    ///   - arguments: The broker's own options.
+    ///   - acknowledgement: How deliveries are acknowledged.
+    ///   - exclusive: True to exclude other consumers of the queue.
+    ///   - arguments: Arguments of the broker.
     ///   - timeout: Time to wait for the first consumer; the configuration's `operationTimeout` by default.
-    ///   - body: Gets the deliveries.
-    /// - Returns: What `body` returns.
-    /// - Throws: What `body` throws, or ``AMQPError``.
+    ///   - body: Receives the deliveries.
+    /// - Returns: The result of `body`.
+    /// - Throws: The error of `body`, or ``AMQPError``.
     @discardableResult
     public func consume<Result>(
         _ queue: String,
@@ -106,19 +106,19 @@ extension AMQPClient {
         )
     }
 
-    /// Answers requests from a queue until the client is shut down: the reply is confirmed, then the request
+    /// Answers requests from a queue until the client is shut down: each reply is confirmed, then its request is
     /// acknowledged.
     ///
     /// The reply goes to the request's `replyTo` with its `correlationID`; a request without `replyTo` is processed and
-    /// not answered. A request whose acknowledgement is lost comes again, so a handler may see it twice.
+    /// not answered. A request whose acknowledgement is lost is delivered again, so a handler may see it twice.
     ///
     /// - Parameters:
     ///   - queue: The queue; it must exist, or be in the topology.
-    ///   - maxConcurrency: Requests at a time, 1 or more.
-    ///   - requeue: What happens to a request whose handler throws; the caller gets no reply to it. By default it is
-    ///     dead-lettered, or dropped where the queue has no dead-letter exchange: its caller does not wait for ever.
-    ///   - handler: Makes the reply.
-    /// - Throws: ``AMQPError``: the reason why no more requests come, `.cancelled` among them.
+    ///   - maxConcurrency: Maximum number of concurrent requests, 1 or more.
+    ///   - requeue: The treatment of a request whose handler throws; its caller gets no reply. By default it is
+    ///     dead-lettered, or dropped if the queue has no dead-letter exchange.
+    ///   - handler: Returns the reply.
+    /// - Throws: ``AMQPError``: the reason why serving ended, such as `.cancelled`.
     public func serveRPC(
         _ queue: String,
         maxConcurrency: Int = 1,
@@ -133,7 +133,7 @@ extension AMQPClient {
                     var reply = try await handler(request)
                     guard let replyTo = properties.replyDestination else { return }
                     reply.properties.copy(.correlationID, from: properties)
-                    // A caller that has gone is no reason to process the request again: not mandatory.
+                    // Not mandatory: a caller that has gone is no reason to process the request again.
                     try await publisher.publish(reply, to: replyTo)
                 }
             }

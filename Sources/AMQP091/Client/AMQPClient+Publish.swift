@@ -1,38 +1,38 @@
 // SPDX-License-Identifier: Apache-2.0
 import EpollNetworking
 
-// Publishing with a client: a publisher that goes on with the next connection, with or without an outbox.
+// Publishing with a client: a publisher that survives reconnects, with or without an outbox.
 
-/// What becomes of publishes whose confirm was lost with the connection.
+/// The treatment of publishes whose confirm was lost with the connection.
 public enum AMQPOutbox: Hashable, Sendable {
-    /// Their outcome is unknown, and whoever published them is told: at most once, unless published again.
+    /// Their outcome is reported as unknown: at most once, unless published again.
     case none
-    /// They are kept and published again on the next connection, with the same message id: at least once.
+    /// They are kept and published again on the next connection, with the same message ID: at least once.
     ///
-    /// Each message ends once: confirmed, returned, nacked, refused with the broker's words and the line that published
-    /// it, or given up at the end. A message for which the broker closes the channel is found and taken out, the others
-    /// are published again in their order. Failures are told by receipts and, if nobody asked, by
+    /// Each message ends once: confirmed, returned, nacked, refused with the broker's text and the line that published
+    /// it, or given up at the end. A message for which the broker closes the channel is found and removed; the others
+    /// are published again in order. Failures are reported by receipts and otherwise by
     /// ``AMQPPublisher/waitForConfirms(timeout:)`` and the end of the scope, which do not return normally before every
     /// message has ended.
     ///
     /// The outcome is that of the copy that was published last: one that is refused, returned or nacked may have arrived by
     /// an earlier copy, whose confirm was lost with its connection.
     ///
-    /// A message without a message id gets one. Messages published without waiting for their outcome are held up to
-    /// this many octets, 1 or more; then publishing waits. Kept in memory: they do not outlive the process.
+    /// A message without a message ID gets one. Messages published without waiting for their outcome are held up to
+    /// this size in octets, 1 or more; then publishing waits. Held in memory: they do not survive the process.
     case octets(Int)
 }
 
 extension AMQPClient {
-    /// Opens a publisher with confirms; the caller closes it, or the client's shutdown.
+    /// Opens a publisher with confirms; closed by the caller or by the client's shutdown.
     ///
-    /// Connects when it is first used. Its channel is made again after the loss of the connection and after the broker
+    /// Connects when it is first used. Its channel is reopened after the loss of the connection and after the broker
     /// closed it; a publish waits for it within its timeout, and one that was certainly not written is written then.
     ///
     /// - Parameters:
-    ///   - maxInFlight: Messages unconfirmed at which the next one waits, 1...4194304.
-    ///   - maxInFlightOctets: Octets of bodies unconfirmed at which the next one waits.
-    ///   - outbox: What becomes of publishes whose confirm was lost with the connection.
+    ///   - maxInFlight: Maximum number of unconfirmed messages, 1...4194304.
+    ///   - maxInFlightOctets: Maximum size of unconfirmed bodies in octets.
+    ///   - outbox: The treatment of publishes whose confirm was lost with the connection.
     /// - Returns: The publisher.
     /// - Throws: ``AMQPError``: an argument is out of range, or the client is being shut down.
     public func openPublisher(
@@ -44,16 +44,16 @@ extension AMQPClient {
         return AMQPPublisher(source: .recovering(publisher))
     }
 
-    /// Opens a publisher with confirms, runs `body`, waits for the outcome of everything published, and closes it.
+    /// Opens a publisher with confirms, runs `body`, waits for the outcomes of all publishes, and closes it.
     ///
     /// - Parameters:
-    ///   - maxInFlight: Messages unconfirmed at which the next one waits, 1...4194304.
-    ///   - maxInFlightOctets: Octets of bodies unconfirmed at which the next one waits.
-    ///   - outbox: What becomes of publishes whose confirm was lost with the connection.
-    ///   - body: Publishes.
-    /// - Returns: What `body` returns.
-    /// - Throws: What `body` throws, or ``AMQPError``: among others the first refusal, or unknown outcome, of a
-    ///   ``AMQPPublisher/send(_:to:mandatory:timeout:fileID:line:)`` nobody has asked for.
+    ///   - maxInFlight: Maximum number of unconfirmed messages, 1...4194304.
+    ///   - maxInFlightOctets: Maximum size of unconfirmed bodies in octets.
+    ///   - outbox: The treatment of publishes whose confirm was lost with the connection.
+    ///   - body: Receives the publisher.
+    /// - Returns: The result of `body`.
+    /// - Throws: The error of `body`, or ``AMQPError``: among others the first failure, or unknown outcome, of a
+    ///   ``AMQPPublisher/send(_:to:mandatory:timeout:fileID:line:)`` that was not reported.
     @discardableResult
     public func withPublisher<Result>(
         maxInFlight: Int = 1024,

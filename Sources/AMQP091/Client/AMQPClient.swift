@@ -4,11 +4,11 @@ import EpollConcurrency
 import EpollNetworking
 public import Logging
 
-// AMQPClient: what most services want: it owns two connections, one to publish and one to consume, makes them when they
-// are first needed and again whenever they are lost, declares the topology on each, and shuts all down in order.
-// Not here: publishing (AMQPClient+Publish), consuming (AMQPClient+Consume), how a connection is kept (ConnectionLink).
+// AMQPClient: the client for most services: it owns two connections, one to publish and one to consume, connects when they
+// are first needed, reconnects when they are lost, declares the topology on each, and shuts down in order.
+// Not here: publishing (AMQPClient+Publish), consuming (AMQPClient+Consume), reconnecting (ConnectionLink).
 
-/// Publishes and consumes over connections that are made again when they are lost.
+/// A client that reconnects automatically and keeps publishing and consuming.
 ///
 /// ```swift
 /// try await AMQPClient.withClient("amqp://localhost") { client in
@@ -16,20 +16,20 @@ public import Logging
 /// }
 /// ```
 ///
-/// A client works while ``run()`` does: as a service of a group, in a child task, or inside of
+/// The client is active only while ``run()`` is executing: as a service of a group, in a child task, or inside
 /// `withClient`.
 public final class AMQPClient: Sendable {
     private enum Phase: Sendable {
         case new
         case running
-        /// No consumer or publisher is added; those there are finish before the deadline.
+        /// No consumer or publisher is added; existing ones finish before the deadline.
         case shuttingDown(by: MonotonicTime)
         case ended
     }
 
-    /// What the client was made with.
+    /// The client's configuration.
     public let configuration: AMQPClientConfiguration
-    /// What is declared on each connection.
+    /// The topology that is declared on each connection.
     public let topology: AMQPTopology
     let publishing: ConnectionLink
     let consuming: ConnectionLink
@@ -38,13 +38,13 @@ public final class AMQPClient: Sendable {
     /// Consumers and publishers in use, by identity.
     private let users = Watched<[ObjectIdentifier: any ClientUser]>([:])
 
-    /// Makes a client; nothing is connected before ``run()``.
+    /// Creates a client; it connects only in ``run()``.
     ///
     /// - Parameters:
-    ///   - configuration: Addresses, credentials, and how to recover.
+    ///   - configuration: Addresses, credentials and the recovery policy.
     ///   - topology: Declared on each connection before it is used. Exclusive queues are declared on the connection that
-    ///     consumes. What cannot be declared on the first connection ends ``run()`` with an error.
-    ///   - logger: Where the client reports; nowhere by default.
+    ///     consumes. A failure on the first connection ends ``run()`` with an error.
+    ///   - logger: The logger; none by default.
     public convenience init(
         _ configuration: AMQPClientConfiguration,
         topology: AMQPTopology = AMQPTopology(),
@@ -55,7 +55,7 @@ public final class AMQPClient: Sendable {
         }
     }
 
-    /// A client that makes its connections with `connect`, which gets a configuration with one address.
+    /// Creates a client that connects with `connect`, which receives a configuration with one address.
     package init(
         _ configuration: AMQPClientConfiguration,
         topology: AMQPTopology = AMQPTopology(),
@@ -82,12 +82,12 @@ public final class AMQPClient: Sendable {
     /// Runs a client while `body` runs, and shuts it down in order when it returns or throws.
     ///
     /// - Parameters:
-    ///   - configuration: Addresses, credentials, and how to recover.
+    ///   - configuration: Addresses, credentials and the recovery policy.
     ///   - topology: Declared on each connection before it is used.
-    ///   - logger: Where the client reports; nowhere by default.
-    ///   - body: Gets the client.
-    /// - Returns: What `body` returns.
-    /// - Throws: What `body` throws; or ``AMQPError``, why no connection is made any more.
+    ///   - logger: The logger; none by default.
+    ///   - body: Receives the client.
+    /// - Returns: The result of `body`.
+    /// - Throws: The error of `body`; or ``AMQPError``: the reason why the client does not reconnect.
     @discardableResult
     public static func withClient<Result>(
         _ configuration: AMQPClientConfiguration,
@@ -103,10 +103,10 @@ public final class AMQPClient: Sendable {
     /// - Parameters:
     ///   - uri: `amqp://user:password@host:port/vhost`.
     ///   - topology: Declared on each connection before it is used.
-    ///   - logger: Where the client reports; nowhere by default.
-    ///   - body: Gets the client.
-    /// - Returns: What `body` returns.
-    /// - Throws: What `body` throws; or ``AMQPError``, why no connection is made any more.
+    ///   - logger: The logger; none by default.
+    ///   - body: Receives the client.
+    /// - Returns: The result of `body`.
+    /// - Throws: The error of `body`; or ``AMQPError``: the reason why the client does not reconnect.
     @discardableResult
     public static func withClient<Result>(
         _ uri: String,
@@ -134,14 +134,14 @@ public final class AMQPClient: Sendable {
 
     // MARK: its life
 
-    /// Makes connections as they are needed, and again whenever they are lost, until the client is shut down.
+    /// Connects on demand and reconnects after each loss, until the client is shut down.
     ///
-    /// Cancelling the task shuts the client down too, and so does, with the trait `ServiceLifecycleSupport`, the graceful
-    /// shutdown of the service group it runs in. A client runs once.
+    /// Cancelling the task shuts the client down, and so does, with the trait `ServiceLifecycleSupport`, the graceful
+    /// shutdown of its service group. A client runs once.
     ///
     /// - Throws: ``AMQPError``: the broker refused the credentials, the virtual host or, at the first connection, the
-    ///   topology; or an option cannot be used; or, with recovery turned off, why there is no connection. Everything that
-    ///   waits for the client throws the same. `.givenUp` after a shutdown when outboxes still held messages.
+    ///   topology; or an option is invalid; or, without recovery, the reason of the first failure. All calls that
+    ///   wait for the client throw the same. `.givenUp` after a shutdown if outboxes still held messages.
     public func run() async throws(AMQPError) {
         let isFirst = self.phase.change { phase in
             guard case .new = phase else { return false }
@@ -149,7 +149,7 @@ public final class AMQPClient: Sendable {
             return true
         }
         guard isFirst else {
-            // A shutdown that came first is no mistake.
+            // A shutdown before run() is not an error.
             if case .running = self.phase.withLock({ $0 }) {
                 throw AMQPError(.invalidConfiguration, "the client is running already", isSafeToRetry: true)
             }
@@ -201,20 +201,20 @@ public final class AMQPClient: Sendable {
         }
     }
 
-    /// Shuts the client down and waits until it is.
+    /// Shuts the client down and waits for its end.
     ///
-    /// Consumers end, what they were given is processed and settled, publishes are confirmed, connections closed, all
-    /// within the policy's ``AMQPRecoveryPolicy/shutdownTimeout``; then the sockets are closed without a word.
+    /// Consumers end, their deliveries are processed and settled, publishes are confirmed and connections closed, all
+    /// within ``AMQPRecoveryPolicy/shutdownTimeout``; then the sockets are closed without a close handshake.
     ///
-    /// Called from a handler, or anywhere else within the scope of a consumer or publisher of this client, it begins
-    /// the shutdown and returns: the scope it is called from is one of those it would wait for.
+    /// Called within the scope of a consumer or publisher of this client, such as in a handler, it begins the shutdown
+    /// and returns, because it would wait for its own scope.
     public func shutdown() async {
         self.beginShutdown()
         guard !Self.inUse.contains(ObjectIdentifier(self)) else { return }
         _ = try? await self.phase.wait { phase in if case .ended = phase { true } else { nil } }
     }
 
-    /// Begins a shutdown and does not wait for it; from any thread.
+    /// Begins a shutdown without waiting for it; any thread.
     public func beginShutdown() {
         self.phase.change { phase in
             switch phase {
@@ -228,7 +228,7 @@ public final class AMQPClient: Sendable {
 
     private func shutDownShielded() async { await Task { await self.shutdown() }.value }
 
-    /// Waits for a shutdown, and has everybody finish in order.
+    /// Waits for a shutdown, and lets all users finish in order.
     private func stopWhenShutDown() async {
         let deadline: MonotonicTime
         do throws(AMQPError) {
@@ -236,15 +236,15 @@ public final class AMQPClient: Sendable {
                 if case .shuttingDown(let deadline) = phase { deadline } else { nil }
             }
         } catch {
-            // The task of `run` was cancelled, and those of the links with it.
+            // The task of `run` was cancelled, and the tasks of the links with it.
             return
         }
         self.publishing.shutdownBegins()
         await withTaskGroup(of: Void.self) { group in
             for user in self.users.withLock({ Array($0.values) }) { group.addTask { await user.endSoon(by: deadline) } }
-            // Whoever uses a consumer or a publisher leaves its scope when it is done.
+            // The user of a consumer or publisher leaves its scope when it is done.
             _ = try? await self.users.wait(until: deadline) { $0.isEmpty ? true : nil }
-            // Ends what a silent broker keeps waiting, too.
+            // Also ends calls that wait for a silent broker.
             self.publishing.stop(by: deadline)
             self.consuming.stop(by: deadline)
         }
@@ -252,7 +252,7 @@ public final class AMQPClient: Sendable {
 
     // MARK: what is in use
 
-    /// The clients of whose consumers and publishers the task is within a scope.
+    /// The clients within whose consumer or publisher scopes the task runs.
     @TaskLocal private static var inUse: Set<ObjectIdentifier> = []
 
     /// Runs the scope of a consumer or publisher.
@@ -262,9 +262,9 @@ public final class AMQPClient: Sendable {
         try await Self.$inUse.withValue(Self.inUse.union([ObjectIdentifier(self)])) { try await body() }
     }
 
-    /// Adds a consumer or publisher for the time it is in use.
+    /// Registers a consumer or publisher while it is in use.
     ///
-    /// - Throws: When the client is being shut down.
+    /// - Throws: An error if the client is being shut down.
     func add(_ user: any ClientUser) throws(AMQPError) {
         switch self.phase.withLock({ $0 }) {
         case .new, .running: self.users.change { $0[ObjectIdentifier(user)] = user }
@@ -278,29 +278,29 @@ public final class AMQPClient: Sendable {
 
     // MARK: watching and calls on a connection
 
-    /// What happens to the connections, from now on.
+    /// Events of the connections from now on.
     public var events: AMQPClientEvents { AMQPClientEvents(self.hub) }
 
-    /// Opens a channel on the present connection for consumers, runs `body` and closes the channel.
+    /// Opens a channel on the current consuming connection, runs `body` and closes the channel.
     ///
-    /// It waits for a connection where there is none. The channel ends with its connection.
+    /// Waits for a connection if there is none. The channel ends with its connection.
     ///
-    /// - Parameter body: Gets the channel.
-    /// - Returns: What `body` returns.
-    /// - Throws: What `body` throws, or ``AMQPError``.
+    /// - Parameter body: Receives the channel.
+    /// - Returns: The result of `body`.
+    /// - Throws: The error of `body`, or ``AMQPError``.
     @discardableResult
     public func withChannel<Result>(_ body: (AMQPChannel) async throws -> Result) async throws -> Result {
         let connection = try await self.consuming.connection(until: self.consuming.deadline(nil))
         return try await connection.withChannel(body)
     }
 
-    /// The present connection of a role, for calls that only ``AMQPConnection`` has.
+    /// Returns the current connection of a role, for calls that only ``AMQPConnection`` has.
     ///
     /// - Parameters:
-    ///   - role: Which one.
-    ///   - timeout: Time to wait for one; the configuration's `operationTimeout` by default.
-    /// - Returns: A connection that belongs to the client; it is not closed by the caller.
-    /// - Throws: ``AMQPError``: `.timedOut` with the reason why there is none, `.cancelled`, or the client's end.
+    ///   - role: The role of the connection.
+    ///   - timeout: Time to wait for a connection; the configuration's `operationTimeout` by default.
+    /// - Returns: A connection owned by the client; the caller must not close it.
+    /// - Throws: ``AMQPError``: `.timedOut` with the reason, `.cancelled`, or the client's end.
     public func connection(
         _ role: AMQPConnectionRole,
         timeout: Duration? = nil
@@ -312,10 +312,10 @@ public final class AMQPClient: Sendable {
 
 /// A consumer or publisher that a shutdown waits for.
 protocol ClientUser: AnyObject, Sendable {
-    /// The client is being shut down: end what would go on for ever.
+    /// The client is being shut down: end unbounded work.
     func endSoon(by deadline: MonotonicTime) async
 
-    /// The client has ended: let go of what is still held.
+    /// The client has ended: release everything.
     func giveUp(_ reason: AMQPError)
 }
 
@@ -332,7 +332,7 @@ extension RecoveringPublisher: ClientUser {
         if self.closesWithClient {
             try? await self.close(until: deadline)
         } else {
-            // Whoever waits for room while there is no broker is told at once.
+            // Fail publishers that wait for room while there is no broker at once.
             self.outbox?.recheck()
         }
     }

@@ -2,33 +2,33 @@
 import EpollConcurrency
 import Logging
 
-// AMQPClientEvent and AMQPClientEvents: what happens to a client's connections, for those who want to watch.
-// Nobody has to: calls wait, consumers go on and errors are thrown without it.
+// AMQPClientEvent and AMQPClientEvents: events of a client's connections, for observers.
+// Observing is optional: calls wait, consumers continue and errors are thrown without it.
 
-/// Which of a client's two connections.
+/// The role of one of a client's two connections.
 public enum AMQPConnectionRole: String, Hashable, Sendable, CustomStringConvertible {
-    /// The one that publishers and RPC clients use.
+    /// The connection of publishers and RPC clients.
     ///
-    /// Under an alarm a broker stops reading such a connection, and nothing else waits behind it.
+    /// Under an alarm the broker stops reading this connection; consumers are not affected.
     case publishing
-    /// The one that consumers use.
+    /// The connection of consumers.
     case consuming
 
-    /// The role in a word.
+    /// The role as a word.
     public var description: String { self.rawValue }
 }
 
-/// Something that happened to one of a client's connections.
+/// An event of one of a client's connections.
 public struct AMQPClientEvent: Hashable, Sendable, CustomStringConvertible {
-    /// What can happen.
+    /// Kinds of events.
     public enum Kind: Hashable, Sendable {
-        /// The connection can be used, for the first time.
+        /// The connection is ready for the first time.
         case connected(AMQPServerAddress)
-        /// The connection can be used again: the topology has been declared, consumers and publishers go on.
+        /// The connection is ready again: the topology is declared, consumers and publishers continue.
         case recovered(AMQPServerAddress)
         /// The connection was lost, or the broker closed it.
         case disconnected(AMQPError)
-        /// No address could be connected to; the last error.
+        /// No address could be connected; with the last error.
         case connectFailed(AMQPError)
         /// The next attempt comes after a delay; attempts count from 1.
         case retrying(attempt: Int, delay: Duration)
@@ -38,24 +38,24 @@ public struct AMQPClientEvent: Hashable, Sendable, CustomStringConvertible {
         case topologyIncomplete(AMQPTopologyReport)
         /// The broker blocks publishers, for this reason.
         case blocked(String)
-        /// The broker lets publishers go on.
+        /// The broker unblocked publishers.
         case unblocked
-        /// The broker refused a message of an outbox, with code, text and the line that published it; it is not tried again.
+        /// The broker refused a message of an outbox, with code, text and the line that published it; it is not retried.
         case publishRefused(AMQPError)
-        /// An outbox let go of so many messages that the broker has not confirmed, for this reason.
+        /// An outbox gave up this number of unconfirmed messages, for this reason.
         case publishesGivenUp(count: Int, AMQPError)
-        /// A consumer of this queue goes on with a new channel.
+        /// A consumer of this queue continues with a new channel.
         case consumerRecovered(queue: String)
-        /// No more attempts are made, for this reason; nil after a shutdown.
+        /// The client stopped reconnecting, for this reason; nil after a shutdown.
         case ended(AMQPError?)
     }
 
-    /// Which connection.
+    /// The role of the connection.
     public let connection: AMQPConnectionRole
-    /// What happened.
+    /// The kind of event.
     public let kind: Kind
 
-    /// One sentence.
+    /// A description in one sentence.
     public var description: String {
         let text =
             switch self.kind {
@@ -80,7 +80,7 @@ public struct AMQPClientEvent: Hashable, Sendable, CustomStringConvertible {
 }
 
 extension AMQPClientEvent.Kind {
-    /// An outage and its end are visible at `notice`, what is lost at `warning`.
+    /// An outage and its end are logged at `notice`, lost messages at `warning`.
     var logLevel: Logger.Level {
         switch self {
         case .disconnected, .recovered, .blocked, .unblocked, .connectFailed, .topologyDeclaredAgain: .notice
@@ -92,30 +92,30 @@ extension AMQPClientEvent.Kind {
     }
 }
 
-/// A client's events from the moment ``AMQPClient/events`` was asked for.
+/// A client's events from the moment ``AMQPClient/events`` was read.
 ///
-/// An observer that falls behind by more than 256 events loses the oldest. It ends when the client has ended.
+/// An observer that falls behind by more than 256 events loses the oldest. The sequence ends with the client.
 public struct AMQPClientEvents: AsyncSequence, Sendable {
-    /// What it yields.
+    /// The element type.
     public typealias Element = AMQPClientEvent
-    /// It throws nothing.
+    /// The sequence throws no error.
     public typealias Failure = Never
 
-    /// Events an observer may fall behind.
+    /// Maximum number of buffered events.
     static let limit = 256
 
     private let source: Broadcast<AMQPClientEvent>.Source
 
     init(_ hub: Broadcast<AMQPClientEvent>) { self.source = Broadcast.Source(hub) }
 
-    /// The first iterator sees all events since the sequence was made, any other those since it was made itself.
+    /// The first iterator gets all events since the sequence was created, others those since their own creation.
     public func makeAsyncIterator() -> AsyncIterator { AsyncIterator(subscription: self.source.subscription()) }
 
-    /// Walks the events.
+    /// The iterator over events.
     public struct AsyncIterator: AsyncIteratorProtocol {
         let subscription: Broadcast<AMQPClientEvent>.Subscription
 
-        /// The next event; nil when the client has ended or the task is cancelled.
+        /// Returns the next event; nil when the client has ended or the task is cancelled.
         public mutating func next(isolation actor: isolated (any Actor)?) async -> AMQPClientEvent? {
             await self.subscription.next()
         }

@@ -4,11 +4,11 @@
     public import ServiceLifecycle
 #endif
 
-// GracefulShutdown: what becomes of a client and its consumers when the service they run in is told to stop (trait
-// ServiceLifecycleSupport). A consumer is cancelled at the broker, its sequence ends behind what was delivered, handlers
-// finish and settle, and its closure returns. Outside of a service, and without the trait, nothing is done.
+// GracefulShutdown: the end of a client and its consumers when their service is stopped (trait
+// ServiceLifecycleSupport). A consumer is cancelled at the broker, its sequence ends after the delivered messages, handlers
+// finish and settle, and its closure returns. Outside a service, and without the trait, it does nothing.
 
-/// Runs `body`; meanwhile, when the surrounding service is to stop, also `stop`.
+/// Runs `body`, and `stop` when the surrounding service is stopped meanwhile.
 nonisolated(nonsending) func whenGracefullyShutDown<Result>(
     _ stop: @escaping @Sendable () async -> Void,
     during body: nonisolated(nonsending) () async throws -> Result
@@ -25,8 +25,8 @@ nonisolated(nonsending) func whenGracefullyShutDown<Result>(
 }
 
 #if ServiceLifecycleSupport
-    /// A client is a service: ``AMQPClient/run()`` returns when the group shuts down and everything in flight is done.
+    /// Makes a client a service: ``AMQPClient/run()`` returns after the group's shutdown, when everything in flight is done.
     ///
-    /// Give it to a `ServiceGroup` before the services that use it: they are told to stop in the reverse order.
+    /// Add it to a `ServiceGroup` before the services that use it: they are stopped in reverse order.
     extension AMQPClient: Service {}
 #endif

@@ -4,17 +4,17 @@ import EpollConcurrency
 import EpollNetworking
 import SecretValues
 
-// AMQPAuthentication: how the client says who it is. What goes onto the wire is SASLMechanism's.
+// AMQPAuthentication: the client's credentials. Their encoding is SASLMechanism.
 
-/// How the client says who it is.
+/// The credentials of a client.
 public struct AMQPAuthentication: Hashable, Sendable, CustomStringConvertible {
-    /// How a user name and a password, or a certificate, are shown to the broker (SASL).
+    /// A SASL mechanism: how credentials are sent to the broker.
     public struct Mechanism: Hashable, Sendable, CustomStringConvertible {
         /// The name on the wire.
         public let description: String
         /// User name and password, RFC 4616.
         public static let plain = Mechanism(description: "PLAIN")
-        /// User name and password, in AMQP's own form.
+        /// User name and password as a field table, AMQPLAIN.
         public static let amqplain = Mechanism(description: "AMQPLAIN")
         /// The certificate of the TLS connection.
         public static let external = Mechanism(description: "EXTERNAL")
@@ -31,21 +31,21 @@ public struct AMQPAuthentication: Hashable, Sendable, CustomStringConvertible {
         private init(description: String) { self.description = description }
     }
 
-    /// Empty where a provider gives it.
+    /// The user name; empty with a provider.
     let username: String
     @Secret var password: String
-    /// The preferred first; the first that the broker offers is used.
+    /// The mechanisms, the preferred first; the first that the broker offers is used.
     let mechanisms: [Mechanism]
     let provider: AMQPCredentialsProvider?
-    /// When what the provider gave is good no more.
+    /// Expiry of the provider's credentials.
     var expiry: MonotonicTime?
 
-    /// User name and password.
+    /// Creates credentials of user name and password.
     ///
     /// - Parameters:
-    ///   - username: Sent to the broker.
-    ///   - password: Sent to the broker, in the clear unless the connection uses TLS.
-    ///   - mechanisms: Those to use, the preferred first; the first that the broker offers is used.
+    ///   - username: The user name.
+    ///   - password: The password, sent in clear text unless the connection uses TLS.
+    ///   - mechanisms: The mechanisms, the preferred first; the first that the broker offers is used.
     /// - Returns: The authentication.
     public static func plain(
         username: String,
@@ -55,7 +55,7 @@ public struct AMQPAuthentication: Hashable, Sendable, CustomStringConvertible {
         AMQPAuthentication(username: username, password: password, mechanisms: mechanisms, provider: nil)
     }
 
-    /// The client's certificate says who it is: SASL EXTERNAL, for mutual TLS.
+    /// Authentication by the client certificate: SASL EXTERNAL, for mutual TLS.
     public static let external = AMQPAuthentication(
         username: "",
         password: "",
@@ -63,11 +63,11 @@ public struct AMQPAuthentication: Hashable, Sendable, CustomStringConvertible {
         provider: nil
     )
 
-    /// User name and password that are asked for at every connect.
+    /// Creates credentials that a provider supplies at every connect.
     ///
     /// - Parameters:
-    ///   - provider: Gives them.
-    ///   - mechanisms: Those to use, the preferred first.
+    ///   - provider: The provider.
+    ///   - mechanisms: The mechanisms, the preferred first.
     /// - Returns: The authentication.
     public static func provided(
         by provider: AMQPCredentialsProvider,
@@ -76,7 +76,7 @@ public struct AMQPAuthentication: Hashable, Sendable, CustomStringConvertible {
         AMQPAuthentication(username: "", password: "", mechanisms: mechanisms, provider: provider)
     }
 
-    /// The mechanisms and the user name, never the password.
+    /// The mechanisms and the user name, without the password.
     public var description: String {
         let names = self.mechanisms.map(\.description).joined(separator: " ")
         if self.provider != nil { return "\(names), user from a provider" }
@@ -93,7 +93,7 @@ public struct AMQPAuthentication: Hashable, Sendable, CustomStringConvertible {
         }
     }
 
-    /// With what the provider gives now.
+    /// Returns a copy with the provider's current credentials.
     func resolved() async throws(AMQPError) -> AMQPAuthentication {
         guard let provider = self.provider else { return self }
         let credentials = try await provider.credentials()
@@ -106,7 +106,7 @@ public struct AMQPAuthentication: Hashable, Sendable, CustomStringConvertible {
         )
     }
 
-    /// With another password.
+    /// Returns a copy with another password.
     func with(password: String) -> AMQPAuthentication {
         AMQPAuthentication(
             username: self.username,

@@ -2,14 +2,14 @@
 #if ConfigurationSupport
     public import Configuration
 
-    // Options read through swift-configuration, from whatever providers the application has chosen. The caller scopes the
-    // reader, as with `config.scoped(to: "amqp")`; the keys here have no prefix. Values that cannot be used are refused by
-    // the name of their key; values themselves are never in an error, as some are secrets.
+    // Options read through swift-configuration from the application's providers. The caller scopes the
+    // reader, as with `config.scoped(to: "amqp")`; the keys here have no prefix. An invalid value is refused with
+    // the name of its key; errors never contain values, as some are secrets.
 
     extension AMQPClientConfiguration {
-        /// Options read from configuration.
+        /// Creates a configuration from a `ConfigReader`.
         ///
-        /// Everything is optional and has the default of a configuration made without arguments:
+        /// All keys are optional, with the defaults of a configuration without arguments:
         ///
         /// - `uri` (string, secret): as for ``init(uri:)``. Not together with `host`, `port`, `virtualHost`, `username` or
         ///   `password`.
@@ -37,7 +37,7 @@
         /// With an `EnvironmentVariablesProvider` and `config.scoped(to: "amqp")` these are `AMQP_HOST`,
         /// `AMQP_VIRTUAL_HOST`, `AMQP_RECOVERY_INITIAL_DELAY_MS`, `AMQP_TLS_CA_FILE` and so on.
         ///
-        /// - Parameter config: Where to read, scoped by the caller.
+        /// - Parameter config: The reader, scoped by the caller.
         /// - Throws: ``AMQPError`` with code `.invalidConfiguration` that names the key.
         public init(config: ConfigReader) throws(AMQPError) {
             let reader = OptionReader(config: config)
@@ -126,9 +126,9 @@
         }
     }
 
-    /// Reads options and refuses, by name, those of another type.
+    /// Reads options and refuses values of another type by key.
     ///
-    /// The reader itself answers nil for a value it cannot convert, as for one that is not there.
+    /// The reader itself returns nil for a value it cannot convert, as for a missing one.
     struct OptionReader {
         let config: ConfigReader
 
@@ -136,7 +136,7 @@
             AMQPError(.invalidConfiguration, "\(key) \(why)", isSafeToRetry: true)
         }
 
-        /// Whether the key has a value of any type.
+        /// Returns true if the key has a value of any type.
         func has(_ key: String) -> Bool {
             let name = ConfigKey(key)
             return self.config.string(forKey: name, isSecret: true) != nil

@@ -2,9 +2,9 @@
 import EpollNetworking
 
 // AMQPClientConfiguration: every option of a connection, as a value with defaults.
-// Not here: reading a URI (AMQPURI) and negotiating with the broker (TuneNegotiation).
+// Not here: parsing a URI (AMQPURI) and negotiation with the broker (TuneNegotiation).
 
-/// Where a broker listens.
+/// The address of a broker.
 public struct AMQPServerAddress: Hashable, Sendable, CustomStringConvertible {
     /// The host name or address; not used with a Unix socket.
     public var host: String
@@ -13,12 +13,12 @@ public struct AMQPServerAddress: Hashable, Sendable, CustomStringConvertible {
     /// The path of a Unix socket, at most 107 octets; nil for a host and a port.
     public var unixPath: String?
 
-    /// A host and a port.
+    /// Creates an address of a host and a port.
     public static func host(_ host: String, port: UInt16 = 5672) -> AMQPServerAddress {
         AMQPServerAddress(host: host, port: port)
     }
 
-    /// A Unix socket in the file system of this machine.
+    /// Creates an address of a Unix socket.
     public static func unix(path: String) -> AMQPServerAddress {
         AMQPServerAddress(host: "localhost", port: 5672, unixPath: path)
     }
@@ -30,85 +30,85 @@ public struct AMQPServerAddress: Hashable, Sendable, CustomStringConvertible {
     }
 }
 
-/// Every option of a connection.
+/// All options of a connection.
 public struct AMQPClientConfiguration: Hashable, Sendable {
-    /// The brokers to try, in order.
+    /// The addresses of the brokers, in order.
     public var addresses: [AMQPServerAddress]
     /// The virtual host; `/` by default.
     public var virtualHost = "/"
-    /// Who the client is; `guest` with password `guest` by default, which brokers accept from loopback only.
+    /// The credentials; `guest` with password `guest` by default, which brokers accept from loopback only.
     public var authentication = AMQPAuthentication.plain(username: "guest", password: "guest")
-    /// How connections use TLS; nil, the default, sends everything in the clear.
+    /// The TLS options; nil, the default, for no TLS.
     ///
-    /// Needs the package's trait `TLS`. Brokers listen for it on another port, usually 5671.
+    /// Needs the package's trait `TLS`. Brokers use a separate port for TLS, usually 5671.
     public var tls: AMQPTLSConfiguration?
-    /// The name the broker's management pages show, empty for none.
+    /// The connection name shown by the management plugin; empty for none.
     public var connectionName = ""
-    /// Time from the first octet of name resolution to `connection.open-ok`; 10 s by default.
+    /// Timeout from the start of name resolution to `connection.open-ok`; 10 s by default.
     public var connectTimeout: Duration = .seconds(10)
-    /// Time a call waits for its reply or for room when it names no timeout of its own; 30 s by default.
+    /// Default timeout of calls that wait for a reply or for room; 30 s by default.
     public var operationTimeout: Duration = .seconds(30)
-    /// The client writes something in every half of it, and gives the broker up after one and a half of it and half a second
-    /// of silence.
+    /// The heartbeat interval: the client writes at least every half interval, and considers the broker dead after one and a
+    /// half intervals and half a second of silence.
     ///
-    /// Whole seconds, 0...65535; 0 asks for none. The lower of both sides' wishes holds. 30 s by default.
+    /// Whole seconds, 0...65535; 0 requests none. The lower of both sides' values is used. 30 s by default.
     public var heartbeat: Duration = .seconds(30)
-    /// Channels to ask for, 1...65535; the lower of both sides' wishes holds.
+    /// Maximum number of channels, 1...65535; the lower of both sides' values is used.
     ///
     /// 2047 by default.
     public var channelMax: UInt16 = 2047
-    /// Largest frame to ask for in octets, 8192...2147483647; the lower of both sides' wishes holds.
+    /// Maximum frame size in octets, 8192...2147483647; the lower of both sides' values is used.
     ///
     /// 131072 by default.
     public var frameMax: UInt32 = 131_072
-    /// Largest body accepted from the broker, in octets, 0...1073741824 (1 GiB); 16 MiB by default.
+    /// Maximum size of a received body in octets, 0...1073741824 (1 GiB); 16 MiB by default.
     ///
-    /// A larger one is read past and not kept. What becomes of its message ``oversizedDeliveries`` says; the consumer and
-    /// its connection are not affected. A reply of that size fails its RPC call with `.bodyTooLarge`.
+    /// A larger body is discarded. ``oversizedDeliveries`` decides about its message; the consumer and
+    /// its connection are not affected. A larger reply fails its RPC call with `.bodyTooLarge`.
     public var maximumBodySize = 16 << 20
-    /// What becomes of a delivery whose body is larger than ``maximumBodySize``; `.reject` by default.
+    /// The treatment of a delivery whose body is larger than ``maximumBodySize``; `.reject` by default.
     public var oversizedDeliveries = AMQPOversizedDeliveryPolicy.reject
-    /// Octets of deliveries one consumer holds before the connection stops reading; 1 MiB by default.
+    /// Size of unread deliveries of one consumer, in octets, above which the connection pauses reading; 1 MiB by default.
     ///
-    /// While a call waits for the broker's answer, which may stand behind deliveries, reading goes on up to 16 times as
-    /// many. A consumer without a prefetch, or with automatic acknowledgement, that leaves even more unread keeps answers
-    /// from being read: calls on its connection then wait until it reads, or time out and say so.
+    /// While a call waits for a reply, which may be queued after deliveries, reading continues up to 16 times this
+    /// size. If a consumer without a prefetch, or with automatic acknowledgement, leaves even more unread, replies are
+    /// not read: calls on its connection then wait until it reads, or time out with that reason.
     public var consumerBufferSize = 1 << 20
-    /// How long a connection leaves deliveries in its socket, so that several are read at once; zero for never.
+    /// Longest delay before a read, so that several deliveries can be read together; zero disables it.
     ///
-    /// Only while they come one by one and more than four in that time, nobody waits for an answer of the broker, and the
-    /// rate does not fall by it: then a delivery is late by this much at most, and costs a fraction of the processor's
-    /// time. At most a tenth of a second; 300 us by default.
+    /// It applies only while more than four deliveries per delay arrive one by one, no call waits for a reply, and the
+    /// rate does not fall: then a delivery is delayed by at most this time, and costs a fraction of the processor
+    /// time. At most 100 ms; 300 us by default.
     public var deliveryCoalescing: Duration = .microseconds(300)
-    /// The broker's time for settling a delivery, after which it closes the channel (RabbitMQ's `consumer_timeout`), or,
+    /// The broker's acknowledgement timeout, after which it closes the channel (RabbitMQ's `consumer_timeout`), or,
     /// since 4.3 and for quorum queues only, cancels the consumer.
     ///
-    /// At four fifths of it the client logs a warning that names the delivery, and tells
-    /// ``AMQPConnection/lateDeliveries``; nil for neither. 30 min by default, which is RabbitMQ's own.
+    /// At four fifths of it the client logs a warning with the delivery, and emits it in
+    /// ``AMQPConnection/lateDeliveries``; nil for neither. 30 min by default, as in RabbitMQ.
     public var acknowledgementTimeout: Duration? = .seconds(1800)
-    /// How ``AMQPClient`` makes its connections again when they are lost; not used by ``AMQPConnection``.
+    /// The recovery policy of ``AMQPClient``; not used by ``AMQPConnection``.
     public var recovery = AMQPRecoveryPolicy()
-    /// Octets waiting to be written above which a publish waits; 1 MiB by default.
+    /// Size of the write buffer in octets above which a publish waits; 1 MiB by default.
     public var writeBufferSize = 1 << 20
-    /// The socket's send buffer in octets, nil for the system's own; 256 KiB by default, right on loopback and LAN.
+    /// Size of the socket's send buffer in octets, nil for the kernel's; 256 KiB by default, for loopback and LAN.
     public var socketSendBufferSize: Int? = 256 << 10
 
-    /// How connections report spans, where a tracer is set up.
+    /// The tracing options, used if a tracer is bootstrapped.
     public var tracing = AMQPTracingConfiguration()
 
-    /// Options for these brokers, all else by default.
+    /// Creates a configuration for these brokers with defaults.
     public init(addresses: [AMQPServerAddress] = [.host("localhost")]) {
         self.addresses = addresses
     }
 
-    /// Options read from a URI.
+    /// Creates a configuration from a URI.
     ///
-    /// Understood behind the question mark: `heartbeat` (seconds), `connection_timeout` (milliseconds), `channel_max`,
+    /// Query parameters: `heartbeat` (seconds), `connection_timeout` (milliseconds), `channel_max`,
     /// `frame_max`, `connection_name`, `auth_mechanism` (`plain`, `amqplain` or `external`; repeated, the preferred
     /// first). With `amqps://` also `cacertfile`, `certfile`, `keyfile`, `password` (of the key), `verify`
     /// (`verify_peer` or `verify_none`) and `server_name_indication`. Others are refused.
     ///
-    /// - Throws: ``AMQPError`` with code `.invalidConfiguration` that names the wrong part.
+    /// - Throws: ``AMQPError`` with code `.invalidConfiguration` that names the invalid part.
     public init(uri: String) throws(AMQPError) {
         let parsed = try AMQPURI(uri)
         self.init(addresses: [parsed.unixPath.map { .unix(path: $0) } ?? .host(parsed.host, port: parsed.port)])
@@ -147,7 +147,7 @@ public struct AMQPClientConfiguration: Hashable, Sendable {
         try self.validate()
     }
 
-    /// A name that is not well known is left out: it may be a piece of a password with a raw `?` or `&`.
+    /// An unknown name is omitted: it may be part of a password with a raw `?` or `&`.
     private static func unknown(_ parameter: AMQPURI.Parameter, number: Int) -> AMQPError {
         let name = AMQPURI.Parameter.isKnown(parameter.name) ? ", \(parameter.name)," : ""
         let supported = AMQPURI.Parameter.supportedNames.joined(separator: ", ")
@@ -158,7 +158,7 @@ public struct AMQPClientConfiguration: Hashable, Sendable {
         AMQPError(.invalidConfiguration, text, isSafeToRetry: true)
     }
 
-    /// Whether this build can do TLS.
+    /// True if this build supports TLS.
     static var hasTLS: Bool { TLSContext.isAvailable }
 
     private mutating func readTLS(_ parameter: AMQPURI.Parameter) throws(AMQPError) {
@@ -191,7 +191,7 @@ public struct AMQPClientConfiguration: Hashable, Sendable {
         return value
     }
 
-    /// Throws when an option is outside its range, before anything is resolved or connected.
+    /// Throws if an option is outside its range, before anything is resolved or connected.
     func validate() throws(AMQPError) {
         func require(_ holds: Bool, _ sentence: String) throws(AMQPError) {
             guard holds else { throw AMQPError(.invalidConfiguration, sentence, isSafeToRetry: true) }

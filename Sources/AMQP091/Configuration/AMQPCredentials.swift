@@ -1,41 +1,41 @@
 // SPDX-License-Identifier: Apache-2.0
 internal import SecretValues
 
-// AMQPCredentials: what a provider of credentials answers, and how long it is good.
+// AMQPCredentials: the credentials of a provider, with their lifetime.
 
-/// A user name, and a password or token, which may be good for a time only.
+/// A user name and a password or token, which may expire.
 public struct AMQPCredentials: Hashable, Sendable, CustomStringConvertible {
     /// The user name.
     public var username: String
-    /// The password or token; shown by no description and no reflection.
+    /// The password or token; excluded from descriptions and reflection.
     public var password: String {
         get { self.secret }
         set { self.secret = newValue }
     }
     @Secret private var secret: String
-    /// How long the password is good from now on; nil when it does not expire.
+    /// Lifetime of the password from now on; nil if it does not expire.
     public var lifetime: Duration?
 
-    /// Names the credentials.
+    /// Creates credentials.
     public init(username: String, password: String, lifetime: Duration? = nil) {
         self.username = username
         self.secret = password
         self.lifetime = lifetime
     }
 
-    /// The user name and the lifetime, never the password.
+    /// The user name and the lifetime, without the password.
     public var description: String {
         self.lifetime.map { "user \(self.username), good for \($0)" } ?? "user \(self.username)"
     }
 }
 
-/// Gives user name and password when a connection is made, such as short-lived ones from a vault.
+/// Provides user name and password at each connect, such as short-lived ones from a vault.
 public final class AMQPCredentialsProvider: Hashable, Sendable {
     private let body: @Sendable () async throws -> AMQPCredentials
 
-    /// Asks `body` at every connect, also after a connection was lost.
+    /// Creates a provider that calls `body` at every connect, including reconnects.
     ///
-    /// It counts into the time a connect may take, and ends when its task is cancelled.
+    /// The call counts towards the connect timeout, and must end when its task is cancelled.
     public init(_ body: @escaping @Sendable () async throws -> (username: String, password: String)) {
         self.body = {
             let (username, password) = try await body()
@@ -43,13 +43,13 @@ public final class AMQPCredentialsProvider: Hashable, Sendable {
         }
     }
 
-    /// Asks `body` at every connect, and again before what it gave expires.
+    /// Creates a provider that calls `body` at every connect, and again before the credentials expire.
     ///
-    /// When four fifths of ``AMQPCredentials/lifetime`` have passed, it is asked anew and the broker gets the new
-    /// password over the connection that stands (`connection.update-secret`). While that fails it is tried again, with a
-    /// warning in the log, until the broker ends the connection. The user name of a connection stays what it was.
+    /// After four fifths of ``AMQPCredentials/lifetime`` it is called again and the new password is sent
+    /// over the existing connection (`connection.update-secret`). Failures are retried, with a
+    /// warning in the log, until the broker closes the connection. The user name of a connection does not change.
     ///
-    /// - Parameter body: Each call has the time a connect may take, and ends when its task is cancelled.
+    /// - Parameter body: Returns credentials within the connect timeout; must end when its task is cancelled.
     public init(expiring body: @escaping @Sendable () async throws -> AMQPCredentials) {
         self.body = body
     }
@@ -64,9 +64,9 @@ public final class AMQPCredentialsProvider: Hashable, Sendable {
         }
     }
 
-    /// A provider is equal to itself only.
+    /// Compares the provider's object identity.
     public static func == (left: AMQPCredentialsProvider, right: AMQPCredentialsProvider) -> Bool { left === right }
 
-    /// As its identity.
+    /// Hashes the provider's object identity.
     public func hash(into hasher: inout Hasher) { hasher.combine(ObjectIdentifier(self)) }
 }

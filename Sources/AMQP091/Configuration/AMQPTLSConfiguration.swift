@@ -1,54 +1,54 @@
 // SPDX-License-Identifier: Apache-2.0
 internal import SecretValues
 
-// AMQPTLSConfiguration: how a connection uses TLS, as a value. What it takes to do so is in EpollNetworking, and only
-// in builds with the package's trait TLS; in others a connect with it is refused with a sentence that says so.
+// AMQPTLSConfiguration: the TLS options of a connection. The implementation is in EpollNetworking, in builds with the
+// trait TLS only; other builds refuse a connect with it with an error that names the trait.
 
-/// How a connection to a broker uses TLS.
+/// The TLS options of a connection.
 ///
-/// TLS 1.2 or later; the broker's certificate is verified, and its host name too.
+/// TLS 1.2 or later; the broker's certificate and host name are verified.
 public struct AMQPTLSConfiguration: Hashable, Sendable {
-    /// Who is trusted to issue the broker's certificate.
+    /// The trusted certificate authorities.
     public enum Roots: Hashable, Sendable {
-        /// Those the operating system trusts.
+        /// The operating system's authorities.
         case system
-        /// Those in a file of PEM certificates.
+        /// The authorities in a PEM file.
         case file(path: String)
     }
 
-    /// How the broker's certificate is looked at.
+    /// Verification of the broker's certificate.
     public enum Verification: Hashable, Sendable {
-        /// It must be valid, trusted, and for the host that was asked for.
+        /// The certificate must be valid, trusted, and issued for the requested host.
         case full
-        /// It is not looked at (`verify=verify_none` in a URI): anyone can pose as the broker.
+        /// The certificate is not verified (`verify=verify_none` in a URI): anyone can impersonate the broker.
         case insecureNothing
     }
 
-    /// Who is trusted.
+    /// The trusted certificate authorities.
     public var roots: Roots
-    /// The PEM file of the client's certificate, for brokers that ask for one.
+    /// The PEM file of the client certificate, for brokers that request one.
     public var certificateChain: String?
-    /// The PEM file of its private key; nil when it is in the file of the certificate.
+    /// The PEM file of the private key; nil if it is in the certificate's file.
     public var privateKey: String?
-    /// The password of an encrypted private key; shown by no description and no reflection.
+    /// The password of an encrypted private key; excluded from descriptions and reflection.
     public var privateKeyPassword: String? {
         get { self.keyPassword }
         set { self.keyPassword = newValue }
     }
     @Secret var keyPassword: String? = nil
-    /// The name to ask for (SNI) and to expect in the certificate; nil takes the host of the address.
+    /// The server name for SNI and verification; nil takes the host of the address.
     public var serverName: String?
-    /// How the broker's certificate is looked at.
+    /// Verification of the broker's certificate.
     public var verification = Verification.full
 
-    /// TLS with these roots, and a certificate where the broker asks for one.
+    /// Requires TLS with these authorities, and with a client certificate if the broker requests one.
     ///
     /// - Parameters:
-    ///   - roots: Who is trusted.
-    ///   - certificateChain: The PEM file of the client's certificate.
-    ///   - privateKey: The PEM file of its private key; nil when it is in the file of the certificate.
+    ///   - roots: The trusted certificate authorities.
+    ///   - certificateChain: The PEM file of the client certificate.
+    ///   - privateKey: The PEM file of the private key; nil if it is in the certificate's file.
     ///   - privateKeyPassword: The password of an encrypted private key.
-    /// - Returns: The settings.
+    /// - Returns: The options.
     public static func require(
         roots: Roots = .system,
         certificateChain: String? = nil,
@@ -65,7 +65,7 @@ public struct AMQPTLSConfiguration: Hashable, Sendable {
 }
 
 extension AMQPTLSConfiguration: CustomStringConvertible {
-    /// The settings without the password.
+    /// The options without the password.
     public var description: String {
         "TLS, roots \(self.roots), certificate \(self.certificateChain ?? "none"), \(self.verification)"
     }

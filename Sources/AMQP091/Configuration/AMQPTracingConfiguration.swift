@@ -1,36 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// AMQPTracingConfiguration: whether and how connections report spans. Without the trait TracingSupport, or without a
-// tracer, none are. The names of the attributes are values, because the conventions they come from are not yet stable.
+// AMQPTracingConfiguration: the tracing options of connections. Without the trait TracingSupport, or without a
+// tracer, there are no spans. Attribute names are options, because their conventions are not yet stable.
 
-/// How a connection reports spans, where a tracer is set up.
+/// The tracing options of a connection, used if a tracer is bootstrapped.
 ///
-/// The tracer is the one of `InstrumentationSystem` when the connection is made, or that of `withTracer`. Without one,
-/// nothing is done. OpenTelemetry semantic conventions 1.44, messaging, RabbitMQ.
+/// The tracer is that of `InstrumentationSystem` at connecting, or of `withTracer`. Without one
+/// there are no spans. OpenTelemetry semantic conventions 1.44, messaging, RabbitMQ.
 public struct AMQPTracingConfiguration: Hashable, Sendable {
-    /// How the span of a consumer belongs to the span of the publisher.
+    /// Relation of a consumer's span to the publisher's.
     public enum Correlation: Hashable, Sendable {
-        /// By a link; each side is a trace of its own. What the conventions ask for.
+        /// A link between separate traces, as the conventions recommend.
         case link
-        /// As its child, in one trace.
+        /// A child in the same trace.
         case parent
     }
 
-    /// Whether there are spans at all.
+    /// True to create spans.
     public var isEnabled = true
-    /// How the span of a consumer belongs to the span of the publisher.
+    /// Relation of a consumer's span to the publisher's.
     public var correlation = Correlation.link
-    /// Whether spans say how large a body is.
+    /// True to record body sizes.
     public var recordsBodySize = false
-    /// What spans are named after instead of exchange, routing key and queue, where these are too many; nil for those.
+    /// Name for spans instead of exchange, routing key and queue, if these have too many values; nil for those.
     public var destinationTemplate: String?
     /// The names of the attributes.
     public var attributeNames = AttributeNames()
 
-    /// The defaults.
+    /// Creates the default options.
     public init() {}
 
-    /// The names under which spans keep what they know.
+    /// The attribute names of spans.
     public struct AttributeNames: Hashable, Sendable {
         /// Always `rabbitmq`.
         public var system = "messaging.system"
@@ -42,21 +42,21 @@ public struct AMQPTracingConfiguration: Hashable, Sendable {
         public var destinationName = "messaging.destination.name"
         /// The configuration's `destinationTemplate`.
         public var destinationTemplate = "messaging.destination.template"
-        /// True for a queue that the broker named.
+        /// True for a queue named by the broker.
         public var destinationAnonymous = "messaging.destination.anonymous"
-        /// True for a queue that ends with its connection.
+        /// True for a queue that is deleted with its connection.
         public var destinationTemporary = "messaging.destination.temporary"
         /// The routing key.
         public var routingKey = "messaging.rabbitmq.destination.routing_key"
         /// The delivery tag.
         public var deliveryTag = "messaging.rabbitmq.message.delivery_tag"
-        /// How many messages a batch has.
+        /// Number of messages of a batch.
         public var batchMessageCount = "messaging.batch.message_count"
         /// The property `message_id`.
         public var messageID = "messaging.message.id"
         /// The property `correlation_id`.
         public var conversationID = "messaging.message.conversation_id"
-        /// Octets of the body.
+        /// Size of the body in octets.
         public var bodySize = "messaging.message.body.size"
         /// The connection's name.
         public var clientID = "messaging.client.id"
@@ -64,14 +64,14 @@ public struct AMQPTracingConfiguration: Hashable, Sendable {
         public var serverAddress = "server.address"
         /// The configured port.
         public var serverPort = "server.port"
-        /// The address the connection went to.
+        /// The connected address.
         public var peerAddress = "network.peer.address"
-        /// The port the connection went to.
+        /// The connected port.
         public var peerPort = "network.peer.port"
-        /// Why it failed, in one of a few words.
+        /// The error type, from a fixed set.
         public var errorType = "error.type"
 
-        /// The names of the conventions.
+        /// Creates the names of the conventions.
         public init() {}
     }
 }

@@ -1,39 +1,39 @@
 // SPDX-License-Identifier: Apache-2.0
 internal import SecretValues
 
-// AMQPURI: reads amqp://user:password@host:port/vhost?heartbeat=10 as RabbitMQ's URI specification has it.
-// A Unix socket is named by amqp+unix://user:password@%2Frun%2Fbroker.sock/vhost: its path, percent-encoded, in the
-// place of the host.
-// Not here: what the parts mean for a connection (AMQPClientConfiguration).
-// Error texts name the part that is wrong and repeat nothing of the URI: in one that is malformed, such as one with a
-// raw ? or / in its password, any part of the text may be a piece of the password.
+// AMQPURI: parses amqp://user:password@host:port/vhost?heartbeat=10 by RabbitMQ's URI specification.
+// A Unix socket is written as amqp+unix://user:password@%2Frun%2Fbroker.sock/vhost: its percent-encoded path replaces
+// the host.
+// Not here: the options that the parts set (AMQPClientConfiguration).
+// Error texts name the invalid part and contain nothing of the URI: in a malformed one, such as with a
+// raw ? or / in the password, any part of the text may be a piece of the password.
 
 /// The parts of an `amqp://`, `amqps://` or `amqp+unix://` URI, percent-decoded.
 public struct AMQPURI: Hashable, Sendable {
     /// The host name or address; IPv6 literals without their brackets.
     public var host = "localhost"
-    /// The port, 1...65535; 5672 unless named, with `amqps://` 5671.
+    /// The port, 1...65535; 5672 by default, with `amqps://` 5671.
     public var port: UInt16 = 5672
-    /// Whether it is `amqps://`.
+    /// True for `amqps://`.
     public var usesTLS = false
     /// The absolute path of a Unix socket, from `amqp+unix://`; nil for a host and a port.
     public var unixPath: String?
     /// The user name.
     public var username = "guest"
-    /// The password; shown by no description and no reflection.
+    /// The password; excluded from descriptions and reflection.
     public var password: String {
         get { self.secret }
         set { self.secret = newValue }
     }
     @Secret private var secret = "guest"
-    /// The virtual host: `/` when the URI has no path, empty when the path is a lone slash.
+    /// The virtual host: `/` if the URI has no path, empty if the path is a single slash.
     public var virtualHost = "/"
-    /// The parameters behind the question mark, in order.
+    /// The query parameters, in order.
     public var parameters: [Parameter] = []
 
-    /// One parameter behind the question mark.
+    /// A query parameter.
     ///
-    /// Its value, which may be the password of a key, is shown by no description and no reflection.
+    /// Its value, which may be the password of a key, is excluded from descriptions and reflection.
     public struct Parameter: Hashable, Sendable {
         /// The name, percent-decoded.
         public var name: String {
@@ -54,9 +54,9 @@ public struct AMQPURI: Hashable, Sendable {
         }
     }
 
-    /// Reads a URI.
+    /// Parses a URI.
     ///
-    /// - Throws: ``AMQPError`` with code `.invalidConfiguration` that names the wrong part.
+    /// - Throws: ``AMQPError`` with code `.invalidConfiguration` that names the invalid part.
     public init(_ text: String) throws(AMQPError) {
         let octets = Array(text.utf8)
         guard let schemeEnd = Self.find("://", in: octets) else {
@@ -123,7 +123,7 @@ public struct AMQPURI: Hashable, Sendable {
                 throw Self.invalid("the brackets of an IPv6 address are empty")
             }
             let address = authority[(authority.startIndex + 1)..<close]
-            // RFC 6874 writes the % before a zone as %25; a zone after a bare % is taken as it is.
+            // RFC 6874 writes the % before a zone as %25; a zone after a bare % is accepted unchanged.
             let isEncoded = Self.find("%25", in: Array(address)) != nil
             self.host =
                 isEncoded
@@ -212,10 +212,10 @@ public struct AMQPURI: Hashable, Sendable {
 }
 
 extension AMQPURI.Parameter: CustomStringConvertible {
-    /// The name, if it is one that is known, and never the value.
+    /// The name if it is known, without the value.
     public var description: String { Self.isKnown(self.name) ? "\(self.name)=***" : "***" }
 
-    /// Whether it is the name of a parameter that the client or RabbitMQ's own clients read, and so no piece of a password.
+    /// True for the name of a parameter that this client or RabbitMQ's clients read, which is no part of a password.
     static func isKnown(_ name: String) -> Bool { self.knownNames.contains(name) }
 
     /// Parameters of ``AMQPClientConfiguration/init(uri:)``.

@@ -4,30 +4,30 @@ import AMQP091Wire
 import EpollConcurrency
 import EpollNetworking
 
-// connection.blocked and connection.unblocked as a state one can await. RabbitMQ sends `blocked` after the first publish
-// while a memory or disk alarm is on, and then does not read this connection at all: acknowledgements and closes wait too.
+// connection.blocked and connection.unblocked as an awaitable state. RabbitMQ sends `blocked` after the first publish
+// during a memory or disk alarm, and then does not read this connection at all: acknowledgements and closes wait, too.
 
-/// Whether the broker blocks publishers: the present state first, then each change.
+/// The blocked state of a connection: the current state first, then each change.
 ///
-/// An observer that falls behind sees the newest state, not every one. It ends with the connection.
+/// A slow observer gets the latest state, not every one. The sequence ends with the connection.
 public struct AMQPBlockedStates: AsyncSequence, Sendable {
     /// The broker's reason while it blocks publishers; nil while it does not.
     public typealias Element = String?
-    /// It throws nothing.
+    /// The sequence throws no error.
     public typealias Failure = Never
 
     private let source: Broadcast<String?>.Source
 
     fileprivate init(_ hub: Broadcast<String?>) { self.source = Broadcast.Source(hub) }
 
-    /// The first iterator begins with the state at the time the sequence was made, any other with that of its own making.
+    /// The first iterator begins with the state at the creation of the sequence, others with that at their own creation.
     public func makeAsyncIterator() -> AsyncIterator { AsyncIterator(subscription: self.source.subscription()) }
 
-    /// Walks the states.
+    /// The iterator over states.
     public struct AsyncIterator: AsyncIteratorProtocol {
         fileprivate let subscription: Broadcast<String?>.Subscription
 
-        /// The next state; nil at the end of the connection or when the task is cancelled.
+        /// Returns the next state; nil at the end of the connection or when the task is cancelled.
         public mutating func next(isolation actor: isolated (any Actor)?) async -> String?? {
             await self.subscription.next()
         }
@@ -35,10 +35,10 @@ public struct AMQPBlockedStates: AsyncSequence, Sendable {
 }
 
 extension AMQPConnection {
-    /// Whether the broker blocks publishers, as a sequence of states.
+    /// The blocked state as a sequence.
     public var blockedStates: AMQPBlockedStates { AMQPBlockedStates(self.driver.blockedStates) }
 
-    /// Waits while the broker blocks publishers; returns at once when it does not.
+    /// Waits while the broker blocks publishers; returns at once otherwise.
     ///
     /// - Parameter timeout: Time to wait; the configuration's `operationTimeout` by default.
     /// - Throws: ``AMQPError``: `.timedOut` with the broker's reason, `.cancelled`, or `.connectionClosed`.
@@ -59,14 +59,14 @@ extension AMQPConnection {
         }
     }
 
-    /// Gives the broker a new password or token for this connection: `connection.update-secret` (10, 70), RabbitMQ's.
+    /// Sends a new password or token for this connection: `connection.update-secret` (10, 70), a RabbitMQ extension.
     ///
-    /// Of use with OAuth 2 tokens that expire. The broker may cancel consumers that lost their rights. Afterwards
+    /// For OAuth 2 tokens that expire. The broker may cancel consumers that lost their permissions. Afterwards
     /// ``configuration`` has the new secret.
     ///
     /// - Parameters:
     ///   - secret: The new secret; never logged.
-    ///   - reason: Why, for the broker's log; at most 255 octets.
+    ///   - reason: The reason for the broker's log; at most 255 octets.
     ///   - timeout: Time to wait; the configuration's `operationTimeout` by default.
     /// - Throws: ``AMQPError``: `.invalidArgument` and nothing was sent; 530 of scope `.connection` when the broker
     ///   refuses the secret.
@@ -78,10 +78,10 @@ extension AMQPConnection {
         try await self.driver.updateSecret(secret, reason: reason, self.driver.deadline(timeout))
     }
 
-    /// The options it was made with.
+    /// The connection's configuration.
     ///
-    /// After ``updateSecret(_:reason:timeout:)`` the new secret stands in the place of the password, so that a later
-    /// connect with these options logs in with it. A provider of credentials stays: it is asked again.
+    /// After ``updateSecret(_:reason:timeout:)`` the new secret replaces the password, so that a later
+    /// connect with this configuration uses it. A credentials provider is kept and called again.
     public var configuration: AMQPClientConfiguration {
         var configuration = self.driver.configuration
         if let secret = self.driver.state.withLock({ $0.updatedSecret }) {

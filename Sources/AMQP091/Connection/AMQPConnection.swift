@@ -5,12 +5,12 @@ import EpollConcurrency
 package import EpollNetworking
 public import Logging
 
-// AMQPConnection: one connection to one broker, as applications use it.
+// AMQPConnection: the public interface of one connection to one broker.
 // Not here: the socket and the frames (ConnectionSession), channels (AMQPChannel).
 
 /// A connection to a broker.
 ///
-/// It is closed when its last reference goes, at once and without `connection.close`. A publisher keeps a reference;
+/// Releasing the last reference closes it at once, without `connection.close`. A publisher holds a reference;
 /// channels, deliveries and RPC clients do not.
 public final class AMQPConnection: Sendable {
     let driver: ConnectionSession
@@ -21,14 +21,14 @@ public final class AMQPConnection: Sendable {
         self.driver.abandon()
     }
 
-    /// Connects, runs `body` and closes the connection in order, also when `body` throws.
+    /// Connects, runs `body` and closes the connection in order, even if `body` throws.
     ///
     /// - Parameters:
     ///   - uri: `amqp://user:password@host:port/vhost`.
-    ///   - logger: Where the connection reports; nowhere by default.
-    ///   - body: Gets the connection.
-    /// - Returns: What `body` returns.
-    /// - Throws: What `body` throws, or ``AMQPError``.
+    ///   - logger: The logger; none by default.
+    ///   - body: Receives the connection.
+    /// - Returns: The result of `body`.
+    /// - Throws: The error of `body`, or ``AMQPError``.
     @discardableResult
     public static func withConnection<Result>(
         _ uri: String,
@@ -38,14 +38,14 @@ public final class AMQPConnection: Sendable {
         try await Self.withConnection(AMQPClientConfiguration(uri: uri), logger: logger, body)
     }
 
-    /// Connects, runs `body` and closes the connection in order, also when `body` throws.
+    /// Connects, runs `body` and closes the connection in order, even if `body` throws.
     ///
     /// - Parameters:
-    ///   - configuration: All options.
-    ///   - logger: Where the connection reports; nowhere by default.
-    ///   - body: Gets the connection.
-    /// - Returns: What `body` returns.
-    /// - Throws: What `body` throws, or ``AMQPError``.
+    ///   - configuration: The configuration.
+    ///   - logger: The logger; none by default.
+    ///   - body: Receives the connection.
+    /// - Returns: The result of `body`.
+    /// - Throws: The error of `body`, or ``AMQPError``.
     @discardableResult
     public static func withConnection<Result>(
         _ configuration: AMQPClientConfiguration,
@@ -66,13 +66,13 @@ public final class AMQPConnection: Sendable {
 
     /// Connects to the first of the configuration's addresses that finishes the login.
     ///
-    /// The next address is tried beside one that has not answered within the recovery policy's `attemptDelay`, and at
-    /// once after one that failed or refused the login; those that failed in the last minute are tried last. One
-    /// `connectTimeout` bounds all of them.
+    /// The next address is tried in parallel if one has not answered within the recovery policy's `attemptDelay`, and at
+    /// once after a failure or a refused login; addresses that failed in the last minute are tried last. One
+    /// `connectTimeout` bounds all attempts.
     ///
     /// - Parameters:
-    ///   - configuration: All options.
-    ///   - logger: Where the connection reports; nowhere by default.
+    ///   - configuration: The configuration.
+    ///   - logger: The logger; none by default.
     /// - Returns: An open connection; the caller closes it.
     /// - Throws: ``AMQPError``: `.invalidConfiguration`, `.connectFailed`, `.authenticationFailed`,
     ///   `.virtualHostRefused`, `.timedOut`, `.protocolViolation` or `.cancelled`; nothing is left open.
@@ -83,9 +83,9 @@ public final class AMQPConnection: Sendable {
         try await Dialer(configuration, logger: logger).connect()
     }
 
-    /// Logs in over a socket that is connected already, whatever addresses the configuration names.
+    /// Logs in over a connected socket; the configuration's addresses are ignored.
     ///
-    /// The socket belongs to the connection from here on, also when this throws.
+    /// Takes ownership of the socket, even if it throws.
     package static func connect(
         over socket: StreamSocket,
         _ configuration: AMQPClientConfiguration,
@@ -125,11 +125,11 @@ public final class AMQPConnection: Sendable {
         AMQPChannel(core: try await self.driver.openChannel(timeout: timeout))
     }
 
-    /// Opens a channel, runs `body` and closes the channel, also when `body` throws.
+    /// Opens a channel, runs `body` and closes the channel, even if `body` throws.
     ///
-    /// - Parameter body: Gets the channel.
-    /// - Returns: What `body` returns.
-    /// - Throws: What `body` throws, or ``AMQPError``.
+    /// - Parameter body: Receives the channel.
+    /// - Returns: The result of `body`.
+    /// - Throws: The error of `body`, or ``AMQPError``.
     @discardableResult
     public func withChannel<Result>(_ body: (AMQPChannel) async throws -> Result) async throws -> Result {
         let channel = try await self.openChannel()
@@ -144,45 +144,45 @@ public final class AMQPConnection: Sendable {
         return result
     }
 
-    /// What the broker said of itself in `connection.start`: `product`, `version`, `capabilities` and more.
+    /// The server properties from `connection.start`: `product`, `version`, `capabilities` and more.
     public var serverProperties: FieldTable { self.driver.serverProperties }
 
     /// True until either side closes the connection or the link is lost.
     public var isOpen: Bool { self.driver.state.withLock { $0.isOpen } }
 
-    /// The broker's reason while it blocks publishers, as under a memory or disk alarm; nil otherwise.
+    /// The broker's reason while it blocks publishers, such as a memory or disk alarm; nil otherwise.
     public var blockedReason: String? { self.driver.state.withLock { $0.blockedReason } }
 
-    /// The executor of the connection's own thread, for tasks that want the lowest latency.
+    /// The executor of the connection's thread, for tasks that need the lowest latency.
     ///
-    /// A task that prefers it runs on the thread that serves the socket: what blocks there blocks the connection.
+    /// A task that prefers it runs on the thread that serves the socket: code that blocks there blocks the connection.
     public var taskExecutor: any TaskExecutor { self.driver.loop }
 
     /// Closes the connection in order: `connection.close` (10, 50), and waits for `connection.close-ok`.
     ///
-    /// After the timeout the socket is closed all the same. Closing a closed connection does nothing.
+    /// The socket is closed after the timeout, too. Closing a closed connection does nothing.
     ///
     /// - Parameter timeout: Time to wait for the broker, 10 s by default.
-    /// - Throws: ``AMQPError`` with code `.timedOut` when the broker did not answer; the connection is closed all the
-    ///   same.
+    /// - Throws: ``AMQPError`` with code `.timedOut` if the broker did not answer; the connection is closed in any
+    ///   case.
     public func close(timeout: Duration = .seconds(10)) async throws(AMQPError) {
         try await self.driver.close(timeout: timeout)
     }
 
-    /// Waits until the connection has ended, by whatever cause.
+    /// Waits until the connection has ended for any reason.
     ///
-    /// - Returns: Why: code `.connectionClosed` after a close by either side or the loss of the link.
-    /// - Throws: ``AMQPError`` with code `.cancelled`; the connection goes on.
+    /// - Returns: The reason: code `.connectionClosed` after a close by either side or the loss of the link.
+    /// - Throws: ``AMQPError`` with code `.cancelled`; the connection stays open.
     public func waitUntilClosed() async throws(AMQPError) -> AMQPError {
         try await self.driver.ending.wait { $0 }
     }
 
-    /// Closes the socket at once, without a word to the broker.
+    /// Closes the socket immediately, skipping the close handshake.
     public func abort() {
         self.driver.abort()
     }
 
-    /// Closes in order even when the calling task is cancelled; the socket is gone in any case.
+    /// Closes in order even if the calling task is cancelled; the socket is closed in any case.
     private func closeShielded() async {
         await Task { try? await self.close() }.value
     }

@@ -3,41 +3,41 @@ import AMQP091Protocol
 import AMQP091Wire
 import Logging
 
-// process(maxConcurrency:): the loop most services write: a handler per delivery, acknowledged when it returns, rejected
-// when it throws, so many at a time. Handlers are child tasks of the caller: cancelling it cancels them, and each is
-// waited for and its delivery settled. Ending the consumer instead (AMQPChannel.cancel) lets them finish.
-// A failure is a basic.reject, which counts towards a delivery limit; basic.nack returns what was not processed.
+// process(maxConcurrency:): runs a handler per delivery, acknowledges when it returns, rejects when it throws, with bounded
+// concurrency. Handlers are child tasks of the caller: cancelling it cancels them, and each is
+// awaited and its delivery settled. Ending the consumer instead (AMQPChannel.cancel) lets them finish.
+// A failure is a basic.reject, which counts towards a delivery limit; basic.nack returns unprocessed messages.
 
-/// What happens to a message whose handler throws.
+/// The treatment of a message whose handler throws.
 public enum AMQPRequeuePolicy: Hashable, Sendable {
-    /// It returns to its queue every time.
+    /// The message is always requeued.
     ///
     /// Declare the queue `.quorum(deliveryLimit:deadLetter:)`, so that a message that always fails ends in the
-    /// dead-letter queue. A classic queue delivers it for ever. A message that fails again is rejected only after a
-    /// delay: from 100 ms up to 2 s for the failures that a quorum queue counts, else 1 s. Until then it keeps its place
-    /// in the prefetch, and no handler's place; the end of the consumer ends the delay.
+    /// dead-letter queue. A classic queue redelivers it forever. A message that fails again is rejected after a
+    /// delay: 100 ms to 2 s by the number of failures that a quorum queue counts, otherwise 1 s. During the delay it occupies
+    /// a place in the prefetch, but no handler; the end of the consumer ends the delay.
     case always
-    /// It is dead-lettered, or dropped where its queue has no dead-letter exchange: at the first failure.
+    /// The message is dead-lettered at its first failure, or dropped if its queue has no dead-letter exchange.
     case never
 }
 
 extension AMQPDeliveries {
-    /// Runs a handler for each delivery, up to `maxConcurrency` of them at a time; acknowledges what it returns from and
-    /// rejects (`basic.reject`) what it throws on.
+    /// Runs a handler for each delivery, up to `maxConcurrency` at a time; acknowledges when it returns and rejects
+    /// (`basic.reject`) when it throws.
     ///
-    /// With one at a time the order of the queue holds. A handler may settle its delivery itself. Set the prefetch to
-    /// `maxConcurrency` or more. When the calling task is cancelled no more deliveries are taken, the handlers are
-    /// cancelled with it and waited for; the message of a handler that throws then returns to its queue unprocessed
-    /// (`basic.nack`), whatever `requeue` says. A failure is logged: at `info` when the message returns to its queue, at
-    /// `warning` with its message-id when it is dead-lettered or dropped.
+    /// With one at a time the order of the queue is kept. A handler may settle its delivery itself. Set the prefetch to
+    /// `maxConcurrency` or more. When the calling task is cancelled, no more deliveries are taken and the handlers are
+    /// cancelled and awaited; the message of a handler that throws then is requeued as unprocessed
+    /// (`basic.nack`), regardless of `requeue`. Failures are logged: at `info` if the message is requeued, at
+    /// `warning` with its message ID if it is dead-lettered or dropped.
     ///
     /// - Parameters:
-    ///   - maxConcurrency: Handlers at a time, 1 or more.
-    ///   - requeue: What happens to a message whose handler throws; by default it returns to its queue.
+    ///   - maxConcurrency: Maximum number of concurrent handlers, 1 or more.
+    ///   - requeue: The treatment of a message whose handler throws; requeued by default.
     ///   - fileID: The caller's file, for ``AMQPError/callSite``.
     ///   - line: The caller's line.
-    ///   - handler: Processes one delivery.
-    /// - Throws: ``AMQPError``: the reason why no more deliveries come, or `.cancelled`; never what a handler throws.
+    ///   - handler: The handler of one delivery.
+    /// - Throws: ``AMQPError``: the reason why the consumer ended, or `.cancelled`; never the error of a handler.
     ///   Returns when the application cancelled the consumer. In every case all handlers have ended.
     public func process(
         maxConcurrency: Int = 1,
@@ -59,7 +59,7 @@ extension AMQPDeliveries {
         if let reason { throw reason }
     }
 
-    /// Runs the handlers; answers why no more deliveries come, once all of them have ended.
+    /// Runs the handlers; returns the reason why the consumer ended, after all of them have ended.
     private nonisolated(nonsending) func handle(
         _ maxConcurrency: Int,
         _ handler: @escaping @Sendable (AMQPDelivery) async throws -> Void,
@@ -84,7 +84,7 @@ extension AMQPDeliveries {
                         await group.next()
                         running -= 1
                     }
-                    // It may have waited for its turn while the consumer was stopped.
+                    // The consumer may have been stopped while the delivery waited for a handler.
                     if self.putsBack(delivery) { continue }
                     running += 1
                     group.addTask { await self.run(handler, delivery, run) }
@@ -96,8 +96,8 @@ extension AMQPDeliveries {
         }
     }
 
-    /// Whether no handler is to begin with a delivery: its connection is gone, so that it comes again, or the consumer is
-    /// being stopped, and it is put back.
+    /// Returns true if no handler may start for a delivery: its connection was lost, so that it is delivered again, or the
+    /// consumer is being stopped, and it is requeued.
     private func putsBack(_ delivery: AMQPDelivery) -> Bool {
         guard let successor = self.successor, !delivery.batch.isAutomatic else { return false }
         guard delivery.batch.channel.isUsable else {
@@ -106,7 +106,7 @@ extension AMQPDeliveries {
         }
         guard successor.isStopped else { return false }
         if successor.ending == .returnsInOrder { return true }
-        // It fails only when the channel is gone, and then the broker has put it back itself.
+        // Fails only if the channel has ended, and then the broker has requeued the message.
         _ = try? delivery.nack(requeue: true)
         return true
     }
@@ -128,7 +128,7 @@ extension AMQPDeliveries {
         watch.end(failure)
     }
 
-    /// As `run`; answers what the handler threw.
+    /// As `run`; returns the error of the handler.
     private func runHandler(
         _ handler: @Sendable (AMQPDelivery) async throws -> Void,
         _ delivery: AMQPDelivery,
@@ -140,13 +140,13 @@ extension AMQPDeliveries {
             await run.failed(delivery, error)
             return error
         }
-        // It fails when the handler has settled it, or the channel is gone: then the sequence ends with the reason.
+        // Fails if the handler has settled it, or the channel has ended: then the sequence ends with the reason.
         if !delivery.batch.isAutomatic { _ = try? delivery.ack(fileID: run.site.fileID, line: run.site.line) }
         return nil
     }
 }
 
-/// What the handlers of one call of `process` have in common.
+/// Shared state of the handlers of one call of `process`.
 private struct ProcessRun: Sendable {
     let requeue: AMQPRequeuePolicy
     let site: CallSite
@@ -177,7 +177,7 @@ private struct ProcessRun: Sendable {
                 self.log(.warning, "a handler failed; its message is dead-lettered or dropped", delivery, failure)
             }
         } catch {
-            // Settled by the handler, or the channel is gone: then the sequence ends with the reason.
+            // Settled by the handler, or the channel has ended: then the sequence ends with the reason.
             self.log(.info, "a handler failed", delivery, failure)
         }
     }
@@ -205,13 +205,12 @@ private struct ProcessRun: Sendable {
 }
 
 extension AMQPDelivery {
-    /// How often processing has failed before: 0 at the first delivery; nil when it is redelivered by a queue that does
-    /// not count.
+    /// Number of earlier failures: 0 at the first delivery; nil for a redelivery by a queue that does not count them.
     fileprivate var earlierFailures: Int64? {
         guard self.redelivered else { return 0 }
         let properties = try? self.properties()
         if let count = properties?.deliveryCount { return count }
-        // Since RabbitMQ 4.3 a quorum queue counts returns of unprocessed messages apart.
+        // Since RabbitMQ 4.3 a quorum queue counts returns of unprocessed messages separately.
         return properties?.acquiredCount == nil ? nil : 0
     }
 }

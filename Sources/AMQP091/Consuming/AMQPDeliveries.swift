@@ -6,17 +6,17 @@ import AMQP091Wire
 
 /// The deliveries of one consumer, in order.
 ///
-/// It ends without an error only when the application cancelled the consumer; otherwise it throws the reason. That of an
-/// ``AMQPClient`` goes on over the loss of its connection and the cancellation of its consumer by the broker.
+/// The sequence ends without an error only if the application cancelled the consumer; otherwise it throws the reason. The
+/// sequence of an ``AMQPClient`` continues after a lost connection and after a cancellation by the broker.
 public struct AMQPDeliveries: AsyncSequence, Sendable {
-    /// What it yields.
+    /// The element type.
     public typealias Element = AMQPDelivery
-    /// What it throws.
+    /// The error type.
     public typealias Failure = AMQPError
 
-    /// The consumer's inbox; of a consumer that recovers, the first one.
+    /// The consumer's inbox; the first one if the consumer recovers.
     let inbox: ConsumerInbox
-    /// Gives the next inbox when one has ended; nil for a consumer that ends with it.
+    /// Provides the next inbox when one has ended; nil for a consumer that ends with it.
     let successor: RecoveringConsumer?
 
     init(inbox: ConsumerInbox, successor: RecoveringConsumer? = nil) {
@@ -24,17 +24,17 @@ public struct AMQPDeliveries: AsyncSequence, Sendable {
         self.successor = successor
     }
 
-    /// The consumer tag; it is another one after a recovery.
+    /// The consumer tag; it changes after a recovery.
     public var consumerTag: String { (self.successor?.inbox ?? self.inbox).consumerTag }
 
-    /// An iterator; use one at a time: the deliveries go to whichever asks, many at once.
+    /// Returns an iterator; use one at a time: deliveries go to any iterator that asks, in batches.
     ///
-    /// A loop that begins after another was left goes on where that one stopped.
+    /// A loop that begins after another was left continues where that one stopped.
     public func makeAsyncIterator() -> AsyncIterator {
         AsyncIterator(inbox: self.successor?.inbox ?? self.inbox, successor: self.successor)
     }
 
-    /// Walks the deliveries.
+    /// The iterator over deliveries.
     @frozen
     public struct AsyncIterator: AsyncIteratorProtocol {
         @usableFromInline var inbox: ConsumerInbox
@@ -50,7 +50,7 @@ public struct AMQPDeliveries: AsyncSequence, Sendable {
             self.reader = DeliveryReader()
         }
 
-        /// The next delivery; waits for one when there is none.
+        /// Returns the next delivery; waits if there is none.
         @inlinable
         public nonisolated(nonsending) mutating func next(
             isolation actor: (any Actor)?
@@ -70,13 +70,13 @@ public struct AMQPDeliveries: AsyncSequence, Sendable {
             guard let batch = try await self.nextBatch(inPieces: inPieces) else { return nil }
             self.batch = batch
             self.count = batch.count
-            // Not the first where another loop has stopped in the middle.
+            // Not the first delivery if another loop has stopped in the middle of the batch.
             self.index = batch.readCount + 1
             batch.readCount = self.index
             return AMQPDelivery(batch: batch, record: batch.records[self.index - 1])
         }
 
-        /// The next delivery, whose body may still be on its way.
+        /// Returns the next delivery, whose body may be incomplete.
         nonisolated(nonsending) mutating func nextInPieces() async throws(AMQPError) -> AMQPDelivery? {
             guard self.index < self.count, let batch = self.batch else { return try await self.refill(inPieces: true) }
             self.index += 1
@@ -89,13 +89,13 @@ public struct AMQPDeliveries: AsyncSequence, Sendable {
             inPieces: Bool
         ) async throws(AMQPError) -> DeliveryBatch? {
             if let successor = self.successor {
-                // A loop before this one may have left a batch at its end.
+                // An earlier loop may have left a finished batch.
                 if let batch = self.batch ?? self.inbox.leftBatch { successor.hasRead(batch) }
             }
             while true {
                 do throws(AMQPError) {
-                    // Taken, so that the batch is not referenced from here while the inbox looks whether it can be
-                    // used again.
+                    // Taken, so that the batch is not referenced from here while the inbox checks whether it can be
+                    // reused.
                     let batch = try await self.inbox.next(after: self.batch.take(), for: self.reader)
                     if batch == nil, let failure = self.successor?.failure { throw failure }
                     guard !inPieces, let batch, let pieces = batch.pieces else { return batch }

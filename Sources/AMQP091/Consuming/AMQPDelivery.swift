@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 public import AMQP091Wire
 
-// AMQPDelivery: one message from the broker: a few integers beside a reference to its batch, and so to the octets it
-// was read into.
-// Properties, routing key and headers are decoded when asked for. A delivery that is kept keeps its whole chunk of up
-// to 264 KiB alive; keep `body.copy()` instead where that matters.
+// AMQPDelivery: one message from the broker: a few integers and a reference to its batch, and so to the octets of the
+// read chunk.
+// Properties, routing key and headers are decoded on access. A stored delivery keeps its whole chunk of up
+// to 264 KiB alive; store `body.copy()` instead.
 // Unsafe: the offsets were checked against the chunk by the decoder that made the record.
 
-/// A message from the broker.
+/// A message delivered by the broker.
 @frozen
 public struct AMQPDelivery: Sendable {
     @usableFromInline let batch: DeliveryBatch
@@ -22,40 +22,40 @@ public struct AMQPDelivery: Sendable {
     /// The number of this delivery on its channel, from 1.
     @inlinable public var deliveryTag: DeliveryTag { DeliveryTag(rawValue: self.record.tag) }
 
-    /// Why there is no body: it is larger than ``AMQPClientConfiguration/maximumBodySize``; nil for every other delivery.
+    /// The error of a body larger than ``AMQPClientConfiguration/maximumBodySize``; nil for every other delivery.
     ///
     /// Only with ``AMQPClientConfiguration/oversizedDeliveries`` set to `.deliver`; ``body`` is empty then.
     public var bodyError: AMQPError? { self.batch.bodyError }
 
-    /// The body, valid as long as the delivery is held.
+    /// The body, valid while the delivery is held.
     @inlinable public var body: AMQPDeliveryBody {
         AMQPDeliveryBody(chunk: self.batch.chunk, offset: self.record.body, count: self.record.bodyCount)
     }
 
     /// True when the message was delivered before, to this consumer or another.
     @inlinable public var redelivered: Bool {
-        // Consumer tag as a short string, delivery tag, then the bit; the decoder has seen all of them there.
+        // Consumer tag as a short string, delivery tag, then the bit; the decoder has checked all of them.
         let octets = self.batch.chunk.octets(from: self.record.arguments, count: self.record.argumentsCount)
         return octets[1 + Int(octets[0]) + 8] & 1 == 1
     }
 
-    /// How many messages were left in the queue when `basic.get` (60, 70) took this one; nil for what a consumer got.
+    /// Number of messages left in the queue after `basic.get` (60, 70); nil for a consumer's delivery.
     public var messageCount: Int? { self.batch.messageCount.map { Int($0) } }
 
-    /// The exchange it was published to; empty for the default exchange.
+    /// The exchange of the publish; empty for the default exchange.
     public var exchange: String { self.envelope.exchange }
 
-    /// The routing key it was published with.
+    /// The routing key of the publish.
     public var routingKey: String { self.envelope.routingKey }
 
-    /// The exchange and routing key it was published with, octet for octet, to publish it there again.
+    /// The exchange and routing key of the publish, octet for octet, to publish it again.
     public var destination: AMQPDestination {
         AMQPDestination(exchange: self.exchange, routingKeyOctets: self.routingKeyOctets)
     }
 
-    /// The routing key it was published with, as it came; ``routingKey`` has U+FFFD for what is not UTF-8.
+    /// The octets of the routing key; ``routingKey`` shows invalid UTF-8 as U+FFFD.
     public var routingKeyOctets: [UInt8] {
-        // The last argument of both methods that bring a message, but for the message count of `basic.get-ok`.
+        // The last argument of both methods with a message, except for the message count of `basic.get-ok`.
         let octets = self.batch.chunk.octets(from: self.record.arguments, count: self.record.argumentsCount)
         var reader = WireReader(RawSpan(_unsafeBytes: octets))
         guard (try? reader.readShortString()) != nil, (try? reader.readUInt64()) != nil,
@@ -65,12 +65,12 @@ public struct AMQPDelivery: Sendable {
         return key.octets ?? Array(key.string.utf8)
     }
 
-    /// The consumer tag it was delivered to; empty for `basic.get`.
+    /// The consumer tag; empty for `basic.get`.
     public var consumerTag: String { self.envelope.consumerTag }
 
-    /// The properties, decoded at each call.
+    /// Decodes the properties, at each call.
     ///
-    /// - Throws: ``AMQPError`` with code `.protocolViolation` if they cannot be decoded; the delivery can be settled.
+    /// - Throws: ``AMQPError`` with code `.protocolViolation` if they cannot be decoded; the delivery can still be settled.
     public func properties() throws(AMQPError) -> BasicProperties {
         let octets = self.batch.chunk.octets(from: self.record.properties, count: self.record.propertiesCount)
         do {
@@ -84,7 +84,7 @@ public struct AMQPDelivery: Sendable {
     private var envelope: (consumerTag: String, exchange: String, routingKey: String) {
         let octets = self.batch.chunk.octets(from: self.record.arguments, count: self.record.argumentsCount)
         var reader = WireReader(RawSpan(_unsafeBytes: octets))
-        // The record was made from octets that had all of these; the alternative cannot be reached.
+        // The decoder has checked all of these; the alternative is unreachable.
         guard let consumerTag = try? reader.readShortString(), (try? reader.readUInt64()) != nil,
             (try? reader.readUInt8()) != nil, let exchange = try? reader.readShortString(),
             let routingKey = try? reader.readShortString()
@@ -93,7 +93,7 @@ public struct AMQPDelivery: Sendable {
     }
 }
 
-/// The octets of a delivery, where they were read.
+/// The octets of a delivery, in the read buffer.
 @frozen
 public struct AMQPDeliveryBody: Sendable {
     @usableFromInline let chunk: InboundChunk
@@ -107,7 +107,7 @@ public struct AMQPDeliveryBody: Sendable {
         self.length = count
     }
 
-    /// How many octets.
+    /// The size in octets.
     @inlinable public var count: Int { Int(self.length) }
 
     /// The octets, borrowed.
@@ -119,22 +119,22 @@ public struct AMQPDeliveryBody: Sendable {
         }
     }
 
-    /// The octets as text; what is not UTF-8 is replaced.
+    /// The octets as text, with invalid UTF-8 replaced.
     public var string: String {
         String(decoding: self.chunk.octets(from: self.offset, count: self.length), as: UTF8.self)
     }
 
-    /// The octets, copied: they keep nothing else alive.
+    /// Returns a copy of the octets, which keeps nothing else alive.
     public func copy() -> AMQPBody { AMQPBody(Array(self.chunk.octets(from: self.offset, count: self.length))) }
 }
 
 extension AMQPDelivery {
-    /// Says that the message was processed.
+    /// Acknowledges the delivery (`basic.ack`).
     ///
-    /// Settled deliveries that follow each other are merged: one `basic.ack` (60, 80) goes out per turn of the loop.
+    /// Contiguous acknowledgements are merged: one `basic.ack` (60, 80) is sent per turn of the loop.
     ///
     /// - Parameters:
-    ///   - multiple: Also settles every earlier delivery of the channel.
+    ///   - multiple: True to acknowledge every earlier unsettled delivery of the channel, too.
     ///   - fileID: The caller's file, for ``AMQPError/callSite``.
     ///   - line: The caller's line.
     /// - Returns: `.stale` when the delivery came to a consumer of an ``AMQPClient`` on a connection that is gone, or
@@ -154,14 +154,14 @@ extension AMQPDelivery {
         }
     }
 
-    /// Returns a message that was not processed: `basic.nack` (60, 120).
+    /// Returns an unprocessed message: `basic.nack` (60, 120).
     ///
     /// For a message whose processing failed use ``reject(requeue:fileID:line:)``: since RabbitMQ 4.3 a nack that
     /// requeues does not count towards the delivery limit of a quorum queue; before, both count.
     ///
     /// - Parameters:
-    ///   - requeue: True puts it back into its queue; false drops or dead-letters it.
-    ///   - multiple: Also refuses every earlier unsettled delivery of the channel.
+    ///   - requeue: True to requeue the message; false to dead-letter or drop it.
+    ///   - multiple: True to refuse every earlier unsettled delivery of the channel, too.
     ///   - fileID: The caller's file, for ``AMQPError/callSite``.
     ///   - line: The caller's line.
     /// - Returns: As ``ack(multiple:fileID:line:)``.
@@ -179,12 +179,12 @@ extension AMQPDelivery {
         }
     }
 
-    /// Refuses a message whose processing failed: `basic.reject` (60, 90).
+    /// Rejects a message whose processing failed: `basic.reject` (60, 90).
     ///
     /// With `requeue` it counts towards the delivery limit of a quorum queue on every version of RabbitMQ.
     ///
     /// - Parameters:
-    ///   - requeue: True puts it back into its queue; false drops or dead-letters it.
+    ///   - requeue: True to requeue the message; false to dead-letter or drop it.
     ///   - fileID: The caller's file, for ``AMQPError/callSite``.
     ///   - line: The caller's line.
     /// - Returns: As ``ack(multiple:fileID:line:)``.
@@ -218,9 +218,9 @@ extension AMQPDelivery {
     }
 }
 
-/// What became of settling a delivery.
+/// The result of settling a delivery.
 public enum AMQPSettlement: Hashable, Sendable {
-    /// It goes to the broker with the next write.
+    /// The settlement is sent with the next write.
     case settled
     /// The connection it came on is gone, or the broker has taken it back; the message is delivered again.
     case stale

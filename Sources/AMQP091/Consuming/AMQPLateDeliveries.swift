@@ -6,45 +6,45 @@ import EpollNetworking
 // Deliveries the broker is about to lose patience with, as events: the warning that is logged too. How they are found is
 // in ConnectionSession+SettlementWatch.
 
-/// A delivery that is not settled though four fifths of the broker's time for it have passed.
+/// A delivery that is unsettled after four fifths of the broker's acknowledgement timeout.
 ///
-/// At the end of that time the broker closes the channel (406), and every delivery of the channel comes again. RabbitMQ 4.3
-/// and later cancel the consumer instead, and of quorum queues only: deliveries of other queues are never late there.
+/// At the timeout the broker closes the channel (406), and every delivery of the channel is requeued. RabbitMQ 4.3
+/// and later cancel the consumer instead, for quorum queues only: deliveries of other queues have no timeout there.
 public struct AMQPLateDelivery: Hashable, Sendable {
-    /// The channel it came on.
+    /// The channel of the delivery.
     public let channel: ChannelNumber
-    /// Its number on the channel.
+    /// The delivery tag.
     public let deliveryTag: DeliveryTag
-    /// How long it has been the oldest that is not settled; up to a twentieth of the limit too low.
+    /// Time for which it has been the oldest unsettled delivery; up to a twentieth of the limit too low.
     public let age: Duration
     /// The configuration's `acknowledgementTimeout`.
     public let limit: Duration
 }
 
-/// Deliveries that are about to exceed the broker's time for settling them, each told once.
+/// Deliveries that are about to exceed the acknowledgement timeout, each reported once.
 ///
-/// An observer that falls behind sees the newest 64. It ends with the connection.
+/// A slow observer gets the newest 64. The sequence ends with the connection.
 public struct AMQPLateDeliveries: AsyncSequence, Sendable {
-    /// What it yields.
+    /// The element type.
     public typealias Element = AMQPLateDelivery
-    /// It throws nothing.
+    /// The sequence throws no error.
     public typealias Failure = Never
 
-    /// Deliveries an observer may fall behind.
+    /// Maximum number of buffered deliveries.
     static let limit = 64
 
     private let source: Broadcast<AMQPLateDelivery>.Source
 
     fileprivate init(_ hub: Broadcast<AMQPLateDelivery>) { self.source = Broadcast.Source(hub) }
 
-    /// The first iterator sees all since the sequence was made, any other those since it was made itself.
+    /// The first iterator gets all since the creation of the sequence, others those since their own creation.
     public func makeAsyncIterator() -> AsyncIterator { AsyncIterator(subscription: self.source.subscription()) }
 
-    /// Walks the deliveries.
+    /// The iterator over deliveries.
     public struct AsyncIterator: AsyncIteratorProtocol {
         fileprivate let subscription: Broadcast<AMQPLateDelivery>.Subscription
 
-        /// The next one; nil at the end of the connection or when the task is cancelled.
+        /// Returns the next one; nil at the end of the connection or when the task is cancelled.
         public mutating func next(isolation actor: isolated (any Actor)?) async -> AMQPLateDelivery? {
             await self.subscription.next()
         }
@@ -52,8 +52,8 @@ public struct AMQPLateDeliveries: AsyncSequence, Sendable {
 }
 
 extension AMQPConnection {
-    /// Deliveries that are about to exceed the broker's time for settling them.
+    /// Deliveries that are about to exceed the acknowledgement timeout.
     ///
-    /// They are looked for when the configuration has an `acknowledgementTimeout`.
+    /// Requires an `acknowledgementTimeout` in the configuration.
     public var lateDeliveries: AMQPLateDeliveries { AMQPLateDeliveries(self.driver.lateDeliveries) }
 }

@@ -2,14 +2,14 @@
 public import AMQP091Wire
 
 // AMQPStreamedDeliveries: the deliveries of a consumer whose bodies are read while they arrive, so that a large message is
-// never held whole. A body in one frame that was found whole in what was read has one piece.
+// never held as a whole. A body that arrived in one frame and one read has one piece.
 
 extension AMQPDeliveries {
     /// The same deliveries, with bodies that are read while they arrive.
     ///
-    /// For messages too large to be held in memory whole. A body counts towards the configuration's `consumerBufferSize`
-    /// only as far as it has arrived and is not read; a reader that is behind stops the socket. Read either this sequence
-    /// or the plain one.
+    /// For messages too large to hold in memory. Only the arrived and unread part of a body counts towards the
+    /// configuration's `consumerBufferSize`; a slow reader stops the socket. Iterate either this sequence or the
+    /// plain one.
     public var streamed: AMQPStreamedDeliveries { AMQPStreamedDeliveries(base: self) }
 }
 
@@ -17,9 +17,9 @@ extension AMQPDeliveries {
 ///
 /// It ends as ``AMQPDeliveries`` does.
 public struct AMQPStreamedDeliveries: AsyncSequence, Sendable {
-    /// What it yields.
+    /// The element type.
     public typealias Element = AMQPStreamedDelivery
-    /// What it throws.
+    /// The error type.
     public typealias Failure = AMQPError
 
     let base: AMQPDeliveries
@@ -27,20 +27,20 @@ public struct AMQPStreamedDeliveries: AsyncSequence, Sendable {
     /// The iterator, to be used by one task.
     public func makeAsyncIterator() -> AsyncIterator { AsyncIterator(base: self.base.makeAsyncIterator()) }
 
-    /// Walks the deliveries.
+    /// The iterator over deliveries.
     public struct AsyncIterator: AsyncIteratorProtocol {
         private var base: AMQPDeliveries.AsyncIterator
         private var last: BodyPieces?
 
         init(base: AMQPDeliveries.AsyncIterator) { self.base = base }
 
-        /// The next delivery; waits for one when there is none.
+        /// Returns the next delivery; waits if there is none.
         ///
-        /// What was not read of the body of the last one is dropped; it can still be settled.
+        /// Discards the unread rest of the last delivery's body; that delivery can still be settled.
         ///
-        /// - Parameter actor: Not used: the call runs where its caller runs.
-        /// - Returns: The delivery; nil when the application cancelled the consumer.
-        /// - Throws: ``AMQPError``, why no more deliveries come.
+        /// - Parameter actor: Ignored: the call runs on its caller's executor.
+        /// - Returns: The delivery; nil if the application cancelled the consumer.
+        /// - Throws: ``AMQPError``: the reason why the consumer ended.
         public nonisolated(nonsending) mutating func next(
             isolation actor: (any Actor)?
         ) async throws(AMQPError) -> AMQPStreamedDelivery? {
@@ -65,34 +65,34 @@ public struct AMQPStreamedDelivery: Sendable {
     /// True when the message was delivered before, to this consumer or another.
     public var redelivered: Bool { self.delivery.redelivered }
 
-    /// The exchange it was published to; empty for the default exchange.
+    /// The exchange of the publish; empty for the default exchange.
     public var exchange: String { self.delivery.exchange }
 
-    /// The routing key it was published with.
+    /// The routing key of the publish.
     public var routingKey: String { self.delivery.routingKey }
 
-    /// The exchange and routing key it was published with, octet for octet, to publish it there again.
+    /// The exchange and routing key of the publish, octet for octet, to publish it again.
     public var destination: AMQPDestination { self.delivery.destination }
 
-    /// The consumer tag it was delivered to.
+    /// The consumer tag.
     public var consumerTag: String { self.delivery.consumerTag }
 
-    /// The properties, decoded at each call.
+    /// Decodes the properties, at each call.
     ///
-    /// - Throws: ``AMQPError`` with code `.protocolViolation` if they cannot be decoded; the delivery can be settled.
+    /// - Throws: ``AMQPError`` with code `.protocolViolation` if they cannot be decoded; the delivery can still be settled.
     public func properties() throws(AMQPError) -> BasicProperties { try self.delivery.properties() }
 
-    /// The body, to be read once, before the next delivery is asked for.
+    /// The body, to be read once, before the next delivery is requested.
     public var body: AMQPStreamedBody { AMQPStreamedBody(delivery: self.delivery) }
 
-    /// Says that the message was processed; as ``AMQPDelivery/ack(multiple:fileID:line:)``.
+    /// Acknowledges the delivery; see ``AMQPDelivery/ack(multiple:fileID:line:)``.
     ///
-    /// It may be called before the body is read to its end.
+    /// It may be called before the whole body is read.
     ///
     /// - Parameters:
     ///   - fileID: The caller's file, for ``AMQPError/callSite``.
     ///   - line: The caller's line.
-    /// - Returns: `.stale` when the broker delivers it again, because the connection it came on is gone.
+    /// - Returns: `.stale` if its connection was lost, so that the broker delivers it again.
     /// - Throws: ``AMQPError`` as ``AMQPDelivery/ack(multiple:fileID:line:)``.
     @discardableResult
     public func ack(
@@ -102,10 +102,10 @@ public struct AMQPStreamedDelivery: Sendable {
         try self.delivery.ack(fileID: fileID, line: line)
     }
 
-    /// Returns a message that was not processed; as ``AMQPDelivery/nack(requeue:multiple:fileID:line:)``.
+    /// Returns an unprocessed message; see ``AMQPDelivery/nack(requeue:multiple:fileID:line:)``.
     ///
     /// - Parameters:
-    ///   - requeue: True puts it back into its queue; false drops or dead-letters it.
+    ///   - requeue: True to requeue the message; false to dead-letter or drop it.
     ///   - fileID: The caller's file, for ``AMQPError/callSite``.
     ///   - line: The caller's line.
     /// - Returns: As ``ack(fileID:line:)``.
@@ -119,10 +119,10 @@ public struct AMQPStreamedDelivery: Sendable {
         try self.delivery.nack(requeue: requeue, fileID: fileID, line: line)
     }
 
-    /// Refuses a message whose processing failed; as ``AMQPDelivery/reject(requeue:fileID:line:)``.
+    /// Rejects a message whose processing failed; see ``AMQPDelivery/reject(requeue:fileID:line:)``.
     ///
     /// - Parameters:
-    ///   - requeue: True puts it back into its queue; false drops or dead-letters it.
+    ///   - requeue: True to requeue the message; false to dead-letter or drop it.
     ///   - fileID: The caller's file, for ``AMQPError/callSite``.
     ///   - line: The caller's line.
     /// - Returns: As ``ack(fileID:line:)``.
@@ -137,26 +137,26 @@ public struct AMQPStreamedDelivery: Sendable {
     }
 }
 
-/// The octets of one message, in the pieces in which they arrive.
+/// The octets of one message, in pieces as they arrive.
 ///
-/// A piece is up to the connection's frame size; those of a body that was there whole are one.
+/// A piece has at most the connection's frame size; a body that arrived whole is one piece.
 public struct AMQPStreamedBody: AsyncSequence, Sendable {
-    /// What it yields; valid as long as it is held.
+    /// The element type; an element is valid while it is held.
     public typealias Element = AMQPDeliveryBody
-    /// What it throws.
+    /// The error type.
     public typealias Failure = AMQPError
 
     private let delivery: AMQPDelivery
 
     init(delivery: AMQPDelivery) { self.delivery = delivery }
 
-    /// Octets of the whole body, known before they have arrived.
+    /// Size of the whole body in octets, known before it has arrived.
     public var count: Int { self.delivery.batch.pieces?.count ?? self.delivery.body.count }
 
-    /// The iterator; a second one goes on where the first one stopped.
+    /// Returns an iterator; a second one continues where the first stopped.
     public func makeAsyncIterator() -> AsyncIterator { AsyncIterator(delivery: self.delivery) }
 
-    /// Walks the pieces.
+    /// The iterator over pieces.
     public struct AsyncIterator: AsyncIteratorProtocol {
         private let pieces: BodyPieces?
         private var whole: AMQPDeliveryBody?
@@ -168,12 +168,12 @@ public struct AMQPStreamedBody: AsyncSequence, Sendable {
             self.error = delivery.bodyError
         }
 
-        /// The next piece; waits for one that has not arrived.
+        /// Returns the next piece; waits until it has arrived.
         ///
-        /// - Parameter actor: Not used: the call runs where its caller runs.
-        /// - Returns: The piece; nil behind the last.
-        /// - Throws: ``AMQPError``: why the rest does not come, `.bodyTooLarge` among them, `.invalidArgument` when the next delivery was asked for
-        ///   meanwhile, or `.cancelled`, after which reading can go on.
+        /// - Parameter actor: Ignored: the call runs on its caller's executor.
+        /// - Returns: The piece; nil after the last.
+        /// - Throws: ``AMQPError``: the reason why the rest is missing, such as `.bodyTooLarge`; `.invalidArgument` if the next
+        ///   delivery was requested meanwhile; or `.cancelled`, after which reading can continue.
         public nonisolated(nonsending) mutating func next(
             isolation actor: (any Actor)?
         ) async throws(AMQPError) -> AMQPDeliveryBody? {

@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 public import AMQP091Wire
 
-// The properties RabbitMQ gives a meaning, as typed values over the plain ones of BasicProperties.
+// Properties with a meaning in RabbitMQ, as typed values over the plain ones of BasicProperties.
 
 extension BasicProperties {
-    /// Whether the broker writes the message to disk: delivery mode 2.
+    /// True for a persistent message: delivery mode 2.
     ///
-    /// Setting false leaves the property out, which means the same as 1.
+    /// Setting false removes the property, which means the same as 1.
     public var isPersistent: Bool {
         get { self.deliveryMode == 2 }
         set { self.deliveryMode = newValue ? 2 : nil }
     }
 
-    /// How long the message may wait in a queue, whole milliseconds, at most 4294967295.
+    /// Time to live in a queue, whole milliseconds, at most 4294967295.
     ///
-    /// The typed form of `expiration`: nil when that is not set or is no number. Setting rounds down, and a negative
+    /// The typed form of `expiration`: nil if that is not set or not a number. Setting rounds down, and a negative
     /// time becomes 0.
     public var timeToLive: Duration? {
         get { self.expiration.flatMap { UInt32($0) }.map { .milliseconds(Int64($0)) } }
@@ -25,26 +25,26 @@ extension BasicProperties {
         }
     }
 
-    /// Routing keys the message is routed by besides its own; consumers see them: header `CC`.
+    /// Additional routing keys, visible to consumers: header `CC`.
     public var carbonCopies: [String] {
         get { self.routingKeys("CC") }
         set { self.setRoutingKeys("CC", newValue) }
     }
 
-    /// Routing keys the message is routed by besides its own; the broker removes them: header `BCC`.
+    /// Additional routing keys, removed by the broker: header `BCC`.
     public var blindCarbonCopies: [String] {
         get { self.routingKeys("BCC") }
         set { self.setRoutingKeys("BCC", newValue) }
     }
 
-    /// How often processing of the message has failed: header `x-delivery-count` of a quorum queue, counted towards its
-    /// delivery limit; nil from other queues, and at the first delivery since RabbitMQ 4.0, where 3.10 says 0.
+    /// Number of failed deliveries: header `x-delivery-count` of a quorum queue, counted towards its
+    /// delivery limit; nil from other queues, and at the first delivery since RabbitMQ 4.0 (0 with 3.10).
     ///
     /// Before RabbitMQ 4.3 every return to the queue counts; since 4.3 `basic.reject` and a channel that ends before
     /// the delivery is settled, but not `basic.nack`.
     public var deliveryCount: Int64? { self.headers?["x-delivery-count"]?.integerValue }
 
-    /// How often the message was handed to a consumer before, whatever became of it: header `x-acquired-count` of a
+    /// Number of earlier deliveries, failed or not: header `x-acquired-count` of a
     /// quorum queue; nil at the first delivery, from other queues, and before RabbitMQ 4.3.
     public var acquiredCount: Int64? { self.headers?["x-acquired-count"]?.integerValue }
 
@@ -53,12 +53,12 @@ extension BasicProperties {
         self.octets(of: .replyTo).map { AMQPDestination(exchange: "", routingKeyOctets: $0) }
     }
 
-    /// The place of the message in its stream; nil when it did not come from one.
+    /// The offset of the message in its stream; nil if it does not come from a stream.
     public var streamOffset: UInt64? {
         self.headers?["x-stream-offset"]?.integerValue.flatMap { UInt64(exactly: $0) }
     }
 
-    /// What a stream's filter compares with: header `x-stream-filter-value`, set by the publisher.
+    /// The filter value for streams: header `x-stream-filter-value`, set by the publisher.
     ///
     /// RabbitMQ 3.13 or later; earlier versions have no filters.
     public var streamFilterValue: String? {
@@ -66,20 +66,20 @@ extension BasicProperties {
         set { self.setHeader("x-stream-filter-value", newValue.map { .string($0) }) }
     }
 
-    /// Where the message was dead-lettered before, the last time first: header `x-death`.
+    /// Earlier dead-letterings of the message, the latest first: header `x-death`.
     ///
-    /// Since RabbitMQ 4.0 the broker ignores the header of a message that a client publishes, so a message that is
-    /// published again starts anew.
+    /// Since RabbitMQ 4.0 the broker ignores the header of a published message, so the history of a message that is
+    /// published again starts over.
     public var deaths: [AMQPDeath] {
         (self.headers?["x-death"]?.arrayValue ?? []).compactMap { $0.tableValue.map { AMQPDeath($0) } }
     }
 
-    /// The queue, the reason and the exchange of the first dead-lettering: headers `x-first-death-…`; nil for none.
+    /// Queue, reason and exchange of the first dead-lettering: headers `x-first-death-…`; nil for none.
     public var firstDeath: AMQPDeathPlace? { AMQPDeathPlace(self.headers, "x-first-death") }
 
-    /// The queue, the reason and the exchange of the last dead-lettering: headers `x-last-death-…`; nil for none.
+    /// Queue, reason and exchange of the last dead-lettering: headers `x-last-death-…`; nil for none.
     ///
-    /// 4.0 and later set the headers; with 3.10 it is nil, and the first entry of ``deaths`` says the same.
+    /// 4.0 and later set the headers; with 3.10 it is nil, and the first entry of ``deaths`` has the same values.
     public var lastDeath: AMQPDeathPlace? { AMQPDeathPlace(self.headers, "x-last-death") }
 
     private func routingKeys(_ header: String) -> [String] {
@@ -97,13 +97,13 @@ extension BasicProperties {
     }
 }
 
-/// A place where a message was dropped from its queue, without the count: headers `x-first-death-…`, `x-last-death-…`.
+/// A dead-lettering without a count: headers `x-first-death-…`, `x-last-death-…`.
 public struct AMQPDeathPlace: Hashable, Sendable {
     /// The queue.
     public let queue: String
-    /// The broker's word: `rejected`, `expired`, `maxlen` or `delivery_limit`.
+    /// The reason: `rejected`, `expired`, `maxlen` or `delivery_limit`.
     public let reason: String
-    /// The exchange it had been published to.
+    /// The exchange of the publish.
     public let exchange: String
 
     init?(_ headers: FieldTable?, _ prefix: String) {
@@ -114,19 +114,19 @@ public struct AMQPDeathPlace: Hashable, Sendable {
     }
 }
 
-/// One entry of a message's `x-death` header: a queue it was dropped from.
+/// One entry of the `x-death` header: the dead-letterings from one queue for one reason.
 public struct AMQPDeath: Hashable, Sendable {
-    /// How often it was dropped there for this reason.
+    /// The number of dead-letterings.
     public let count: Int64
-    /// The broker's word: `rejected`, `expired`, `maxlen` or `delivery_limit`.
+    /// The reason: `rejected`, `expired`, `maxlen` or `delivery_limit`.
     public let reason: String
     /// The queue.
     public let queue: String
-    /// The exchange it had been published to.
+    /// The exchange of the publish.
     public let exchange: String
-    /// The routing keys it had been published with.
+    /// The routing keys of the publish.
     public let routingKeys: [String]
-    /// When it was first dropped there, seconds since 1970.
+    /// Time of the first dead-lettering in seconds since 1970.
     public let timestamp: UInt64?
 
     init(_ table: FieldTable) {

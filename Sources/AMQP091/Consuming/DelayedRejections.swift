@@ -3,9 +3,9 @@ import AMQP091Protocol
 import EpollConcurrency
 import EpollNetworking
 
-// DelayedRejections: the deliveries whose handler has failed and that are rejected some time later, so that a message
-// that always fails is not redelivered at once for ever. One per call of process. A wait keeps no handler's place and no
-// octets of the message; the message keeps its place in the prefetch. Any thread.
+// DelayedRejections: deliveries whose handler has failed and whose rejection is delayed, so that a message that always
+// fails is not redelivered in a tight loop. One per call of process. A delay occupies no handler and holds no
+// octets of the message; the message occupies a place in the prefetch. Any thread.
 
 final class DelayedRejections: Sendable {
     private struct State {
@@ -15,7 +15,7 @@ final class DelayedRejections: Sendable {
 
     private let state = Locked(State())
 
-    /// Waits at a time; the handlers after that wait for their own.
+    /// Maximum number of concurrent delays; further handlers wait.
     private static let limit = 1024
 
     /// Rejects the delivery after the delay, or at the end of the consumer if that comes first.
@@ -29,7 +29,7 @@ final class DelayedRejections: Sendable {
             let number = state.next
             state.next += 1
             let wait = Task {
-                // Cancelled when the consumer ends: then the delay is over.
+                // Cancelled when the consumer ends, which ends the delay.
                 try? await core.driver.loop.sleep(for: delay)
                 core.reject(tag, facts: facts, site: site)
                 self.remove(number)
@@ -42,7 +42,7 @@ final class DelayedRejections: Sendable {
 
     private func remove(_ number: Int) { self.state.withLock { $0.waits[number] = nil } }
 
-    /// Rejects what is left; no more is added.
+    /// Rejects all pending deliveries; no more are added.
     nonisolated(nonsending) func finish() async {
         let waits = self.state.withLock { Array($0.waits.values) }
         for wait in waits { wait.cancel() }
@@ -51,14 +51,14 @@ final class DelayedRejections: Sendable {
 }
 
 extension ChannelSession {
-    /// Rejects a delivery that returns to its queue, with a span where there are facts for it.
+    /// Rejects a delivery with requeue, with a span if tracing has data for it.
     fileprivate func reject(_ tag: UInt64, facts: MessageFacts?, site: CallSite) {
         let watch = facts.map { self.driver.observation.start(.reject, $0) }
         do throws(AMQPError) {
             try self.refuse(tag, requeue: true, isRejection: true, site: site)
             watch?.end(isTimed: false)
         } catch {
-            // Settled by the handler, or the channel is gone: then the broker has put it back itself.
+            // Settled by the handler, or the channel has ended: then the broker has requeued it.
             watch?.end(error, isTimed: false)
         }
     }

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// AMQPCallSite: a place in the application's source, as an error tells it. No path of a machine is in it: only the
-// module, the file's name and the line. PublishSites and ChannelSession keep the places (CallSite) an error is made from.
+// AMQPCallSite: a line of the application's source in an error: module, file name and line, no path. PublishSites and
+// ChannelSession record the call sites (CallSite) for errors.
 
-/// A line of source that called this library.
+/// A source line that called this library.
 public struct AMQPCallSite: Hashable, Sendable {
     /// Module and file, as `#fileID` gives them: "MyService/Orders.swift".
     public let fileID: String
     /// The line, from 1.
     public let line: UInt32
 
-    /// A file and a line; for tests of code that handles an ``AMQPError``.
+    /// Creates a call site, for tests of code that handles an ``AMQPError``.
     public init(fileID: String, line: UInt32) {
         self.fileID = fileID
         self.line = line
@@ -24,7 +24,7 @@ extension AMQPCallSite: CustomStringConvertible {
     public var description: String { "\(self.fileID):\(self.line)" }
 }
 
-/// The same as it is kept with every message: nothing to allocate, nothing to count.
+/// The compact form kept with every message: no allocation, no reference count.
 @frozen
 @usableFromInline
 struct CallSite: Sendable {
@@ -37,7 +37,7 @@ struct CallSite: Sendable {
         self.line = line
     }
 
-    /// Whether both are the same literal on the same line.
+    /// Compares the literal and the line.
     @inline(__always)
     func isSame(as other: CallSite) -> Bool {
         self.line == other.line && self.fileID.hasPointerRepresentation && other.fileID.hasPointerRepresentation

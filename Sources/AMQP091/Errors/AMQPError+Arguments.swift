@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Wire
 
-// What the codec refuses to write, in the caller's words: the argument by name, its size, and the limit. Found out only
-// after the refusal, so calls that are right pay nothing for it.
+// Errors of the codec in terms of the caller's arguments: name, size and limit. Determined only after the failure, so
+// valid calls pay nothing for it.
 
 extension AMQPError {
-    /// A request's argument cannot be written: nothing was sent.
+    /// An argument of a request cannot be encoded: nothing was sent.
     static func invalidArgument(_ error: WireError, in method: Method) -> AMQPError {
         let text =
             switch error.kind {
@@ -18,7 +18,7 @@ extension AMQPError {
         return AMQPError(.invalidArgument, text, method: method.id, isSafeToRetry: true)
     }
 
-    /// A publish's argument cannot be written: nothing was sent.
+    /// An argument of a publish cannot be encoded: nothing was sent.
     static func invalidArgument(
         _ error: WireError,
         publishingTo destination: AMQPDestination,
@@ -48,7 +48,7 @@ extension AMQPError {
 }
 
 extension Method {
-    /// The short strings an application gives, by the names of the calls that take them.
+    /// The short strings of a request, by argument name.
     fileprivate var shortStrings: [(name: String, value: String?)] {
         switch self {
         case .connectionUpdateSecret(let method): [("reason", method.reason)]

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Protocol
 
-// How an error is asked what it means: as an Ending, for the table in Disposition.
+// Maps an error to an Ending, for the table in Disposition.
 
 extension AMQPError {
-    /// What has ended, and how.
+    /// The ending that the error stands for.
     var ending: Ending {
         switch self.code {
         case .topologyRefused where self.scope == .connection, .connectionClosed:
@@ -30,10 +30,10 @@ extension AMQPError {
         }
     }
 
-    /// What this error means for `asker`.
+    /// Returns the consequence of this error for `asker`.
     func disposition(for asker: Asker) -> Disposition { self.ending.disposition(for: asker) }
 
-    /// Whether the connection is gone, and another may come.
+    /// True if the connection was lost and another may follow.
     var isLoss: Bool {
         guard self.scope == .connection else { return false }
         return switch self.ending {
@@ -42,7 +42,7 @@ extension AMQPError {
         }
     }
 
-    /// Whether nothing was written, or processed, because the channel or connection was gone already.
+    /// True if nothing was written or processed, because the channel or connection had ended already.
     var isNotSentBecauseGone: Bool {
         self.isSafeToRetry
             && (self.code == .connectionClosed || self.code == .channelClosed || self.code == .protocolViolation)

@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 public import AMQP091Wire
 
-// AMQPError: the one error this library throws. It says what happened (code), in whose words (replyCode, replyText),
-// what is unusable now (scope), who said so (origin), and whether the same call may simply be made again.
+// AMQPError: the one error type of this library: what happened (code), the broker's text (replyCode, replyText),
+// what is unusable (scope), the source (origin), and whether a retry is safe.
 // Not here: errors of the codec (WireError) and of sockets (NetworkError); the connection turns both into this type.
 
-/// What went wrong, what is unusable now, and whether a retry is safe.
+/// An error with its cause, the unusable scope, and whether a retry is safe.
 public struct AMQPError: Error, Hashable, Sendable {
-    /// What happened; compare with the static members.
+    /// The kind of error; compare with the static members.
     public struct Code: Hashable, Sendable, CustomStringConvertible {
         /// The code's name, in words.
         public let description: String
 
         private init(_ description: String) { self.description = description }
 
-        /// The URI or an option cannot be used; nothing was sent.
+        /// The URI or an option is invalid; nothing was sent.
         public static let invalidConfiguration = Code("invalid configuration")
-        /// An argument breaks a limit of the protocol; nothing was sent.
+        /// An argument exceeds a limit of the protocol; nothing was sent.
         public static let invalidArgument = Code("invalid argument")
-        /// No connection could be made: name, port, network, or a peer that does not speak AMQP 0-9-1.
+        /// Connecting failed: name, port, network, or a peer that does not speak AMQP 0-9-1.
         public static let connectFailed = Code("connect failed")
         /// The broker refused the user name or the password (403).
         public static let authenticationFailed = Code("authentication failed")
@@ -32,26 +32,26 @@ public struct AMQPError: Error, Hashable, Sendable {
         public static let timedOut = Code("timed out")
         /// The task was cancelled.
         public static let cancelled = Code("cancelled")
-        /// The broker refused a publish with `basic.nack`.
+        /// The broker nacked a publish (`basic.nack`).
         public static let nacked = Code("publish nacked by the broker")
         /// The broker refused a publish by closing the channel: with `replyCode` and `replyText`, such as 404 for an
         /// exchange that does not exist.
         ///
-        /// The same publish would be refused again. Other publishes of the channel have outcomes of their own.
+        /// The same publish would be refused again. Other publishes of the channel have their own outcomes.
         public static let refused = Code("publish refused by the broker")
-        /// The broker returned a mandatory publish that no queue took (`basic.return`).
+        /// The broker returned a mandatory publish that was routed to no queue (`basic.return`).
         public static let returned = Code("publish returned")
-        /// The outcome of a publish is not known: its octets were written and no confirm came.
+        /// The outcome of a publish is unknown: its octets were written and no confirm arrived.
         public static let unknownOutcome = Code("outcome of a publish unknown")
-        /// The broker's version does not know what was asked for; nothing was sent.
+        /// The broker's version does not support the request; nothing was sent.
         public static let notSupportedByBroker = Code("not supported by the broker")
-        /// An outbox let go of a message it still held: its publisher was closed, or the client shut down, before the
+        /// An outbox gave up a message: its publisher was closed, or the client shut down, before the
         /// broker confirmed it.
         public static let givenUp = Code("publish given up")
         /// The broker cancelled the consumer, for example because its queue was deleted.
         public static let consumerCancelled = Code("consumer cancelled by the broker")
-        /// A delivery was not settled in the broker's time, 30 minutes by default: all that the consumer had not settled
-        /// is delivered again, to whichever consumer is there.
+        /// A delivery exceeded the acknowledgement timeout, 30 minutes by default: all unsettled deliveries of the consumer
+        /// are requeued.
         ///
         /// Since RabbitMQ 4.3 it concerns quorum queues only and ends the consumer, with scope `.operation`: the channel
         /// stays usable. Before, the broker closes the channel (406), with scope `.channel`.
@@ -60,26 +60,26 @@ public struct AMQPError: Error, Hashable, Sendable {
         public static let bodyTooLarge = Code("body of a delivery too large")
         /// The delivery was settled before.
         public static let alreadySettled = Code("delivery settled already")
-        /// Every channel number the broker allows is in use.
+        /// All channel numbers up to channel-max are in use.
         public static let noFreeChannel = Code("no free channel")
         /// The broker refused a part of the topology of a client that connected for the first time; or it refused a
         /// declaration by closing the connection (503, 540, 541), and then the scope is `.connection`.
         public static let topologyRefused = Code("topology refused by the broker")
-        /// The peer broke the protocol.
+        /// The peer violated the protocol.
         public static let protocolViolation = Code("protocol violation")
     }
 
-    /// What is unusable after the error.
+    /// The scope that is unusable after the error.
     public enum Scope: Hashable, Sendable {
-        /// Only the call failed; channel and connection go on.
+        /// Only the call failed; channel and connection stay open.
         case operation
-        /// The channel is closed; the connection goes on.
+        /// The channel is closed; the connection stays open.
         case channel
         /// The connection is closed.
         case connection
     }
 
-    /// Who said so.
+    /// The source of the error.
     public enum Origin: Hashable, Sendable {
         /// The broker, in a method it sent.
         case broker
@@ -89,29 +89,28 @@ public struct AMQPError: Error, Hashable, Sendable {
         case transport(errno: Int32)
     }
 
-    /// What happened.
+    /// The kind of event.
     public let code: Code
-    /// The reply code, when a close or a return carried one; numbers the specification does not know survive.
+    /// The reply code of a close or a return; unknown numbers are preserved.
     public let replyCode: ReplyCode?
-    /// The broker's words, or a sentence of this library; never a body or a secret.
+    /// The broker's reply text, or a text of this library; never a body or a secret.
     public let replyText: String
-    /// The method the broker blamed, or the one that was waiting.
+    /// The method that the broker blames, or the method that was waiting.
     public let method: MethodID?
     /// The line of the application that most likely caused it, when the broker blames something sent earlier.
     ///
-    /// The broker refuses a publish or a settlement by closing the channel, some time after the call has returned; the
-    /// error then comes out of whichever call is next. Among the last lines that published, the one that used the
-    /// exchange the broker names is taken, otherwise the last. Nil for all other errors: their line is the one that
-    /// throws.
+    /// The broker refuses a publish or a settlement by closing the channel, some time after the call has returned; a later
+    /// call then throws the error. This is the latest of the recorded lines that published to the exchange in the broker's
+    /// text, otherwise the last line. Nil for all other errors.
     public let callSite: AMQPCallSite?
-    /// What is unusable now.
+    /// The unusable scope.
     public let scope: Scope
-    /// Who said so.
+    /// The source of the error.
     public let origin: Origin
     /// True when no octet of the request was written.
     public let isSafeToRetry: Bool
 
-    /// Makes an error; for tests of code that handles one.
+    /// Creates an error, for tests of code that handles errors.
     public init(
         _ code: Code,
         _ replyText: String = "",
@@ -134,7 +133,7 @@ public struct AMQPError: Error, Hashable, Sendable {
 }
 
 extension AMQPError: CustomStringConvertible {
-    /// One sentence: code, reply code, text, method and the likely call site.
+    /// A description: code, reply code, text, method and the likely call site.
     public var description: String {
         var text = self.code.description
         if let replyCode = self.replyCode { text += " (\(replyCode.rawValue))" }
@@ -146,17 +145,17 @@ extension AMQPError: CustomStringConvertible {
 }
 
 extension AMQPError {
-    /// A codec's complaint about what the caller gave: thrown before anything is written.
+    /// An encoding error of the caller's arguments; nothing was written.
     static func invalidArgument(_ error: WireError) -> AMQPError {
         AMQPError(.invalidArgument, "\(error)", isSafeToRetry: true)
     }
 
-    /// A delivery's body was read past, because it is larger than the limit.
+    /// The error of a discarded body that is larger than the limit.
     static func bodyTooLarge(_ size: UInt64, of configuration: AMQPClientConfiguration) -> AMQPError {
         AMQPError(.bodyTooLarge, "\(size) octets; maximumBodySize is \(configuration.maximumBodySize)")
     }
 
-    /// A codec's or machine's complaint about what the peer sent: the connection is gone.
+    /// A protocol violation by the peer; the connection is closed.
     static func protocolViolation(_ replyCode: ReplyCode, _ text: String) -> AMQPError {
         AMQPError(.protocolViolation, text, replyCode: replyCode, scope: .connection)
     }

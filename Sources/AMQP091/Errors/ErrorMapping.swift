@@ -4,8 +4,8 @@ import AMQP091Wire
 import EpollNetworking
 import SystemPackage
 
-// The errors of the lower layers in the words of AMQPError, each with a sentence that helps; and the options of the
-// lower layers taken from the configuration. Credentials appear in none of these texts.
+// Maps errors of the lower layers to AMQPError, each with a text that helps, and the configuration to options of the
+// lower layers. No text contains credentials.
 
 extension AMQPError {
     init(_ error: NetworkError) {
@@ -37,7 +37,7 @@ extension AMQPError {
         self.init(.connectFailed, text, scope: .connection, origin: .broker)
     }
 
-    /// The broker closed the connection; while logging in, the reply code says what it refused.
+    /// The broker closed the connection; during the login the reply code tells what was refused.
     init(_ reason: ConnectionStateMachine.CloseReason, isLoggingIn: Bool) {
         let code: Code =
             switch reason.code {
@@ -55,7 +55,7 @@ extension AMQPError {
         )
     }
 
-    /// The broker closed a channel, because of what was most likely sent at `site`.
+    /// The broker closed a channel, most likely because of the call at `site`.
     init(channelClosed reason: ConnectionStateMachine.CloseReason, site: CallSite?) {
         self.init(
             AcknowledgementTimeout(replyText: reason.text) == nil ? .channelClosed : .acknowledgementTimedOut,
@@ -68,12 +68,12 @@ extension AMQPError {
         )
     }
 
-    /// The link ended before the login was done.
+    /// The link ended before the login was complete.
     ///
     /// - Parameters:
-    ///   - phase: How far it had come.
-    ///   - loginSize: Octets of the frame with the credentials.
-    /// - Returns: Between the credentials and the broker's answer: most likely they were refused.
+    ///   - phase: The phase of the login.
+    ///   - loginSize: Size of the frame with the credentials, in octets.
+    /// - Returns: A probable refusal if the link ended between the credentials and the broker's reply.
     func inLogin(_ phase: ConnectionStateMachine.Phase, loginSize: Int) -> AMQPError {
         guard self.code == .connectionClosed, self.replyCode == nil else { return self }
         switch phase {
@@ -104,7 +104,7 @@ extension AMQPError {
         }
     }
 
-    /// Octets of a frame before the tuning that every RabbitMQ takes.
+    /// Frame size before tune that every RabbitMQ accepts, in octets.
     private static let smallestLoginLimit = 4096
 }
 

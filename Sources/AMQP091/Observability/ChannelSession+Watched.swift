@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Wire
 
-// The calls of a channel as somebody watches them: with a span, with a clock, or with neither, and then these go the
-// ordinary way at once. A publish's span goes into the headers of its message. Not here: what a watch does
+// The calls of a channel with tracing and metrics: with a span, timed, or neither, and then without any overhead.
+// A publish's span is injected into the headers of its message. Not here: spans and timers
 // (OperationWatch), handlers of deliveries (AMQPDeliveries+Process).
 
 extension ChannelSession {
@@ -17,7 +17,7 @@ extension ChannelSession {
         return self.driver.observation.start(.publish, facts)
     }
 
-    /// A publish with a span that lasts until the message has its place in the write buffer.
+    /// Publishes with a span that ends when the message is in the write buffer.
     nonisolated(nonsending) func publishTraced(
         _ body: RawSpan,
         to destination: AMQPDestination,
@@ -55,7 +55,7 @@ extension ChannelSession {
         }
     }
 
-    /// A publish that lasts until the broker's word on it.
+    /// Publishes with a span that ends with the confirm.
     @inline(__always)
     nonisolated(nonsending) func publishAndConfirm(
         _ message: AMQPMessage,
@@ -91,7 +91,7 @@ extension ChannelSession {
         }
     }
 
-    /// A publish with a receipt; its span lasts until the message has its place in the write buffer.
+    /// Publishes with a receipt; the span ends when the message is in the write buffer.
     nonisolated(nonsending) func enqueue(
         _ message: AMQPMessage,
         to destination: AMQPDestination,
@@ -130,7 +130,7 @@ extension ChannelSession {
         }
     }
 
-    /// As `enqueue`, if there is room now.
+    /// Like `enqueue`, if there is room now.
     func tryEnqueue(
         _ message: AMQPMessage,
         to destination: AMQPDestination,
@@ -166,15 +166,15 @@ extension ChannelSession {
         }
     }
 
-    /// The watch of a whole batch; nil where none is wanted.
+    /// Returns the observation of a whole batch; nil without tracing and metrics.
     ///
-    /// Its span goes into the headers of every message of the batch, and lasts until the last confirm.
+    /// Its span is injected into every message of the batch, and ends with the last confirm.
     func watchBatch(of count: Int, to destination: AMQPDestination) -> OperationWatch? {
         guard self.driver.observation.isWatching else { return nil }
         return self.watchPublish(destination, BasicProperties(), bodySize: 0, batchCount: count)
     }
 
-    /// `basic.get`, and what it brought.
+    /// Observes `basic.get` and its message.
     nonisolated(nonsending) func watchedGet(
         queue: String,
         isAutomatic: Bool,
@@ -198,7 +198,7 @@ extension ChannelSession {
 }
 
 extension AMQPDelivery {
-    /// What is known of it.
+    /// The data for spans.
     var facts: MessageFacts {
         MessageFacts(
             MessagingDestination(exchange: self.exchange, routingKey: self.routingKey, queue: self.batch.queue),
@@ -208,7 +208,7 @@ extension AMQPDelivery {
         )
     }
 
-    /// Settles with a span of its own, where there are spans.
+    /// Settles with a span if tracing is enabled.
     func watchedSettle(_ operation: MessagingOperation, _ settle: () throws(AMQPError) -> Void) throws(AMQPError) {
         guard self.batch.channel.isTracing else { return try settle() }
         let watch = self.batch.channel.driver.observation.start(operation, self.facts)
@@ -221,14 +221,14 @@ extension AMQPDelivery {
         }
     }
 
-    /// Runs what becomes of the delivery in a span (`process`) that belongs to its publisher's, and times it.
+    /// Runs `body` in a span (`process`) that is related to the publisher's, and times it.
     ///
-    /// ``AMQPDeliveries/process(maxConcurrency:requeue:fileID:line:_:)`` does so by itself; this is for loops of one's
-    /// own. Without a tracer and a metrics system it runs `body` and nothing else.
+    /// ``AMQPDeliveries/process(maxConcurrency:requeue:fileID:line:_:)`` does this itself; use this in other
+    /// loops. Without a tracer and a metrics system it only runs `body`.
     ///
     /// - Parameter body: Processes the delivery.
-    /// - Returns: What `body` returns.
-    /// - Throws: What `body` throws; the span says so.
+    /// - Returns: The result of `body`.
+    /// - Throws: The error of `body`, which the span records.
     @discardableResult
     public func withSpan<Result>(
         _ body: nonisolated(nonsending) () async throws -> Result

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// ConnectionCounts: what happened on a connection since somebody looked, as integers beside the state they belong to.
-// Under the connection's lock. Without the trait MetricsSupport it is empty and its functions are nothing.
-// Not here: who looks, and what becomes of it (ConnectionMetrics).
+// ConnectionCounts: event counts of a connection since the last report, stored beside the state they describe.
+// Under the connection's lock. Without the trait MetricsSupport it is empty and its functions do nothing.
+// Not here: reporting (ConnectionMetrics).
 
-/// What happened on a connection since the last look.
+/// Event counts of a connection since the last report.
 struct ConnectionCounts {
     #if MetricsSupport
         var published = 0
@@ -18,12 +18,12 @@ struct ConnectionCounts {
         var rejected = 0
         var requeued = 0
         var octetsSent = 0
-        /// These two are states, not counts: they stay when somebody has looked.
+        /// These two are states, not counts: a report does not reset them.
         var unconfirmed = 0
         var channels = 0
     #endif
 
-    /// A publish was appended.
+    /// Counts an appended publish.
     @inline(__always)
     mutating func publish(withConfirm: Bool) {
         #if MetricsSupport
@@ -32,14 +32,14 @@ struct ConnectionCounts {
         #endif
     }
 
-    /// A publish ended without an octet written.
+    /// Counts a publish that ended without a written octet.
     mutating func failToPublish() {
         #if MetricsSupport
             self.failedToPublish &+= 1
         #endif
     }
 
-    /// The broker settled publishes: so many in all, so many of them with a nack.
+    /// Counts confirmed and nacked publishes.
     @inline(__always)
     mutating func settle(_ all: Int, nacked: Int) {
         #if MetricsSupport
@@ -49,21 +49,21 @@ struct ConnectionCounts {
         #endif
     }
 
-    /// So many publishes will never be settled.
+    /// Counts publishes that will never be confirmed.
     mutating func giveUp(_ unconfirmed: Int) {
         #if MetricsSupport
             self.unconfirmed -= unconfirmed
         #endif
     }
 
-    /// The broker returned a publish.
+    /// Counts a returned publish.
     mutating func returned() {
         #if MetricsSupport
             self.unrouted &+= 1
         #endif
     }
 
-    /// Deliveries came to a consumer.
+    /// Counts deliveries of a consumer.
     @inline(__always)
     mutating func consume(_ count: Int) {
         #if MetricsSupport
@@ -71,14 +71,14 @@ struct ConnectionCounts {
         #endif
     }
 
-    /// A message came with `basic.get`.
+    /// Counts a message of `basic.get`.
     mutating func get() {
         #if MetricsSupport
             self.got &+= 1
         #endif
     }
 
-    /// Deliveries were acknowledged.
+    /// Counts acknowledged deliveries.
     @inline(__always)
     mutating func acknowledge(_ count: Int) {
         #if MetricsSupport
@@ -86,14 +86,14 @@ struct ConnectionCounts {
         #endif
     }
 
-    /// Deliveries were refused.
+    /// Counts refused deliveries.
     mutating func refuse(_ count: Int, requeue: Bool) {
         #if MetricsSupport
             if requeue { self.requeued &+= count } else { self.rejected &+= count }
         #endif
     }
 
-    /// Octets were handed to the writer.
+    /// Counts octets taken by the writer.
     @inline(__always)
     mutating func send(octets: Int) {
         #if MetricsSupport
@@ -101,14 +101,14 @@ struct ConnectionCounts {
         #endif
     }
 
-    /// A channel was opened (1) or ended (-1).
+    /// Counts an opened (1) or ended (-1) channel.
     mutating func channel(_ change: Int) {
         #if MetricsSupport
             self.channels += change
         #endif
     }
 
-    /// The connection ended, and all its channels with it.
+    /// Records the end of the connection and its channels.
     mutating func end() {
         #if MetricsSupport
             self.unconfirmed = 0
@@ -116,7 +116,7 @@ struct ConnectionCounts {
         #endif
     }
 
-    /// What happened since the last look; the counts begin anew.
+    /// Returns the counts since the last report, and resets them.
     mutating func take() -> ConnectionCounts {
         let taken = self
         self = ConnectionCounts()

@@ -6,27 +6,27 @@ import EpollNetworking
     import Metrics
 #endif
 
-// ConnectionMetrics: takes what was counted on one connection to the instruments, once per turn of the loop, because an
-// instrument may cost more than a message. Loop thread only. Nil where no metrics system is set up, so nothing is taken
-// anywhere then; without the trait MetricsSupport it is never made.
+// ConnectionMetrics: reports the counts of one connection to the instruments once per turn of the loop, because an
+// instrument may cost more than a message. Loop thread only. Nil without a metrics system, so nothing is
+// reported then; never created without the trait MetricsSupport.
 
 #if MetricsSupport
-    /// What one connection reports.
+    /// The metrics of one connection.
     final class ConnectionMetrics: LoopWork, @unchecked Sendable {
         let instruments: MetricsInstruments
         /// Octets read since the last flush.
         private var octetsReceived = 0
-        /// Whose counts are reported at the end of this turn.
+        /// The connection whose counts are reported at the end of this turn.
         private var scheduled: ConnectionSession?
         private var isConnected = false
-        /// What the meters were told of this connection.
+        /// The gauge values last reported for this connection.
         private var channels = 0
         private var unconfirmed = 0
         private var isBlocked = false
 
         init(_ instruments: MetricsInstruments) { self.instruments = instruments }
 
-        /// Has what was counted reported at the end of this turn.
+        /// Schedules a report at the end of this turn.
         @inline(__always)
         func touch(_ driver: ConnectionSession) {
             guard self.scheduled == nil else { return }
@@ -46,10 +46,10 @@ import EpollNetworking
             self.instruments.connections.increment()
         }
 
-        /// It takes the place of one that was lost; any thread.
+        /// Records a reconnect; any thread.
         func recovered() { self.instruments.recoveries.increment() }
 
-        /// The connection has ended.
+        /// Records the end of the connection.
         func ended(_ driver: ConnectionSession) {
             self.flush(driver)
             if self.isConnected { self.instruments.connections.decrement() }
@@ -96,7 +96,7 @@ import EpollNetworking
         }
     }
 #else
-    /// Never made.
+    /// Never created.
     final class ConnectionMetrics: Sendable {
         private init() {}
         @inline(__always) func touch(_ driver: ConnectionSession) {}

@@ -4,11 +4,11 @@
     import EpollNetworking
     import Tracing
 
-    // ConnectionTracing: the spans of one connection: their names and attributes, and the trace's way through the headers
-    // of messages. Made when a connection is made and a tracer is set up; nil otherwise, and nothing is done anywhere.
-    // Any thread. Not here: when a span begins and ends (OperationWatch, and the calls that use it).
+    // ConnectionTracing: the spans of one connection: names, attributes, and the propagation of the trace in the headers
+    // of messages. Created at connecting if a tracer is bootstrapped; nil otherwise.
+    // Any thread. Not here: begin and end of spans (OperationWatch, and the calls that use it).
 
-    /// What the spans of one connection have in common.
+    /// The common attributes of the spans of one connection.
     struct ConnectionTracing: Sendable {
         private let tracer: any Tracer
         private let options: AMQPTracingConfiguration
@@ -16,7 +16,7 @@
         private let server: AMQPServerAddress?
         private let peer: SocketAddress?
 
-        /// Nil when spans are turned off or nobody takes them.
+        /// Nil if tracing is disabled or there is no tracer.
         init?(_ configuration: AMQPClientConfiguration, server: AMQPServerAddress?, peer: SocketAddress?) {
             let tracer = InstrumentationSystem.tracer
             guard configuration.tracing.isEnabled, !(tracer is NoOpTracer) else { return nil }
@@ -48,7 +48,7 @@
             return span
         }
 
-        /// The message of a `basic.get` is known only when it is there.
+        /// The message of a `basic.get` is known only after its reply.
         func got(_ span: any Span, _ message: MessageFacts) {
             self.link(span, to: message)
             self.describe(span, .receive, message)
@@ -59,7 +59,7 @@
             if !origin.isEmpty { span.addLink(SpanLink(context: origin, attributes: [:])) }
         }
 
-        /// The context a message was created in, as far as its headers tell.
+        /// Extracts the context of a message from its headers.
         private func origin(of message: MessageFacts, in context: ServiceContext) -> ServiceContext {
             var origin = context
             if let headers = message.properties?.headers {
@@ -68,7 +68,7 @@
             return origin
         }
 
-        /// Writes the way back to the span into the message's headers.
+        /// Injects the context of the span into the message's headers.
         func inject(_ span: any Span, into properties: inout BasicProperties) {
             var headers = properties.headers ?? FieldTable()
             self.tracer.inject(span.context, into: &headers, using: HeaderInjector())
@@ -108,7 +108,7 @@
                     attributes[names.serverAddress] = server.unixPath ?? server.host
                     if server.unixPath == nil { attributes[names.serverPort] = Int(server.port) }
                 }
-                // Where a message is processed is nobody's affair but the process's.
+                // The consumer's own context is not propagated.
                 guard operation != .process, let peer = self.peer, let host = peer.numericHost else { return }
                 attributes[names.peerAddress] = host
                 if let port = peer.port { attributes[names.peerPort] = Int(port) }
@@ -116,14 +116,14 @@
         }
     }
 
-    /// Writes what a tracer wants to say into the headers of a message.
+    /// Injects a tracer's values into the headers of a message.
     struct HeaderInjector: Injector {
         func inject(_ value: String, forKey key: String, into headers: inout FieldTable) {
             headers[key] = .string(value)
         }
     }
 
-    /// Reads what a tracer said in the headers of a message.
+    /// Extracts a tracer's values from the headers of a message.
     struct HeaderExtractor: Extractor {
         func extract(key: String, from headers: FieldTable) -> String? { headers[key]?.stringValue }
     }

@@ -3,17 +3,17 @@ import AMQP091Wire
 import Glibc
 import Logging
 
-// FrameTrace: every frame of a connection on a line of its own: to standard error with AMQP_TRACE=1 in the environment,
-// and to the connection's logger at level `trace`. Methods with their arguments, which never show a credential; of
-// contents the sizes only, never properties or bodies. Nil, and nothing is looked at, unless one of the two is wanted.
+// FrameTrace: prints every frame of a connection: to standard error with AMQP_TRACE=1 in the environment,
+// and to the connection's logger at level `trace`. Methods with their arguments, which never show a credential;
+// contents as sizes, never properties or bodies. Nil, at no cost, unless one of the two is enabled.
 
-/// Shows what goes over the wire.
+/// Prints frames.
 struct FrameTrace: Sendable {
     private let logger: Logger?
-    /// Begins each line on standard error; nil where there are none.
+    /// Prefix of each line on standard error; nil if that output is disabled.
     private let prefix: String?
 
-    /// Nil when nobody wants to see frames.
+    /// Returns nil if both outputs are disabled.
     init?(_ logger: Logger, descriptor: CInt) {
         self.logger = logger.logLevel == .trace ? logger : nil
         self.prefix = Self.isWanted ? "amqp091 #\(descriptor)" : nil
@@ -27,7 +27,7 @@ struct FrameTrace: Sendable {
         case received = "<-"
     }
 
-    /// Shows the frames in `octets`, which are whole; the first sent may be the protocol's header.
+    /// Prints the whole frames in `octets`; the first sent may be the protocol header.
     func show(_ direction: Direction, _ octets: UnsafeRawBufferPointer) {
         let octets = RawSpan(_unsafeBytes: octets)
         var offset = 0

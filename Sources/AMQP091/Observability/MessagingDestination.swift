@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// MessagingDestination: what OpenTelemetry calls the place a message goes to or comes from: of exchange, routing key and
-// queue, those that are not empty, with colons between them.
+// MessagingDestination: OpenTelemetry's destination of a message: the non-empty ones of exchange, routing key and
+// queue, separated by colons.
 
-/// Where a message goes to or comes from.
+/// The destination or source of a message.
 struct MessagingDestination: Hashable, Sendable {
     var exchange: String
     var routingKey: String
-    /// Empty for a publisher, who knows none.
+    /// The queue; empty for a publisher.
     var queue: String
 
     /// `messaging.destination.name`.
@@ -19,7 +19,7 @@ struct MessagingDestination: Hashable, Sendable {
         return parts.isEmpty ? "amq.default" : parts.joined(separator: ":")
     }
 
-    /// The broker made the name up: it is a queue of one connection, and says nothing to anybody.
+    /// True for a broker-generated name, which carries no meaning.
     var isAnonymous: Bool {
         Self.isMadeUp(self.queue) || self.exchange.isEmpty && Self.isMadeUp(self.routingKey)
     }
@@ -28,7 +28,7 @@ struct MessagingDestination: Hashable, Sendable {
         name.hasPrefix("amq.gen-") || name.hasPrefix("amq.rabbitmq.reply-to")
     }
 
-    /// The name of a span: never one of many that are made up.
+    /// The name for spans, without generated names.
     func spanName(_ operation: MessagingOperation, template: String?) -> String {
         if let template { return "\(operation.name) \(template)" }
         return self.isAnonymous ? operation.name : "\(operation.name) \(self.name)"

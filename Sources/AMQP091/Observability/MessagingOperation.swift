@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// MessagingOperation: what the OpenTelemetry conventions for messaging call the things a client does (1.44, RabbitMQ),
-// and what they call the ways in which these fail.
+// MessagingOperation: operations and error types of the OpenTelemetry conventions for messaging (1.44, RabbitMQ).
 
-/// What a client does with messages, in OpenTelemetry's words.
+/// An operation in OpenTelemetry's terms.
 enum MessagingOperation: Hashable, Sendable {
     case publish, process, receive, ack, nack, reject
 
@@ -31,7 +30,7 @@ enum MessagingOperation: Hashable, Sendable {
 }
 
 extension AMQPError {
-    /// `error.type`: one of a few words.
+    /// `error.type`, from a fixed set.
     var kind: String {
         switch self.code {
         case .nacked: "nacked"
@@ -39,7 +38,7 @@ extension AMQPError {
         case .timedOut: "timeout"
         case .cancelled: "cancelled"
         default:
-            // "ACCESS_REFUSED" as the conventions write it; otherwise the code's own words.
+            // "ACCESS_REFUSED" as in the conventions; otherwise the code's name.
             Self.dashed(self.replyCode?.name ?? self.code.description)
         }
     }

@@ -4,12 +4,12 @@
     import EpollNetworking
     import Metrics
 
-    // MetricsInstruments: the counters, meters and timers of one broker's address, made once and never destroyed: a
-    // backend such as Prometheus forgets what is destroyed, and two connections to one broker share their instruments.
+    // MetricsInstruments: the counters, meters and timers of one broker address, created once and never destroyed: a
+    // backend such as Prometheus drops destroyed instruments, and two connections to one broker share their instruments.
     // Names: OpenTelemetry's messaging conventions 1.44, and those of RabbitMQ's Java client.
-    // Any thread. Not here: when something is counted (ConnectionMetrics, OperationWatch).
+    // Any thread. Not here: counting (ConnectionMetrics, OperationWatch).
 
-    /// The instruments of one broker's address.
+    /// The instruments of one broker address.
     final class MetricsInstruments: Sendable {
         let sent: Counter
         let processed: Counter
@@ -35,7 +35,7 @@
 
         private let factory: any MetricsFactory
         private let address: [(String, String)]
-        /// Timers by operation and kind of error, of which there are few.
+        /// Timers by operation and error type.
         private let timers = Locked<[TimerKey: Metrics.Timer]>([:])
 
         private struct TimerKey: Hashable {
@@ -81,7 +81,7 @@
             [("messaging.system", "rabbitmq"), ("messaging.operation.name", operation.name)]
         }
 
-        /// One operation is over.
+        /// Records the duration of an operation.
         func record(_ operation: MessagingOperation, _ duration: Duration, error: String?) {
             let key = TimerKey(operation: operation, error: error)
             let timer = self.timers.withLock { timers in
@@ -105,16 +105,16 @@
 
         private struct Key: Hashable {
             let factory: ObjectIdentifier
-            /// The factory's value, so that two of one type are told apart: a reference, or the fields of a struct.
+            /// The factory's identity: a reference, or the fields of a struct.
             let value: [UInt8]
             let server: AMQPServerAddress?
         }
 
         private static let shared = Locked<[Key: MetricsInstruments]>([:])
-        /// Sets kept at most; more are made and not shared.
+        /// Maximum number of shared sets; further ones are not shared.
         private static let limit = 1024
 
-        /// The instruments of this address under the metrics system of the calling task; nil when there is none.
+        /// Returns the instruments of this address in the metrics system of the calling task; nil if there is none.
         static func current(for server: AMQPServerAddress?) -> MetricsInstruments? {
             let factory = MetricsSystem.factory
             guard !(factory is NOOPMetricsHandler) else { return nil }
@@ -127,7 +127,7 @@
             }
         }
 
-        // The instruments keep their factory, so that the octets of its references stay its own.
+        // The instruments retain their factory, so that its address is not reused.
         private static func key(_ factory: some MetricsFactory, _ server: AMQPServerAddress?) -> Key {
             let value = withUnsafeBytes(of: factory) { Array($0) }
             return Key(factory: ObjectIdentifier(type(of: factory)), value: value, server: server)

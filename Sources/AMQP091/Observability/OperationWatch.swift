@@ -6,22 +6,22 @@ import EpollNetworking
     import Tracing
 #endif
 
-// OperationWatch: one operation seen from outside: a span, a clock, or nothing. Made by Observation, which every
-// connection has, and which watches nothing where neither a tracer nor a metrics system is set up: calls look at
-// `isTracing` or `isWatching`, a stored Bool, and go their ordinary way.
+// OperationWatch: the observation of one operation: a span, a timer, or nothing. Created by Observation, which every
+// connection has. Without a tracer and a metrics system calls check `isTracing` or `isWatching`, a stored Bool, and
+// nothing else.
 
-/// Who watches a connection.
+/// The tracing and metrics of a connection.
 struct Observation: Sendable {
     #if TracingSupport
         private let tracing: ConnectionTracing?
     #endif
     let metrics: ConnectionMetrics?
-    /// Whether operations have spans.
+    /// True if operations have spans.
     let isTracing: Bool
-    /// Whether operations have spans or are timed.
+    /// True if operations have spans or are timed.
     let isWatching: Bool
 
-    /// In the task that connects: the systems of a task go before those of the process.
+    /// Created in the connecting task: task-local systems take precedence over those of the process.
     init(_ configuration: AMQPClientConfiguration, server: AMQPServerAddress?, socket: StreamSocket) {
         #if MetricsSupport
             self.metrics = MetricsInstruments.current(for: server).map { ConnectionMetrics($0) }
@@ -37,7 +37,7 @@ struct Observation: Sendable {
         self.isWatching = self.isTracing || self.metrics != nil
     }
 
-    /// An operation begins.
+    /// Begins an operation.
     func start(_ operation: MessagingOperation, _ facts: MessageFacts) -> OperationWatch {
         var watch = OperationWatch(operation: operation, observation: self)
         #if TracingSupport
@@ -60,7 +60,7 @@ struct Observation: Sendable {
     #endif
 }
 
-/// What is known of the message an operation is about.
+/// Data of the message of an operation.
 struct MessageFacts {
     var destination: MessagingDestination
     var properties: BasicProperties?
@@ -83,7 +83,7 @@ struct MessageFacts {
     }
 }
 
-/// One operation, from its beginning to its end.
+/// One observed operation.
 struct OperationWatch {
     let operation: MessagingOperation
     let observation: Observation
@@ -94,21 +94,21 @@ struct OperationWatch {
         var beginning: ContinuousClock.Instant?
     #endif
 
-    /// Sends the trace along with a message.
+    /// Injects the trace into a message.
     func inject(into properties: inout BasicProperties) {
         #if TracingSupport
             if let span { self.observation.inject(span, into: &properties) }
         #endif
     }
 
-    /// What was asked for has come, and tells what it is.
+    /// Adds the data of a received message.
     func got(_ facts: MessageFacts) {
         #if TracingSupport
             if let span { self.observation.got(span, facts) }
         #endif
     }
 
-    /// Runs what belongs to the operation: spans that begin in it are the children of this one.
+    /// Runs `body` in the operation's context: its spans are children of this one.
     nonisolated(nonsending) func run<Result>(
         _ body: nonisolated(nonsending) () async throws -> Result
     ) async throws -> Result {
@@ -120,11 +120,11 @@ struct OperationWatch {
         return try await body()
     }
 
-    /// It is over.
+    /// Ends the operation.
     ///
     /// - Parameters:
-    ///   - error: Why it failed; nil when it did not.
-    ///   - isTimed: Whether it waited for something, so that its duration says something.
+    ///   - error: The error; nil if it succeeded.
+    ///   - isTimed: True if it waited, so that its duration is meaningful.
     func end(_ error: (any Error)? = nil, isTimed: Bool = true) {
         #if TracingSupport
             if let span {

@@ -74,7 +74,7 @@ import EpollNetworking
         }
     }
 #else
-    /// Never made.
+    /// Never created.
     final class OutboxMetrics: Sendable {
         init?(_ outbox: Outbox) { nil }
         func end() {}

@@ -2,34 +2,34 @@
 import AMQP091Protocol
 import EpollNetworking
 
-// AMQPConfirmCounts: how the publishes of one channel have ended so far, for dashboards and rate meters.
+// AMQPConfirmCounts: outcomes of the publishes of one channel so far, for dashboards and rate meters.
 
-/// How the publishes made on a channel since its confirms were turned on have ended.
+/// Outcomes of the publishes of a channel since its confirms were enabled.
 public struct AMQPConfirmCounts: Hashable, Sendable {
-    /// Publishes given to the connection: the sum of all the others.
+    /// Number of publishes: the sum of all others.
     public var published: UInt64 = 0
-    /// Publishes the broker took: `basic.ack`.
+    /// Number of confirmed publishes: `basic.ack`.
     public var confirmed: UInt64 = 0
-    /// Publishes the broker refused: `basic.nack`.
+    /// Number of nacked publishes: `basic.nack`.
     public var nacked: UInt64 = 0
-    /// Mandatory publishes that no queue took: `basic.return`, then `basic.ack`.
+    /// Number of returned mandatory publishes: `basic.return`, then `basic.ack`.
     public var returned: UInt64 = 0
-    /// Publishes the broker refused by closing the channel.
+    /// Number of publishes that the broker refused by closing the channel.
     public var refused: UInt64 = 0
-    /// Publishes that followed a refused one on its channel: the broker did not process them.
+    /// Number of publishes after a refused one on its channel, which the broker did not process.
     public var notProcessed: UInt64 = 0
-    /// Publishes whose channel closed before the broker's word on them came.
+    /// Number of publishes whose channel closed before their confirm.
     public var unknown: UInt64 = 0
-    /// Publishes on which the broker's word is still to come.
+    /// Number of unconfirmed publishes.
     public var unconfirmed: UInt64 = 0
 
-    /// No publishes.
+    /// Creates counts of zero.
     public init() {}
 }
 
 extension AMQPChannel {
-    /// How the publishes made on this channel have ended, all at one moment.
+    /// Outcomes of the publishes of this channel, as a snapshot.
     ///
-    /// All zero until ``enableConfirms(window:windowOctets:timeout:)``; goes on to answer after the channel has closed.
+    /// Zero until ``enableConfirms(window:windowOctets:timeout:)``; available after the channel has closed, too.
     public var confirmCounts: AMQPConfirmCounts { self.core.confirmCounts }
 }

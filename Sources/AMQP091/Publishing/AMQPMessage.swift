@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 public import AMQP091Wire
 
-// AMQPMessage, AMQPBody, AMQPDestination: what is published, and where to.
-// Not here: what is delivered (AMQPDelivery).
+// AMQPMessage, AMQPBody, AMQPDestination: a message to publish and its destination.
+// Not here: deliveries (AMQPDelivery).
 
 /// A message to publish: body and properties.
 public struct AMQPMessage: Hashable, Sendable {
@@ -11,20 +11,20 @@ public struct AMQPMessage: Hashable, Sendable {
     /// The properties; none by default.
     public var properties: BasicProperties
 
-    /// A message of these octets.
+    /// Creates a message of these octets.
     public init(_ body: AMQPBody, properties: BasicProperties = BasicProperties()) {
         self.body = body
         self.properties = properties
     }
 
-    /// A message of this text in UTF-8.
+    /// Creates a message of this text in UTF-8.
     public init(_ text: String, properties: BasicProperties = BasicProperties()) {
         self.init(AMQPBody(text), properties: properties)
     }
 }
 
 extension AMQPMessage: ExpressibleByStringInterpolation {
-    /// A message of this text in UTF-8.
+    /// Creates a message of this text in UTF-8.
     public init(stringLiteral value: String) { self.init(value) }
 }
 
@@ -33,14 +33,14 @@ extension AMQPMessage: ExpressibleByStringInterpolation {
 public struct AMQPBody: Hashable, Sendable {
     @usableFromInline let octets: [UInt8]
 
-    /// A body of these octets; not copied.
+    /// Creates a body of these octets without a copy.
     @inlinable
     public init(_ octets: [UInt8]) { self.octets = octets }
 
-    /// A body of this text in UTF-8.
+    /// Creates a body of this text in UTF-8.
     public init(_ text: String) { self.octets = Array(text.utf8) }
 
-    /// How many octets.
+    /// The size in octets.
     @inlinable public var count: Int { self.octets.count }
 
     /// The octets, borrowed.
@@ -52,30 +52,30 @@ public struct AMQPBody: Hashable, Sendable {
     /// The octets as an array.
     public var array: [UInt8] { self.octets }
 
-    /// The octets as text; what is not UTF-8 is replaced.
+    /// The octets as text, with invalid UTF-8 replaced.
     public var string: String { String(decoding: self.octets, as: UTF8.self) }
 }
 
 extension AMQPBody: ExpressibleByArrayLiteral, ExpressibleByStringLiteral {
-    /// A body of these octets.
+    /// Creates a body of these octets.
     public init(arrayLiteral elements: UInt8...) { self.init(elements) }
-    /// A body of this text in UTF-8.
+    /// Creates a body of this text in UTF-8.
     public init(stringLiteral value: String) { self.init(value) }
 }
 
-/// Where a message is published to: an exchange and a routing key.
+/// The destination of a publish: an exchange and a routing key.
 @frozen
 public struct AMQPDestination: Hashable, Sendable {
     /// The exchange; empty for the default exchange.
     ///
     /// At most 255 octets.
     public var exchange: String
-    /// The routing key, at most 255 octets; U+FFFD stands for what is not UTF-8.
+    /// The routing key, at most 255 octets; invalid UTF-8 is shown as U+FFFD.
     public var routingKey: String { didSet { self.octets = nil } }
-    /// The routing key, if it is not UTF-8.
+    /// The octets of the routing key if it is not UTF-8.
     @usableFromInline var octets: [UInt8]?
 
-    /// An exchange with a routing key.
+    /// Creates a destination of an exchange and a routing key.
     @inlinable
     public init(exchange: String, routingKey: String) {
         self.exchange = exchange
@@ -83,7 +83,7 @@ public struct AMQPDestination: Hashable, Sendable {
         self.octets = nil
     }
 
-    /// An exchange with a routing key of any octets, at most 255.
+    /// Creates a destination of an exchange and a routing key of arbitrary octets, at most 255.
     public init(exchange: String, routingKeyOctets: [UInt8]) {
         self.exchange = exchange
         if let text = String(validating: routingKeyOctets, as: UTF8.self) {
@@ -95,16 +95,16 @@ public struct AMQPDestination: Hashable, Sendable {
         }
     }
 
-    /// The routing key as it goes over the wire.
+    /// The octets of the routing key.
     public var routingKeyOctets: [UInt8] { self.octets ?? Array(self.routingKey.utf8) }
 
-    /// An exchange with a routing key.
+    /// Creates a destination of an exchange and a routing key.
     @inlinable
     public static func exchange(_ exchange: String, routingKey: String = "") -> AMQPDestination {
         AMQPDestination(exchange: exchange, routingKey: routingKey)
     }
 
-    /// One queue, by way of the default exchange.
+    /// Returns the destination of one queue through the default exchange.
     @inlinable
     public static func queue(_ name: String) -> AMQPDestination { AMQPDestination(exchange: "", routingKey: name) }
 }

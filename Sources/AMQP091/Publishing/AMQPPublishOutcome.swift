@@ -2,34 +2,34 @@
 import AMQP091Protocol
 public import AMQP091Wire
 
-// AMQPPublishOutcome: how a publish ended, exactly one of six; and the sum of many (AMQPPublishSummary).
+// AMQPPublishOutcome: the outcome of a publish, exactly one of six; and the sum of many (AMQPPublishSummary).
 // "Lost" is never reported as nacked, "returned" never as confirmed.
 
-/// How a publish ended.
+/// The outcome of a publish.
 public enum AMQPPublishOutcome: Hashable, Sendable {
-    /// The broker took it: `basic.ack`.
+    /// Confirmed: `basic.ack`.
     case confirmed
-    /// It was mandatory and no queue took it: `basic.return` with this code and text.
+    /// Returned, because it was mandatory and routed to no queue: `basic.return` with this code and text.
     case returned(ReplyCode, String)
-    /// The broker refused it: `basic.nack`.
+    /// Nacked: `basic.nack`.
     case nacked
-    /// The broker refused it and closed the channel for it, with code and text: a missing exchange (404), no permission
-    /// (403), a property or a size it does not take (406).
+    /// Refused: the broker closed the channel for it, with code and text: a missing exchange (404), no permission
+    /// (403), an invalid property or size (406).
     ///
     /// Publishing the same again closes the next channel. The error has code `.refused` and the line that published.
     case refused(AMQPError)
-    /// Its octets were written and the broker's word did not come, for this reason.
+    /// Unknown: its octets were written and no confirm arrived, for this reason.
     ///
     /// Publishing it again may duplicate it.
     case unknown(AMQPError)
-    /// Nothing was written, or the broker closed the channel before it came to it, for this reason: publishing it again
-    /// is safe.
+    /// Not sent: nothing was written, or the broker closed the channel before processing it, for this reason: publishing it
+    /// again is safe.
     case notSent(AMQPError)
 
-    /// Whether the broker took it.
+    /// True if it was confirmed.
     public var isConfirmed: Bool { self == .confirmed }
 
-    /// What a throwing call throws for this outcome; nil when confirmed.
+    /// The error of this outcome; nil if confirmed.
     public var error: AMQPError? {
         switch self {
         case .confirmed: nil
@@ -61,32 +61,32 @@ public enum AMQPPublishOutcome: Hashable, Sendable {
     }
 }
 
-/// How many publishes ended in which way.
+/// Counts of publishes by outcome.
 public struct AMQPPublishSummary: Hashable, Sendable {
-    /// Taken by the broker.
+    /// Number of confirmed publishes.
     public private(set) var confirmed = 0
-    /// Mandatory and taken by no queue.
+    /// Number of returned publishes.
     public private(set) var returned = 0
-    /// Refused by the broker.
+    /// Number of nacked publishes.
     public private(set) var nacked = 0
-    /// Refused by the broker, which closed the channel for it.
+    /// Number of publishes for which the broker closed the channel.
     public private(set) var refused = 0
-    /// Written, with no word from the broker.
+    /// Number of publishes that were written and not confirmed.
     public private(set) var unknown = 0
-    /// Not written, or not processed.
+    /// Number of publishes that were not written or not processed.
     public private(set) var notSent = 0
     /// The first outcome that is not `.confirmed`.
     public private(set) var firstFailure: AMQPPublishOutcome?
 
-    /// No publishes.
+    /// Creates counts of zero.
     public init() {}
 
-    /// All of them together.
+    /// The sum of all outcomes.
     public var total: Int {
         self.confirmed + self.returned + self.nacked + self.refused + self.unknown + self.notSent
     }
 
-    /// Counts one more.
+    /// Adds an outcome.
     public mutating func add(_ outcome: AMQPPublishOutcome) {
         switch outcome {
         case .confirmed: self.confirmed += 1

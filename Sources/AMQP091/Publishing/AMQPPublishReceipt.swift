@@ -2,11 +2,11 @@
 import AMQP091Protocol
 import AMQP091Wire
 
-// AMQPPublishReceipt: names one publish, so that its outcome can be asked for later, by anybody, as often as one likes.
-// A reference and a number: making one allocates nothing, and dropping one costs nothing. With an outbox the reference
-// is to the outbox's entry, because the publish may end on another channel than it began on.
+// AMQPPublishReceipt: identifies one publish, so that its outcome can be queried later, from any task, repeatedly.
+// A reference and a number: creating one allocates nothing, and dropping one costs nothing. With an outbox it refers
+// to the outbox's entry, because the publish may end on another channel.
 
-/// A publish whose outcome can be asked for later.
+/// A publish whose outcome can be queried later.
 public struct AMQPPublishReceipt: Sendable {
     private enum Source: Sendable {
         case channel(ChannelSession)
@@ -17,7 +17,7 @@ public struct AMQPPublishReceipt: Sendable {
 
     /// The number of the publish on its channel, from 1: the delivery tag of its confirm.
     ///
-    /// Of a message that was published again, the first number.
+    /// The first number of a message that was published again.
     public let sequenceNumber: UInt64
 
     init(core: ChannelSession, sequenceNumber: UInt64) {
@@ -30,7 +30,7 @@ public struct AMQPPublishReceipt: Sendable {
         self.sequenceNumber = outbox.firstSequence(of: entry)
     }
 
-    /// The outcome, if it is known already.
+    /// The outcome if it is known already; nil otherwise.
     public var knownOutcome: AMQPPublishOutcome? {
         switch self.source {
         case .channel(let core): return core.knownOutcome(of: self.sequenceNumber)
@@ -43,9 +43,9 @@ public struct AMQPPublishReceipt: Sendable {
     /// Waits for the outcome.
     ///
     /// - Parameter timeout: Time to wait; the configuration's `operationTimeout` by default.
-    /// - Returns: The outcome; `.refused` when the broker closed the channel for this publish; `.notSent` when it closed the
-    ///   channel for one before it; `.unknown` when the time is over, the task is cancelled or the channel is gone before
-    ///   the confirm came. After the first two of these it can be asked for again.
+    /// - Returns: The outcome; `.refused` if the broker closed the channel for this publish; `.notSent` if it closed the
+    ///   channel for an earlier one; `.unknown` if the time expired, the task was cancelled or the channel ended before the
+    ///   confirm. After a timeout or a cancellation the outcome can be queried again.
     public func outcome(timeout: Duration? = nil) async -> AMQPPublishOutcome {
         switch self.source {
         case .channel(let core):
@@ -59,7 +59,7 @@ public struct AMQPPublishReceipt: Sendable {
         }
     }
 
-    /// Waits until the broker has taken the message.
+    /// Waits for the confirm of the message.
     ///
     /// - Parameter timeout: Time to wait; the configuration's `operationTimeout` by default.
     /// - Throws: ``AMQPError``: `.nacked`, `.returned` and `.refused` with code and text, or `.unknownOutcome`; with

@@ -6,18 +6,18 @@ import AMQP091Wire
 // Not here: a stream pulled under the confirm window (AMQPPublisher+Stream).
 
 extension AMQPPublisher {
-    /// Publishes a batch and waits for the broker's word on each message.
+    /// Publishes a batch and waits for the outcome of each message.
     ///
-    /// The window applies inside the batch too, so a batch may be larger than it.
+    /// The confirm window applies within the batch, too, so a batch may be larger than the window.
     ///
     /// - Parameters:
     ///   - messages: The messages.
-    ///   - destination: Where to.
-    ///   - mandatory: Whether the broker returns messages that no queue takes.
+    ///   - destination: The exchange and routing key to publish to.
+    ///   - mandatory: True to have the broker return messages that are routed to no queue.
     ///   - timeout: Time for the whole batch; the configuration's `operationTimeout` by default.
     ///   - fileID: The caller's file, for ``AMQPError/callSite``.
     ///   - line: The caller's line.
-    /// - Returns: One outcome per message, in order. When publishing cannot go on, the rest is `.notSent`.
+    /// - Returns: One outcome per message, in order. If publishing cannot continue, the rest is `.notSent`.
     public func publish(
         contentsOf messages: some Sequence<AMQPMessage>,
         to destination: AMQPDestination,

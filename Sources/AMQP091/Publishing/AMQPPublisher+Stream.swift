@@ -4,24 +4,24 @@ import AMQP091Wire
 import EpollConcurrency
 import EpollNetworking
 
-// A stream of messages pulled under the confirm window, whose outcomes are told as they become known.
-// With `onOutcome` two child tasks share the work: one pulls and publishes, the other waits for outcomes and tells them,
-// because a sequence may yield nothing more before it is told. Neither the sequence nor `onOutcome` need be sendable:
-// both tasks run on the actor of the caller, and all that has no actor on one lane (SerialLane), so that they take turns
-// at suspension points, as two calls of one task do, and never run at the same time.
-// Not here: what is in flight (StreamFlight).
+// A stream of messages pulled under the confirm window, with outcomes reported as they become known.
+// With `onOutcome` two child tasks share the work: one pulls and publishes, the other waits for outcomes and reports them,
+// because a sequence may yield nothing before an outcome is reported. Neither the sequence nor `onOutcome` need be
+// Sendable: both tasks run on the caller's actor, or without an actor on one lane (SerialLane), so that they alternate
+// at suspension points and never run concurrently.
+// Not here: messages in flight (StreamFlight).
 
 extension AMQPPublisher {
-    /// Publishes what a sequence yields, never more unconfirmed than the window allows.
+    /// Publishes the messages of a sequence, with at most the confirm window unconfirmed.
     ///
-    /// The sequence is asked for its next message only when there is room. A refused message does not end the stream.
+    /// The next message is requested only when there is room. A refused message does not end the stream.
     ///
     /// - Parameters:
     ///   - stream: The messages.
     ///   - destination: The exchange and routing key to publish to.
-    ///   - mandatory: Whether the broker returns messages that no queue takes.
-    ///   - maxInFlight: Messages of this stream without a known outcome at which it pauses; the publisher's window by
-    ///     default, which holds in any case.
+    ///   - mandatory: True to have the broker return messages that are routed to no queue.
+    ///   - maxInFlight: Maximum number of messages of this stream without an outcome; the publisher's window by
+    ///     default, which applies in any case.
     ///   - timeout: Time each message has, from when it was taken, for room and its confirm together; so all outcomes are
     ///     known that long after the end of the sequence. The configuration's `operationTimeout` by default.
     ///   - fileID: The caller's file, for ``AMQPError/callSite``.
@@ -29,8 +29,8 @@ extension AMQPPublisher {
     ///   - onOutcome: Called once for each message taken from the sequence, in their order, as soon as its outcome and those
     ///     of all before it are known; also while the sequence is being waited for, and never at the same time as its
     ///     code runs.
-    /// - Returns: How many messages ended in which way.
-    /// - Throws: What the sequence throws, or ``AMQPError`` when publishing cannot go on; `onOutcome` has been told of
+    /// - Returns: The counts of messages by outcome.
+    /// - Throws: The error of the sequence, or ``AMQPError`` if publishing cannot continue; `onOutcome` was called for
     ///   every message taken by then.
     public func publish<Source: AsyncSequence>(
         stream: Source,
@@ -65,13 +65,13 @@ extension AMQPPublisher {
             await feed.pullAndTell(stream, flight, isolation: #isolation)
         }
         if let failure = flight.failure { throw failure }
-        // The publisher of a connection goes with it; that of a client has told what is unknown.
+        // A connection's publisher ends with it; a client's has reported unknown outcomes.
         if case .channel = self.source, let interruption = flight.interruption { throw interruption }
         return flight.summary
     }
 }
 
-/// How the messages of one stream are published.
+/// The options of one stream.
 private struct StreamFeed: Sendable {
     let publisher: AMQPPublisher
     let destination: AMQPDestination
@@ -79,7 +79,7 @@ private struct StreamFeed: Sendable {
     let site: CallSite
     let timeout: Duration?
 
-    /// Takes messages and publishes them, until the sequence ends or publishing cannot go on.
+    /// Takes messages and publishes them, until the sequence ends or publishing cannot continue.
     func pull<Source: AsyncSequence>(
         _ stream: Source,
         into flight: StreamFlight,
@@ -93,7 +93,7 @@ private struct StreamFeed: Sendable {
                     flight.add(try await self.enqueue(message, until: deadline), until: deadline)
                 } catch {
                     flight.add(.notSent(error))
-                    // A message that cannot be encoded is its own affair.
+                    // A message that cannot be encoded does not affect others.
                     guard error.code == .invalidArgument else { throw error }
                 }
             }
@@ -103,7 +103,7 @@ private struct StreamFeed: Sendable {
         flight.end()
     }
 
-    /// As `pull`, and meanwhile tells outcomes as they become known.
+    /// As `pull`, and reports outcomes meanwhile.
     func pullAndTell<Source: AsyncSequence>(
         _ stream: Source,
         _ flight: StreamFlight,
@@ -122,7 +122,7 @@ private struct StreamFeed: Sendable {
         }
     }
 
-    /// The work of two tasks that run on one actor or one lane, hence never at the same time.
+    /// The state of two tasks that run on one actor or one lane, and so never concurrently.
     private struct Turns: @unchecked Sendable {
         let pull: () async -> Void
         let tell: () async -> Void

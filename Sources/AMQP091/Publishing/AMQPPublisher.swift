@@ -2,30 +2,30 @@
 import AMQP091Protocol
 import AMQP091Wire
 
-// AMQPPublisher: a channel of its own with confirms on, and the five ways to publish on it:
+// AMQPPublisher: a separate channel with confirms enabled, and five ways to publish on it:
 //
 //   send                    back-pressure only
 //   publish                 waits for the outcome of this one
-//   enqueue, tryEnqueue     a receipt, whose outcome is asked for later
+//   enqueue, tryEnqueue     a receipt, whose outcome is queried later
 //   publish(contentsOf:)    a batch: one outcome per message, in order
 //   publish(stream:)        pulls from a sequence under the confirm window
 //
-// Any number of tasks may use one publisher at a time. Not here: the waits (ChannelSession+Receipts), and what becomes of
-// publishes when a client's connection is lost (RecoveringPublisher).
+// Any number of tasks may use one publisher. Not here: the waits (ChannelSession+Receipts), and publishes after the loss
+// of a client's connection (RecoveringPublisher).
 
-/// Publishes with confirms, on a channel of its own.
+/// Publishes with confirms on a separate channel.
 ///
-/// One of an ``AMQPConnection`` ends with its connection, and keeps it from being released. One of an ``AMQPClient`` goes on with the next connection:
-/// a publish waits for it within its timeout.
+/// A publisher of an ``AMQPConnection`` ends with its connection, and keeps it from being released. A publisher of an
+/// ``AMQPClient`` survives reconnects: a publish waits for a connection within its timeout.
 public struct AMQPPublisher: Sendable {
-    /// Where its channel comes from.
+    /// The source of its channel.
     enum Source: Sendable {
         case channel(ChannelSession)
         case recovering(RecoveringPublisher)
     }
 
     let source: Source
-    /// The connection it was opened on, which stays open as long as the publisher is there; nil with a client's.
+    /// Its connection, which stays open while the publisher exists; nil for a client's publisher.
     private let connection: AMQPConnection?
 
     init(source: Source, of connection: AMQPConnection? = nil) {
@@ -33,7 +33,7 @@ public struct AMQPPublisher: Sendable {
         self.connection = connection
     }
 
-    /// How the publishes made so far have ended.
+    /// Outcomes of the publishes so far.
     public var counts: AMQPConfirmCounts {
         switch self.source {
         case .channel(let core): core.confirmCounts
@@ -41,7 +41,7 @@ public struct AMQPPublisher: Sendable {
         }
     }
 
-    /// True until the publisher is closed, and its connection or client.
+    /// True until the publisher, or its connection or client, is closed.
     public var isOpen: Bool {
         switch self.source {
         case .channel(let core): AMQPChannel(core: core).isOpen
@@ -53,12 +53,12 @@ public struct AMQPPublisher: Sendable {
 
     /// Publishes a message and waits for room only.
     ///
-    /// What the broker refuses is thrown by ``waitForConfirms(timeout:)`` and by the end of `withPublisher`.
+    /// ``waitForConfirms(timeout:)`` and the end of `withPublisher` throw failures.
     ///
     /// - Parameters:
-    ///   - message: Body and properties.
-    ///   - destination: Where to.
-    ///   - mandatory: Whether the broker returns a message that no queue takes.
+    ///   - message: The message.
+    ///   - destination: The exchange and routing key to publish to.
+    ///   - mandatory: True to have the broker return a message that is routed to no queue.
     ///   - timeout: Time to wait for room; the configuration's `operationTimeout` by default.
     ///   - fileID: The caller's file, for ``AMQPError/callSite``.
     ///   - line: The caller's line.
@@ -92,12 +92,12 @@ public struct AMQPPublisher: Sendable {
         }
     }
 
-    /// Waits until the broker has confirmed all that was published.
+    /// Waits until all publishes are confirmed.
     ///
     /// - Parameter timeout: Time to wait; the configuration's `operationTimeout` by default.
-    /// - Throws: ``AMQPError``: the first refusal of a `send` since the last call, with their count in its text;
-    ///   `.timedOut`; `.channelClosed` or `.connectionClosed`. With an outbox: the first message since the last call
-    ///   that was returned, nacked, refused or given up and that nobody was told of; `.timedOut` as long as one is held.
+    /// - Throws: ``AMQPError``: the first failure of a `send` since the last call, with their number in its text;
+    ///   `.timedOut`; `.channelClosed` or `.connectionClosed`. With an outbox: the first unreported message since the last
+    ///   call that was returned, nacked, refused or given up; `.timedOut` while a message is held.
     public func waitForConfirms(timeout: Duration? = nil) async throws(AMQPError) {
         switch self.source {
         case .channel(let core): try await core.waitForConfirms(timeout: timeout)
@@ -107,12 +107,12 @@ public struct AMQPPublisher: Sendable {
 
     // MARK: one
 
-    /// Publishes a message and waits for the broker's word on it.
+    /// Publishes a message and waits for its confirm.
     ///
     /// - Parameters:
-    ///   - message: Body and properties.
-    ///   - destination: Where to.
-    ///   - mandatory: Whether the broker returns a message that no queue takes.
+    ///   - message: The message.
+    ///   - destination: The exchange and routing key to publish to.
+    ///   - mandatory: True to have the broker return a message that is routed to no queue.
     ///   - timeout: Time to wait for room and the confirm together; the configuration's `operationTimeout` by default.
     ///   - fileID: The caller's file, for ``AMQPError/callSite``.
     ///   - line: The caller's line.
@@ -150,16 +150,16 @@ public struct AMQPPublisher: Sendable {
 
     // MARK: receipts
 
-    /// Publishes a message as soon as there is room, and gives a receipt to ask for its outcome later.
+    /// Publishes a message as soon as there is room, and returns a receipt for its outcome.
     ///
     /// - Parameters:
-    ///   - message: Body and properties.
-    ///   - destination: Where to.
-    ///   - mandatory: Whether the broker returns a message that no queue takes.
+    ///   - message: The message.
+    ///   - destination: The exchange and routing key to publish to.
+    ///   - mandatory: True to have the broker return a message that is routed to no queue.
     ///   - timeout: Time to wait for room; the configuration's `operationTimeout` by default.
     ///   - fileID: The caller's file, for ``AMQPError/callSite``.
     ///   - line: The caller's line.
-    /// - Returns: The receipt; dropping it is no error.
+    /// - Returns: The receipt, which may be dropped.
     /// - Throws: ``AMQPError``, always with `isSafeToRetry`: nothing was written.
     public func enqueue(
         _ message: AMQPMessage,
@@ -194,13 +194,13 @@ public struct AMQPPublisher: Sendable {
     /// Publishes a message if there is room now.
     ///
     /// - Parameters:
-    ///   - message: Body and properties.
-    ///   - destination: Where to.
-    ///   - mandatory: Whether the broker returns a message that no queue takes.
+    ///   - message: The message.
+    ///   - destination: The exchange and routing key to publish to.
+    ///   - mandatory: True to have the broker return a message that is routed to no queue.
     ///   - fileID: The caller's file, for ``AMQPError/callSite``.
     ///   - line: The caller's line.
-    /// - Returns: The receipt; nil, and nothing was written, when the window, the write buffer or the outbox is full,
-    ///   the broker blocks publishers, or a client's connection is being made again.
+    /// - Returns: The receipt; nil, and nothing was written, if the window, the write buffer or the outbox is full,
+    ///   the broker blocks publishers, or a client is reconnecting.
     /// - Throws: ``AMQPError``, always with `isSafeToRetry`: nothing was written.
     public func tryEnqueue(
         _ message: AMQPMessage,
@@ -223,10 +223,10 @@ public struct AMQPPublisher: Sendable {
 
     // MARK: closing
 
-    /// Waits for the outcome of everything published, then closes the publisher's channel.
+    /// Waits for the outcomes of all publishes, then closes the publisher's channel.
     ///
     /// - Parameter timeout: Time for each of the two; the configuration's `operationTimeout` by default.
-    /// - Throws: ``AMQPError`` as ``waitForConfirms(timeout:)``; the channel is closed all the same.
+    /// - Throws: ``AMQPError`` as ``waitForConfirms(timeout:)``; the channel is closed in any case.
     public func close(timeout: Duration? = nil) async throws(AMQPError) {
         switch self.source {
         case .channel(let core):
@@ -242,7 +242,7 @@ public struct AMQPPublisher: Sendable {
         }
     }
 
-    /// Closes its channel, also when the calling task is cancelled.
+    /// Closes its channel, even if the calling task is cancelled.
     func closeShielded() async {
         switch self.source {
         case .channel(let core): await core.closeShielded()
@@ -250,7 +250,7 @@ public struct AMQPPublisher: Sendable {
         }
     }
 
-    /// Runs `body`, waits for the outcome of everything published, and closes the publisher.
+    /// Runs `body`, waits for the outcomes of all publishes, and closes the publisher.
     func use<Result>(_ body: (AMQPPublisher) async throws -> Result) async throws -> Result {
         let result: Result
         do {
@@ -265,11 +265,11 @@ public struct AMQPPublisher: Sendable {
 }
 
 extension AMQPConnection {
-    /// Opens a publisher: a channel of its own with confirms on.
+    /// Opens a publisher: a separate channel with confirms enabled.
     ///
     /// - Parameters:
-    ///   - maxInFlight: Messages unconfirmed at which the next one waits, 1...4194304.
-    ///   - maxInFlightOctets: Octets of bodies unconfirmed at which the next one waits.
+    ///   - maxInFlight: Maximum number of unconfirmed messages, 1...4194304.
+    ///   - maxInFlightOctets: Maximum size of unconfirmed bodies in octets.
     ///   - timeout: Time for each of the broker's replies; the configuration's `operationTimeout` by default.
     /// - Returns: The publisher; the caller closes it.
     /// - Throws: ``AMQPError``.
@@ -286,7 +286,7 @@ extension AMQPConnection {
         return AMQPPublisher(source: .channel(core), of: self)
     }
 
-    /// Opens a channel with confirms on.
+    /// Opens a channel with confirms enabled.
     func openConfirmingChannel(
         maxInFlight: Int,
         maxInFlightOctets: Int,
@@ -302,15 +302,15 @@ extension AMQPConnection {
         return channel.core
     }
 
-    /// Opens a publisher, runs `body`, waits for the outcome of everything published, and closes it.
+    /// Opens a publisher, runs `body`, waits for the outcomes of all publishes, and closes it.
     ///
     /// - Parameters:
-    ///   - maxInFlight: Messages unconfirmed at which the next one waits, 1...4194304.
-    ///   - maxInFlightOctets: Octets of bodies unconfirmed at which the next one waits.
-    ///   - body: Publishes.
-    /// - Returns: What `body` returns.
-    /// - Throws: What `body` throws, or ``AMQPError``: among others the first refusal of a
-    ///   ``AMQPPublisher/send(_:to:mandatory:timeout:fileID:line:)`` nobody has asked for.
+    ///   - maxInFlight: Maximum number of unconfirmed messages, 1...4194304.
+    ///   - maxInFlightOctets: Maximum size of unconfirmed bodies in octets.
+    ///   - body: Receives the publisher.
+    /// - Returns: The result of `body`.
+    /// - Throws: The error of `body`, or ``AMQPError``: among others the first failure of a
+    ///   ``AMQPPublisher/send(_:to:mandatory:timeout:fileID:line:)`` that was not reported.
     @discardableResult
     public func withPublisher<Result>(
         maxInFlight: Int = 1024,

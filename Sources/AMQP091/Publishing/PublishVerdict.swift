@@ -3,27 +3,27 @@ import AMQP091Protocol
 import AMQP091Wire
 import DequeModule
 
-// PublishVerdict: what a `channel.close` says of each unconfirmed publish of its channel. The broker takes the methods of
-// a channel in their order and drops all that follow the one it refuses. So a publish before the refused one was
-// processed, though its confirm is lost: unknown. The refused one is the culprit. Those after it were not processed and
-// may be published again. The culprit is found by what the text names; see PublishRuns.
+// PublishVerdict: the meaning of a `channel.close` for each unconfirmed publish of its channel. The broker processes the
+// methods of a channel in order and drops all after the one it refuses. So a publish before the refused one was
+// processed, but its confirm is lost: unknown. The refused one is the culprit. Publishes after it were not processed and
+// may be published again. The culprit is found from the reply text; see PublishRuns.
 //
 //   ... confirmed | unknown unknown | CULPRIT | not processed ...
 //   more than one publish may be it:  | suspect ... suspect | not processed ...
 
 struct PublishVerdict {
-    /// The publish the broker refused; nil when it is not known which.
+    /// The refused publish; nil if it is unknown.
     var culprit: UInt64?
-    /// The publishes one of which is the culprit, lowest and highest number; nil when none is.
+    /// The range of suspects, one of which is the culprit; nil if there are none.
     var suspects: ClosedRange<UInt64>?
     /// Publishes from this number on were not processed.
     var unprocessed = UInt64.max
-    /// The line that sent the culprit; nil when it is not known.
+    /// The line that sent the culprit; nil if it is unknown.
     var site: CallSite?
-    /// The numbers the text names, when it names some and the culprit is not known.
+    /// The publishes that match the text if the culprit is unknown.
     var named: Set<UInt64> = []
 
-    /// Whether this publish may be the one the broker refused.
+    /// Returns true if this publish may be the refused one.
     func isSuspect(_ sequence: UInt64) -> Bool {
         guard self.culprit == nil, let suspects, suspects.contains(sequence) else { return false }
         return self.named.isEmpty || self.named.contains(sequence)
@@ -31,7 +31,7 @@ struct PublishVerdict {
 }
 
 extension PublishVerdict {
-    /// What a text names of the publish it refuses.
+    /// The properties of the refused publish in the text.
     private enum Trait {
         case exchange
         case expiration
@@ -64,12 +64,12 @@ extension PublishVerdict {
         }
     }
 
-    /// Judges the unconfirmed publishes of a channel.
+    /// Classifies the unconfirmed publishes of a channel.
     ///
     /// - Parameters:
     ///   - text: The text of the broker's `channel.close`, which blames `basic.publish`.
-    ///   - confirms: What is unconfirmed.
-    ///   - runs: What is known of it.
+    ///   - confirms: The unconfirmed publishes.
+    ///   - runs: The recorded runs of publishes.
     init(_ text: String, _ confirms: ConfirmRing, _ runs: PublishRuns) {
         guard confirms.outstandingMessages > 0 else { return }
         let trait = Trait(text)
@@ -101,7 +101,7 @@ extension PublishVerdict {
         }
         self.suspects = firstNamed...lastNamed
         self.unprocessed = lastNamed + 1
-        // Only an exchange can have been there for the first and be gone for the last.
+        // Only an exchange can exist for the first publish and be deleted for the last.
         guard named.count > 1, case .exchange = trait, let run = runs.run(of: firstNamed),
             runs.hasServed(run.exchange, lowest: confirms.lowest)
         else {
@@ -118,12 +118,12 @@ extension PublishVerdict {
         self.site = runs.run(of: sequence)?.site
     }
 
-    /// The name RabbitMQ gives an exchange in its texts.
+    /// Returns the name of an exchange in RabbitMQ's texts.
     private static func name(_ exchange: String) -> String { exchange.isEmpty ? "amq.default" : exchange }
 }
 
 extension ChannelState {
-    /// The broker has closed the channel: says what that means for each unconfirmed publish.
+    /// Classifies each unconfirmed publish after the broker has closed the channel.
     ///
     /// In the step that sets `failure`.
     mutating func judge(_ reason: ConnectionStateMachine.CloseReason) {
@@ -134,7 +134,7 @@ extension ChannelState {
         if let site = verdict.site { self.failure = AMQPError(channelClosed: reason, site: site) }
     }
 
-    /// How an unconfirmed publish of a channel that is gone has ended.
+    /// Returns the outcome of an unconfirmed publish of a closed channel.
     func endedOutcome(of sequence: UInt64, _ failure: AMQPError, asOperation: Bool) -> AMQPPublishOutcome {
         guard let verdict = self.verdict else { return .unknown(failure) }
         if sequence == verdict.culprit {
@@ -145,7 +145,7 @@ extension ChannelState {
 }
 
 extension AMQPError {
-    /// The end of a channel as the outcome of the publish that caused it.
+    /// The error of a channel's end as the outcome of the culprit.
     var asRefusal: AMQPError {
         AMQPError(
             .refused,
@@ -158,7 +158,7 @@ extension AMQPError {
         )
     }
 
-    /// The same error where channel and connection go on.
+    /// Returns this error with scope `.operation`.
     var ofOperation: AMQPError {
         AMQPError(
             self.code,

@@ -4,14 +4,14 @@ import DequeModule
 import EpollConcurrency
 import EpollNetworking
 
-// StreamFlight: the messages of one stream whose outcomes were not told yet, in order, each told exactly once.
-// Not sendable: used by one task, or by two that take turns (AMQPPublisher+Stream), so that every stretch between two
-// suspension points runs alone. Whoever suspends looks again at what may have changed meanwhile.
+// StreamFlight: the messages of one stream whose outcomes were not reported yet, in order; each is reported exactly once.
+// Not Sendable: used by one task, or by two that alternate (AMQPPublisher+Stream), so that code between two
+// suspension points runs alone. After a suspension the state must be checked again.
 
 final class StreamFlight {
     private enum Entry {
         case sent(AMQPPublishReceipt, until: MonotonicTime)
-        /// It was not published.
+        /// The message was not published.
         case ended(AMQPPublishOutcome)
 
         var known: AMQPPublishOutcome? {
@@ -25,35 +25,35 @@ final class StreamFlight {
     private let limit: Int
     private let onOutcome: ((AMQPPublishOutcome) -> Void)?
     private var entries = Deque<Entry>()
-    /// Messages told of so far.
+    /// Number of reported messages.
     private var told: UInt64 = 0
     private var hasEnded = false
     private var roomWaiter: Suspension<Void>?
     private var entryWaiter: Suspension<Void>?
     private(set) var summary = AMQPPublishSummary()
-    /// Another task tells outcomes.
+    /// True if another task reports outcomes.
     var hasTeller = false
-    /// Why no more messages are taken.
+    /// The reason why no more messages are taken.
     var failure: (any Error)?
-    /// Why the outcome of a message was not known in its time, after the last one was taken.
+    /// The reason why the outcome of a message was not known in time, after the last one was taken.
     private(set) var interruption: AMQPError?
 
     /// - Parameters:
-    ///   - limit: Messages at which the stream pauses, 1 or more.
-    ///   - onOutcome: Told of each message.
+    ///   - limit: Maximum number of messages in flight, 1 or more.
+    ///   - onOutcome: Called for each message.
     init(limit: Int, onOutcome: ((AMQPPublishOutcome) -> Void)?) {
         self.limit = limit
         self.onOutcome = onOutcome
     }
 
-    /// How many outcomes are still to be told.
+    /// Number of unreported outcomes.
     var count: Int { self.entries.count }
 
     // MARK: the task that publishes
 
     func add(_ receipt: AMQPPublishReceipt, until deadline: MonotonicTime) {
         self.add(.sent(receipt, until: deadline))
-        // A sequence that never suspends leaves nobody else a turn.
+        // A sequence that never suspends lets no other task run.
         if self.count.isMultiple(of: 64) { self.collect() }
     }
 
@@ -64,20 +64,20 @@ final class StreamFlight {
         self.entryWaiter.take()?.resume()
     }
 
-    /// No more messages come.
+    /// Records the end of the sequence.
     func end() {
         self.hasEnded = true
         self.entryWaiter.take()?.resume()
     }
 
-    /// Waits until the stream may have one more message in flight.
+    /// Waits until another message may be in flight.
     func waitForRoom(until deadline: MonotonicTime, isolation: isolated (any Actor)?) async throws(AMQPError) {
         guard self.count >= self.limit else { return }
         self.collect()
         if !self.hasTeller, self.count >= self.limit,
             case .sent(let receipt, let end) = self.entries[(self.limit - 1) / 2]
         {
-            // Half of them at a time: one wake-up for many.
+            // Half of them at a time: one wake-up for many messages.
             _ = await receipt.outcome(timeout: max(.zero, end - .now))
             self.collect()
         }
@@ -95,7 +95,7 @@ final class StreamFlight {
 
     // MARK: telling
 
-    /// Tells those at the front whose outcome is known.
+    /// Reports the known outcomes at the front.
     private func collect() {
         while let outcome = self.entries.first?.known { self.tell(outcome) }
     }
@@ -109,19 +109,19 @@ final class StreamFlight {
         if self.count < self.limit { self.roomWaiter.take()?.resume() }
     }
 
-    /// Waits for the oldest outcome and tells it, and the known ones after it; one that does not come in time is unknown.
+    /// Waits for the oldest outcome and reports it, and the known ones after it; a late one is unknown.
     func tellOldest(isolation: isolated (any Actor)?) async {
         guard let oldest = self.entries.first else { return }
         if case .sent(let receipt, let deadline) = oldest, receipt.knownOutcome == nil {
             let number = self.told
             let outcome = await receipt.outcome(timeout: max(.zero, deadline - .now))
-            // The other task may have told it meanwhile.
+            // The other task may have reported it meanwhile.
             if self.told == number { self.tell(outcome) }
         }
         self.collect()
     }
 
-    /// Tells all outcomes as they become known, until there are no more messages.
+    /// Reports all outcomes as they become known, until there are no more messages.
     func tellAll(isolation: isolated (any Actor)?) async {
         while true {
             if self.count > 0 {

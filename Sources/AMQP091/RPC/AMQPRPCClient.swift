@@ -4,16 +4,16 @@ import AMQP091Wire
 import EpollConcurrency
 import EpollNetworking
 
-// AMQPRPCClient: requests and their replies over RabbitMQ's direct reply-to: a pseudo-queue per channel, so no queue is
-// declared. Many calls are in flight on one channel; a reply is matched by its correlation id, which is the number of
-// the request's publish. Requests are mandatory and confirmed: one that no queue takes fails at once, not at its deadline.
+// AMQPRPCClient: requests and replies over RabbitMQ's direct reply-to: a pseudo-queue per channel, so no queue is
+// declared. Many calls share one channel; a reply is matched by its correlation ID, which is the sequence number of
+// the request. Requests are mandatory and confirmed: an unroutable one fails at once, not at its deadline.
 // Not here: the serving side (AMQPConnection.serveRPC).
 
 /// Sends requests and waits for their replies.
 ///
-/// Any number of tasks may call at a time. One of an ``AMQPConnection`` ends with its connection; one of an
-/// ``AMQPClient`` goes on with the next: a call waits for it within its timeout. A call that was under way when the
-/// connection was lost fails, because whether the server has seen it is not known.
+/// Any number of tasks may call concurrently. An RPC client of an ``AMQPConnection`` ends with its connection; one of an
+/// ``AMQPClient`` survives reconnects: a call waits for a connection within its timeout. A call that was in flight when the
+/// connection was lost fails, because it is unknown whether the server has received it.
 public struct AMQPRPCClient: Sendable {
     enum Source: Sendable {
         case session(RPCSession)
@@ -25,12 +25,12 @@ public struct AMQPRPCClient: Sendable {
     /// Sends a request and waits for its reply.
     ///
     /// - Parameters:
-    ///   - request: Body and properties; `correlationID` and `replyTo` are set here.
-    ///   - destination: Where to; `.queue(…)` of the server, as a rule.
-    ///   - timeout: Time for room, sending and the reply together; the configuration's `operationTimeout` by default.
+    ///   - request: The request; `correlationID` and `replyTo` are set by this call.
+    ///   - destination: The exchange and routing key to publish to, usually `.queue(…)` of the server.
+    ///   - timeout: Total time for room, publish and reply; the configuration's `operationTimeout` by default.
     ///   - fileID: The caller's file, for ``AMQPError/callSite``.
     ///   - line: The caller's line.
-    /// - Returns: The reply; it needs no settling.
+    /// - Returns: The reply; it needs no settlement.
     /// - Throws: ``AMQPError``: `.returned` when no queue takes the request, `.nacked` when the broker refuses it,
     ///   `.timedOut` or `.cancelled`, where a reply that comes later is dropped; `.bodyTooLarge`, where the reply was
     ///   read past; with `isSafeToRetry` when nothing was
@@ -64,7 +64,7 @@ public struct AMQPRPCClient: Sendable {
         }
     }
 
-    /// Closes the client's channel; calls under way fail.
+    /// Closes the client's channel; pending calls fail.
     ///
     /// - Parameter timeout: Time to wait; the configuration's `operationTimeout` by default.
     /// - Throws: ``AMQPError`` as ``AMQPChannel/close(timeout:)``.
@@ -96,12 +96,12 @@ public struct AMQPRPCClient: Sendable {
     }
 }
 
-/// A channel for requests, and the task that takes their replies.
+/// A channel for requests, and the task that receives their replies.
 final class RPCSession: Sendable {
     private let channel: AMQPChannel
     private let reader: Task<Void, Never>
 
-    /// RabbitMQ's name for "the consumer of this channel".
+    /// RabbitMQ's pseudo-queue for direct replies.
     private static let replyQueue = "amq.rabbitmq.reply-to"
 
     init(channel: AMQPChannel, timeout: Duration?) async throws(AMQPError) {
@@ -114,7 +114,7 @@ final class RPCSession: Sendable {
             timeout: timeout
         )
         let core = channel.core
-        // Ends with the sequence, and that ends with the channel: its calls learn the reason there.
+        // Ends with the sequence, which ends with the channel; calls get the reason there.
         self.reader = Task {
             do throws(AMQPError) {
                 for try await reply in deliveries { core.received(reply: reply) }
@@ -164,13 +164,13 @@ final class RPCSession: Sendable {
 }
 
 extension AMQPClient {
-    /// Opens a client for requests, runs `body`, and closes it.
+    /// Opens an RPC client, runs `body`, and closes it.
     ///
-    /// It uses the connection of publishers, and goes on with the next one when that is lost.
+    /// It uses the publishing connection and survives reconnects.
     ///
-    /// - Parameter body: Makes calls.
-    /// - Returns: What `body` returns.
-    /// - Throws: What `body` throws, or ``AMQPError``.
+    /// - Parameter body: Receives the RPC client.
+    /// - Returns: The result of `body`.
+    /// - Throws: The error of `body`, or ``AMQPError``.
     @discardableResult
     public func withRPCClient<Result>(_ body: (AMQPRPCClient) async throws -> Result) async throws -> Result {
         let missing = MissingExchanges(self.publishing)
@@ -188,7 +188,7 @@ extension AMQPClient {
 }
 
 extension AMQPConnection {
-    /// Opens a client for requests, on a channel of its own.
+    /// Opens an RPC client on a separate channel.
     ///
     /// - Parameter timeout: Time for each of the broker's replies; the configuration's `operationTimeout` by default.
     /// - Returns: The client; the caller closes it.
@@ -197,31 +197,31 @@ extension AMQPConnection {
         AMQPRPCClient(source: .session(try await RPCSession.open(on: self, timeout: timeout)))
     }
 
-    /// Opens a client for requests, runs `body`, and closes it.
+    /// Opens an RPC client, runs `body`, and closes it.
     ///
-    /// - Parameter body: Makes calls.
-    /// - Returns: What `body` returns.
-    /// - Throws: What `body` throws, or ``AMQPError``.
+    /// - Parameter body: Receives the RPC client.
+    /// - Returns: The result of `body`.
+    /// - Throws: The error of `body`, or ``AMQPError``.
     @discardableResult
     public func withRPCClient<Result>(_ body: (AMQPRPCClient) async throws -> Result) async throws -> Result {
         try await self.openRPCClient().use(body)
     }
 
-    /// Answers requests from a queue until the task is cancelled: replies first, then acknowledges.
+    /// Answers requests from a queue until the task is cancelled: each reply is published before its request is acknowledged.
     ///
     /// The reply goes to the request's `replyTo` with its `correlationID`; a request without `replyTo` is processed and
-    /// not answered. A crash between the two makes the request come again, so a handler may see it twice.
+    /// not answered. After a crash between the two the request is delivered again, so a handler may see it twice.
     ///
     /// - Parameters:
     ///   - queue: The queue; it must exist.
-    ///   - maxConcurrency: Requests at a time, 1 or more.
+    ///   - maxConcurrency: Maximum number of concurrent requests, 1 or more.
     ///   - prefetch: Requests the broker sends ahead; twice `maxConcurrency` by default.
-    ///   - requeue: What happens to a request whose handler throws; the caller gets no reply to it. By default it is
-    ///     dead-lettered, or dropped where the queue has no dead-letter exchange: its caller does not wait for ever.
+    ///   - requeue: The treatment of a request whose handler throws; its caller gets no reply. By default it is
+    ///     dead-lettered, or dropped if the queue has no dead-letter exchange.
     ///   - fileID: The caller's file, for ``AMQPError/callSite``.
     ///   - line: The caller's line.
-    ///   - handler: Makes the reply.
-    /// - Throws: ``AMQPError``: the reason why no more requests come, `.cancelled` among them.
+    ///   - handler: Returns the reply.
+    /// - Throws: ``AMQPError``: the reason why serving ended, such as `.cancelled`.
     public func serveRPC(
         _ queue: String,
         maxConcurrency: Int = 1,
@@ -244,7 +244,7 @@ extension AMQPConnection {
                     var reply = try await handler(request)
                     guard let replyTo = properties.replyDestination else { return }
                     reply.properties.copy(.correlationID, from: properties)
-                    // Appended before the acknowledgement, which `process` gives when this returns.
+                    // Appended before the acknowledgement, which `process` makes when this returns.
                     try await channel.publish(reply, to: replyTo, fileID: fileID, line: line)
                 }
             }

@@ -3,17 +3,17 @@ import AMQP091Protocol
 public import AMQP091Wire
 
 // Declaring, binding, purging and deleting queues and exchanges (AMQP 0-9-1 §3.1.3, §3.1.4).
-// Every call throws an AMQPError of scope `.channel` when the broker refuses: 403 (no right, or a reserved name), 404 (no
-// such queue or exchange), 405 (exclusive to another connection), 406 (it exists with other arguments). What the broker
-// refuses by closing the connection (503, 540, 541) is `.topologyRefused`, of scope `.connection`.
+// Every call throws an AMQPError of scope `.channel` if the broker refuses: 403 (no permission, or a reserved name), 404 (no
+// such queue or exchange), 405 (exclusive to another connection), 406 (it exists with other arguments). A refusal that
+// closes the connection (503, 540, 541) is `.topologyRefused`, of scope `.connection`.
 
-/// A queue as the broker described it when it was declared.
+/// A queue, as described by `queue.declare-ok`.
 public struct AMQPQueue: Hashable, Sendable {
-    /// The name; chosen by the broker when it was declared with an empty one.
+    /// The name; chosen by the broker if it was declared with an empty one.
     public let name: String
-    /// Messages that were ready then.
+    /// Number of ready messages at that time.
     public let messageCount: Int
-    /// Consumers it had then.
+    /// Number of consumers at that time.
     public let consumerCount: Int
 }
 
@@ -23,11 +23,11 @@ extension AMQPQueue {
     }
 }
 
-/// The kind of an exchange.
+/// The type of an exchange.
 public struct AMQPExchangeType: Hashable, Sendable, ExpressibleByStringLiteral {
     /// The name on the wire.
     public let name: String
-    /// The kind of this name, for those a plugin brings.
+    /// Creates a type from its name, for types of plugins.
     public init(stringLiteral value: String) { self.name = value }
     /// Routes by equal routing key.
     public static let direct: AMQPExchangeType = "direct"
@@ -37,34 +37,34 @@ public struct AMQPExchangeType: Hashable, Sendable, ExpressibleByStringLiteral {
     public static let topic: AMQPExchangeType = "topic"
     /// Routes by header values.
     public static let headers: AMQPExchangeType = "headers"
-    /// Routes to one bound queue at random among those on the node the message came to.
+    /// Routes to a random bound queue on the node that received the message.
     ///
     /// RabbitMQ 4.0 or later, for classic queues only: binding another kind is refused (406). Earlier versions refuse the
     /// declaration (503) and close the connection.
     public static let localRandom: AMQPExchangeType = "x-local-random"
-    /// Routes to one bound queue, which the hash of the routing key chooses; the same key to the same queue as long as the
-    /// bindings stay.
+    /// Routes to one bound queue by the hash of the routing key; the same key to the same queue while the bindings do
+    /// not change.
     ///
     /// RabbitMQ 4.3 or later, or the plugin `rabbitmq_sharding`. Other versions refuse the declaration: since 4.0 with 406
     /// on the channel, before with 503 on the connection.
     public static let modulusHash: AMQPExchangeType = "x-modulus-hash"
-    /// Spreads by a hash of the routing key; of the plugin `rabbitmq_consistent_hash_exchange`.
+    /// Distributes by a hash of the routing key; plugin `rabbitmq_consistent_hash_exchange`.
     public static let consistentHash: AMQPExchangeType = "x-consistent-hash"
-    /// Routes after a delay; of the plugin `rabbitmq_delayed_message_exchange`, with arguments `.delayed(…)`.
+    /// Routes after a delay; plugin `rabbitmq_delayed_message_exchange`, with arguments `.delayed(…)`.
     public static let delayedMessage: AMQPExchangeType = "x-delayed-message"
 }
 
 extension AMQPChannel {
-    /// Makes a queue, or checks that the existing one has these properties: `queue.declare` (50, 10).
+    /// Declares a queue, or checks that the existing one has these properties: `queue.declare` (50, 10).
     ///
     /// - Parameters:
-    ///   - name: At most 255 octets; empty lets the broker choose one.
+    ///   - name: The name, at most 255 octets; empty lets the broker choose one.
     ///   - durable: Whether it survives a restart of the broker; nil for all but exclusive queues, which end with
     ///     their connection. RabbitMQ 4.3 refuses (541) a queue that is neither durable nor exclusive, and so closes the
     ///     connection; 4.0 to 4.2 call it deprecated.
-    ///   - exclusive: Whether only this connection may use it; it goes with the connection.
-    ///   - autoDelete: Whether it goes when its last consumer has gone.
-    ///   - arguments: The broker's own options, such as `x-queue-type`.
+    ///   - exclusive: True for a queue that is exclusive to this connection and deleted with it.
+    ///   - autoDelete: True to delete it with its last consumer.
+    ///   - arguments: Arguments of the broker, such as `x-queue-type`.
     ///   - timeout: Time to wait; the configuration's `operationTimeout` by default.
     /// - Returns: The queue's name and counts.
     /// - Throws: ``AMQPError``; after a refusal by the broker the channel is closed, after `.topologyRefused` the connection.
@@ -87,10 +87,10 @@ extension AMQPChannel {
         return AMQPQueue(try await self.declare(queue: declare, of: .queue(name), timeout: timeout))
     }
 
-    /// Makes a queue of a kind, or checks that the existing one has these properties: `queue.declare` (50, 10).
+    /// Declares a queue of a type, or checks that the existing one has these properties: `queue.declare` (50, 10).
     ///
     /// - Parameters:
-    ///   - name: At most 255 octets; empty lets the broker choose one.
+    ///   - name: The name, at most 255 octets; empty lets the broker choose one.
     ///   - kind: `.classic(…)`, `.quorum(…)` or `.stream(…)`.
     ///   - timeout: Time to wait; the configuration's `operationTimeout` by default.
     /// - Returns: The queue's name and counts.
@@ -112,13 +112,13 @@ extension AMQPChannel {
         )
     }
 
-    /// Asks for the counts of an existing queue: `queue.declare` (50, 10), passive.
+    /// Returns the counts of an existing queue: `queue.declare` (50, 10), passive.
     ///
     /// - Parameters:
     ///   - name: The queue.
     ///   - timeout: Time to wait; the configuration's `operationTimeout` by default.
     /// - Returns: The queue's name and counts.
-    /// - Throws: ``AMQPError`` 404 of scope `.channel` when there is none; the channel is then closed.
+    /// - Throws: ``AMQPError`` 404 of scope `.channel` if it does not exist; the channel is then closed.
     public func inspectQueue(_ name: String, timeout: Duration? = nil) async throws(AMQPError) -> AMQPQueue {
         AMQPQueue(try await self.core.call(Queue.Declare(queue: name, passive: true), timeout: timeout))
     }
@@ -126,11 +126,11 @@ extension AMQPChannel {
     /// Deletes a queue: `queue.delete` (50, 40).
     ///
     /// - Parameters:
-    ///   - name: The queue; deleting one that is not there is no error.
-    ///   - ifUnused: Refuse (406) while it has consumers.
-    ///   - ifEmpty: Refuse (406) while it has messages.
+    ///   - name: The queue; deleting a missing one is not an error.
+    ///   - ifUnused: True to refuse (406) while it has consumers.
+    ///   - ifEmpty: True to refuse (406) while it has messages.
     ///   - timeout: Time to wait; the configuration's `operationTimeout` by default.
-    /// - Returns: How many messages went with it.
+    /// - Returns: The number of deleted messages.
     /// - Throws: ``AMQPError``; after a refusal by the broker the channel is closed.
     @discardableResult
     public func deleteQueue(
@@ -143,25 +143,25 @@ extension AMQPChannel {
         return Int(try await self.core.call(delete, timeout: timeout).messageCount)
     }
 
-    /// Drops the messages of a queue that no consumer holds: `queue.purge` (50, 30).
+    /// Deletes the ready messages of a queue: `queue.purge` (50, 30).
     ///
     /// - Parameters:
     ///   - name: The queue.
     ///   - timeout: Time to wait; the configuration's `operationTimeout` by default.
-    /// - Returns: How many messages were dropped.
+    /// - Returns: The number of deleted messages.
     /// - Throws: ``AMQPError``; after a refusal by the broker the channel is closed.
     @discardableResult
     public func purgeQueue(_ name: String, timeout: Duration? = nil) async throws(AMQPError) -> Int {
         Int(try await self.core.call(Queue.Purge(queue: name), timeout: timeout).messageCount)
     }
 
-    /// Lets an exchange route to a queue: `queue.bind` (50, 20).
+    /// Binds a queue to an exchange: `queue.bind` (50, 20).
     ///
     /// - Parameters:
     ///   - queue: The queue.
-    ///   - exchange: The exchange; the default one has its bindings by itself and refuses others (403).
-    ///   - routingKey: The key or pattern, at most 255 octets.
-    ///   - arguments: What a headers exchange compares.
+    ///   - exchange: The exchange; the default one has implicit bindings and refuses others (403).
+    ///   - routingKey: The routing key or pattern, at most 255 octets.
+    ///   - arguments: Arguments, which a headers exchange compares.
     ///   - timeout: Time to wait; the configuration's `operationTimeout` by default.
     /// - Throws: ``AMQPError``; after a refusal by the broker the channel is closed.
     public func bindQueue(
@@ -175,13 +175,13 @@ extension AMQPChannel {
         try await self.core.call(bind, timeout: timeout)
     }
 
-    /// Takes a binding back: `queue.unbind` (50, 50).
+    /// Removes a binding: `queue.unbind` (50, 50).
     ///
     /// - Parameters:
     ///   - queue: The queue.
     ///   - exchange: The exchange.
-    ///   - routingKey: The key it was bound with.
-    ///   - arguments: The arguments it was bound with.
+    ///   - routingKey: The routing key of the binding.
+    ///   - arguments: The arguments of the binding.
     ///   - timeout: Time to wait; the configuration's `operationTimeout` by default.
     /// - Throws: ``AMQPError``; after a refusal by the broker the channel is closed.
     public func unbindQueue(
@@ -195,16 +195,16 @@ extension AMQPChannel {
         try await self.core.call(unbind, timeout: timeout)
     }
 
-    /// Makes an exchange, or checks that the existing one has these properties: `exchange.declare` (40, 10).
+    /// Declares an exchange, or checks that the existing one has these properties: `exchange.declare` (40, 10).
     ///
     /// - Parameters:
-    ///   - name: At most 255 octets; names that begin with `amq.` are the broker's (403).
-    ///   - type: How it routes.
-    ///   - durable: Whether it survives a restart of the broker.
-    ///   - autoDelete: Whether it goes when its last binding has gone.
-    ///   - isInternal: Whether only other exchanges may publish to it.
-    ///   - alternateExchange: The exchange that gets what this one cannot route; nil for none.
-    ///   - arguments: Other options of the broker or of a plugin.
+    ///   - name: The name, at most 255 octets; names that begin with `amq.` are reserved (403).
+    ///   - type: The exchange type.
+    ///   - durable: True if it survives a restart of the broker.
+    ///   - autoDelete: True to delete it with its last binding.
+    ///   - isInternal: True if only other exchanges may publish to it.
+    ///   - alternateExchange: The exchange for unrouted messages; nil for none.
+    ///   - arguments: Arguments of the broker or its plugins.
     ///   - timeout: Time to wait; the configuration's `operationTimeout` by default.
     /// - Throws: ``AMQPError``; after a refusal by the broker the channel is closed.
     public func declareExchange(
@@ -232,12 +232,12 @@ extension AMQPChannel {
 
     /// Checks that an exchange exists: `exchange.declare` (40, 10), passive.
     ///
-    /// ``AMQPConnection/exchangeExists(_:timeout:)`` answers the same without risk for a channel of yours.
+    /// ``AMQPConnection/exchangeExists(_:timeout:)`` does the same without closing this channel.
     ///
     /// - Parameters:
     ///   - name: The exchange.
     ///   - timeout: Time to wait; the configuration's `operationTimeout` by default.
-    /// - Throws: ``AMQPError`` 404 of scope `.channel` when there is none; the channel is then closed.
+    /// - Throws: ``AMQPError`` 404 of scope `.channel` if it does not exist; the channel is then closed.
     public func inspectExchange(_ name: String, timeout: Duration? = nil) async throws(AMQPError) {
         try await self.core.call(Exchange.Declare(exchange: name, passive: true), timeout: timeout)
     }
@@ -245,8 +245,8 @@ extension AMQPChannel {
     /// Deletes an exchange: `exchange.delete` (40, 20).
     ///
     /// - Parameters:
-    ///   - name: The exchange; deleting one that is not there is no error.
-    ///   - ifUnused: Refuse (406) while it has bindings.
+    ///   - name: The exchange; deleting a missing one is not an error.
+    ///   - ifUnused: True to refuse (406) while it has bindings.
     ///   - timeout: Time to wait; the configuration's `operationTimeout` by default.
     /// - Throws: ``AMQPError``; after a refusal by the broker the channel is closed.
     public func deleteExchange(
@@ -257,13 +257,13 @@ extension AMQPChannel {
         try await self.core.call(Exchange.Delete(exchange: name, ifUnused: ifUnused), timeout: timeout)
     }
 
-    /// Lets one exchange route to another: `exchange.bind` (40, 30), RabbitMQ's.
+    /// Binds an exchange to another: `exchange.bind` (40, 30), a RabbitMQ extension.
     ///
     /// - Parameters:
-    ///   - destination: The exchange that gets the messages.
-    ///   - source: The exchange they were published to.
-    ///   - routingKey: The key or pattern, at most 255 octets.
-    ///   - arguments: What a headers exchange compares.
+    ///   - destination: The destination exchange.
+    ///   - source: The source exchange.
+    ///   - routingKey: The routing key or pattern, at most 255 octets.
+    ///   - arguments: Arguments, which a headers exchange compares.
     ///   - timeout: Time to wait; the configuration's `operationTimeout` by default.
     /// - Throws: ``AMQPError``; after a refusal by the broker the channel is closed.
     public func bindExchange(
@@ -282,13 +282,13 @@ extension AMQPChannel {
         try await self.core.call(bind, timeout: timeout)
     }
 
-    /// Takes a binding between exchanges back: `exchange.unbind` (40, 40), RabbitMQ's.
+    /// Removes a binding between exchanges: `exchange.unbind` (40, 40), a RabbitMQ extension.
     ///
     /// - Parameters:
-    ///   - destination: The exchange that got the messages.
-    ///   - source: The exchange they were published to.
-    ///   - routingKey: The key it was bound with.
-    ///   - arguments: The arguments it was bound with.
+    ///   - destination: The destination exchange.
+    ///   - source: The source exchange.
+    ///   - routingKey: The routing key of the binding.
+    ///   - arguments: The arguments of the binding.
     ///   - timeout: Time to wait; the configuration's `operationTimeout` by default.
     /// - Throws: ``AMQPError``; after a refusal by the broker the channel is closed.
     public func unbindExchange(

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 public import AMQP091Wire
 
-// AMQPClassicQueue: the options of RabbitMQ's classic queues. Nothing of quorum queues and streams is offered.
+// AMQPClassicQueue: the options of RabbitMQ's classic queues, without those of quorum queues and streams.
 
-/// A classic queue: on one node; may be exclusive, transient or deleted by itself; knows priorities.
+/// A classic queue: on one node; may be exclusive, transient or auto-delete; supports priorities.
 public struct AMQPClassicQueue: AMQPQueueKind {
-    /// What happens to a publish that would break a length limit.
+    /// Behaviour of a publish that would exceed a length limit.
     public enum Overflow: String, Hashable, Sendable {
-        /// The oldest messages go.
+        /// The oldest messages are dropped.
         case dropHead = "drop-head"
         /// The publish is nacked.
         case rejectPublish = "reject-publish"
@@ -15,7 +15,7 @@ public struct AMQPClassicQueue: AMQPQueueKind {
         case rejectPublishDeadLetter = "reject-publish-dlx"
     }
 
-    /// Whether it survives a restart of the broker; by default true unless it is exclusive.
+    /// True if it survives a restart of the broker; by default true unless it is exclusive.
     ///
     /// RabbitMQ 4.3 refuses (541) a queue that is neither durable nor exclusive, and so closes the connection; 4.0 to
     /// 4.2 call it deprecated.
@@ -24,44 +24,44 @@ public struct AMQPClassicQueue: AMQPQueueKind {
         set { self.durable = newValue }
     }
 
-    /// What was asked for; nil for the default.
+    /// The explicit value; nil for the default.
     fileprivate var durable: Bool?
-    /// Whether only the declaring connection may use it; it goes with the connection.
+    /// True if it is exclusive to the declaring connection and deleted with it.
     public var isExclusive = false
-    /// Whether it goes when its last consumer has gone.
+    /// True if it is deleted with its last consumer.
     public var isAutoDelete = false
-    /// How long a message may wait, whole milliseconds up to 4294967295; nil for ever.
+    /// Time to live of messages, whole milliseconds up to 4294967295; nil for none.
     public var messageTimeToLive: Duration?
-    /// How long the queue may be unused before it goes, 1 ms up to 4294967295 ms; nil for ever.
+    /// Time without use after which the queue is deleted, 1 ms up to 4294967295 ms; nil for none.
     public var expires: Duration?
-    /// Messages it holds at most; nil for no limit.
+    /// Maximum number of messages; nil for no limit.
     public var maximumLength: Int?
-    /// Octets of bodies it holds at most; nil for no limit.
+    /// Maximum total size of bodies in octets; nil for no limit.
     public var maximumOctets: Int?
-    /// What happens beyond a limit; nil for the broker's default, `dropHead`.
+    /// Behaviour at a length limit; nil for the broker's default, `dropHead`.
     public var overflow: Overflow?
-    /// Where dropped messages go; nil for nowhere.
+    /// Target of dropped messages; nil for none.
     public var deadLetter: AMQPDeadLetter?
-    /// The highest priority it tells apart, 1...255, better few; nil for none.
+    /// Maximum priority, 1...255, preferably small; nil for no priorities.
     ///
     /// Classic queues only: quorum queues have priorities without it since RabbitMQ 4.0.
     public var maximumPriority: Int?
-    /// Whether one consumer at a time gets all messages.
+    /// True for a single active consumer.
     public var isSingleActiveConsumer = false
-    /// Where in a cluster its leader goes; nil for the broker's default.
+    /// Placement of the leader in a cluster; nil for the broker's default.
     ///
-    /// RabbitMQ 4.0 takes it; 3.10 refuses (406) the declaration of a classic queue that has it.
+    /// RabbitMQ 4.0 accepts it; 3.10 refuses (406) a classic queue with this argument.
     public var leaderLocator: AMQPLeaderLocator?
-    /// Any other argument of the broker or its plugins; it wins over the options above.
+    /// Additional arguments of the broker or its plugins; they override the options above.
     public var additionalArguments: FieldTable = [:]
 
-    /// A durable queue without limits.
+    /// Creates a durable queue without limits.
     public init() {}
 
-    /// The one default of `durable`: a shared queue is durable, an exclusive one transient, for it ends with its connection.
+    /// The default of `durable`: true for a shared queue, false for an exclusive one, which ends with its connection.
     static func isDurable(_ asked: Bool?, exclusive: Bool) -> Bool { asked ?? !exclusive }
 
-    /// The options as the broker's arguments.
+    /// Returns the options as arguments of `queue.declare`.
     ///
     /// - Throws: ``AMQPError`` with code `.invalidArgument` that names an option outside its range, and the range.
     public func arguments() throws(AMQPError) -> FieldTable {
@@ -80,7 +80,7 @@ public struct AMQPClassicQueue: AMQPQueueKind {
 }
 
 extension AMQPQueueKind where Self == AMQPClassicQueue {
-    /// A classic queue; each option is the property of ``AMQPClassicQueue`` of the same name.
+    /// Returns a classic queue; each option is the property of ``AMQPClassicQueue`` of the same name.
     public static func classic(
         durable: Bool? = nil,
         exclusive: Bool = false,

@@ -3,28 +3,28 @@ import AMQP091Protocol
 import AMQP091Wire
 import EpollNetworking
 
-// Questions and declarations that never cost the application a channel: they run on a channel of their own, which the
-// broker may close as its answer. RabbitMQ names one difference per refusal (406); `check` takes over the broker's value
-// and asks again until nothing differs, so that its report names them all.
+// Queries and declarations that never close a channel of the application: they run on a separate channel, which the
+// broker may close. RabbitMQ reports one difference per refusal (406); `check` adopts the broker's value
+// and repeats until nothing differs, so that its report contains all differences.
 
 extension AMQPConnection {
-    /// Whether there is a queue of this name: `queue.declare` (50, 10), passive, on a channel of its own.
+    /// Returns true if a queue exists: `queue.declare` (50, 10), passive, on a separate channel.
     ///
     /// - Parameters:
     ///   - name: The queue.
-    ///   - timeout: Time for it all; the configuration's `operationTimeout` by default.
-    /// - Returns: False when the broker answers 404.
+    ///   - timeout: Total time; the configuration's `operationTimeout` by default.
+    /// - Returns: False if the broker replies 404.
     /// - Throws: ``AMQPError``, such as 405 for a queue that is exclusive to another connection.
     public func queueExists(_ name: String, timeout: Duration? = nil) async throws(AMQPError) -> Bool {
         try await self.inspectQueue(name, timeout: timeout) != nil
     }
 
-    /// The counts of a queue: `queue.declare` (50, 10), passive, on a channel of its own.
+    /// Returns the counts of a queue: `queue.declare` (50, 10), passive, on a separate channel.
     ///
     /// - Parameters:
     ///   - name: The queue.
-    ///   - timeout: Time for it all; the configuration's `operationTimeout` by default.
-    /// - Returns: The queue, or nil when the broker answers 404.
+    ///   - timeout: Total time; the configuration's `operationTimeout` by default.
+    /// - Returns: The queue; nil if the broker replies 404.
     /// - Throws: ``AMQPError``, such as 405 for a queue that is exclusive to another connection.
     public func inspectQueue(_ name: String, timeout: Duration? = nil) async throws(AMQPError) -> AMQPQueue? {
         try await ScratchChannel.with(self.driver, timeout: timeout) { scratch throws(AMQPError) in
@@ -34,12 +34,12 @@ extension AMQPConnection {
         }
     }
 
-    /// Whether there is an exchange of this name: `exchange.declare` (40, 10), passive, on a channel of its own.
+    /// Returns true if an exchange exists: `exchange.declare` (40, 10), passive, on a separate channel.
     ///
     /// - Parameters:
     ///   - name: The exchange.
-    ///   - timeout: Time for it all; the configuration's `operationTimeout` by default.
-    /// - Returns: False when the broker answers 404.
+    ///   - timeout: Total time; the configuration's `operationTimeout` by default.
+    /// - Returns: False if the broker replies 404.
     /// - Throws: ``AMQPError``.
     public func exchangeExists(_ name: String, timeout: Duration? = nil) async throws(AMQPError) -> Bool {
         try await ScratchChannel.with(self.driver, timeout: timeout) { scratch throws(AMQPError) in
@@ -49,13 +49,13 @@ extension AMQPConnection {
         }
     }
 
-    /// Declares every exchange, queue and binding of a topology, whatever becomes of the others.
+    /// Declares every exchange, queue and binding of a topology, independent of failures of others.
     ///
     /// - Parameters:
-    ///   - topology: What to declare.
-    ///   - timeout: Time for it all; the configuration's `operationTimeout` by default.
-    /// - Returns: One entry per entity: `.matches` when it is there now, else why not. Where an entity exists with
-    ///   other properties, the entry names the first that differs.
+    ///   - topology: The topology to declare.
+    ///   - timeout: Total time; the configuration's `operationTimeout` by default.
+    /// - Returns: One entry per entity: `.matches` if it exists now, otherwise the reason. If an entity exists with
+    ///   other properties, the entry contains the first difference.
     /// - Throws: ``AMQPError`` of scope `.connection`, `.timedOut` or `.cancelled`; `.topologyRefused` that names the entity
     ///   whose declaration the broker refused by closing the connection (503, 540, 541).
     public func declare(
@@ -86,16 +86,16 @@ extension AMQPConnection {
         }
     }
 
-    /// Compares a topology with what the broker has, and creates nothing.
+    /// Compares a topology with the broker's entities, and creates nothing.
     ///
-    /// Existing exchanges and queues are declared again as the topology has them, which changes nothing. One that is
-    /// deleted by somebody else between the two questions of the check would be made again. What the broker does not
-    /// compare is not reported: RabbitMQ ignores `x-overflow`, for one.
+    /// Existing exchanges and queues are declared again with the topology's properties, which changes nothing. An entity that
+    /// is deleted concurrently between the two steps of the check would be created. Properties that the broker does not
+    /// compare are not reported, such as `x-overflow` by RabbitMQ.
     ///
     /// - Parameters:
-    ///   - topology: What should be there.
-    ///   - timeout: Time for it all; the configuration's `operationTimeout` by default.
-    /// - Returns: One entry per entity; an entity that differs has every property that does. Bindings cannot be asked for.
+    ///   - topology: The expected topology.
+    ///   - timeout: Total time; the configuration's `operationTimeout` by default.
+    /// - Returns: One entry per entity, with every difference. Bindings cannot be checked.
     /// - Throws: ``AMQPError`` of scope `.connection`, `.timedOut` or `.cancelled`.
     public func check(
         _ topology: AMQPTopology,
@@ -125,10 +125,10 @@ extension AMQPChannel {
     /// Declares every exchange, queue and binding of a topology.
     ///
     /// - Parameters:
-    ///   - topology: What to declare.
+    ///   - topology: The topology to declare.
     ///   - timeout: Time for each call; the configuration's `operationTimeout` by default.
     /// - Throws: The first ``AMQPError``; after a refusal by the broker the channel is closed.
-    ///   ``AMQPConnection/declare(_:timeout:)`` goes on after a refusal.
+    ///   ``AMQPConnection/declare(_:timeout:)`` continues after a refusal.
     public func declare(_ topology: AMQPTopology, timeout: Duration? = nil) async throws(AMQPError) {
         for exchange in topology.exchanges { try await self.declare(exchange, timeout: timeout) }
         for queue in topology.queues { try await self.declare(queue, timeout: timeout) }
@@ -146,7 +146,7 @@ extension AMQPChannel {
 }
 
 extension ScratchChannel {
-    /// The answer, or nil for 404.
+    /// Returns the reply, or nil for 404.
     fileprivate mutating func find<Answer>(
         _ question: (AMQPChannel, Duration) async throws(AMQPError) -> Answer
     ) async throws(AMQPError) -> Answer? {
@@ -158,7 +158,7 @@ extension ScratchChannel {
         }
     }
 
-    /// What the broker's answer to a declaration means; throws what concerns more than this entity.
+    /// Returns the finding for a declaration; throws errors that affect more than this entity.
     fileprivate mutating func finding(
         _ declare: (AMQPChannel, Duration) async throws(AMQPError) -> Void
     ) async throws(AMQPError) -> AMQPTopologyReport.Finding {
@@ -187,7 +187,7 @@ extension ScratchChannel {
         }
         var entity = entity
         var differences: [AMQPTopologyReport.Difference] = []
-        // Every round settles one property; more rounds than properties would mean that the broker changes its mind.
+        // Every round resolves one property; more rounds than properties would mean a broker that changes meanwhile.
         for _ in 0..<64 {
             do throws(AMQPError) {
                 try await self.ask { channel, timeout throws(AMQPError) in

@@ -1,42 +1,42 @@
 // SPDX-License-Identifier: Apache-2.0
 public import AMQP091Wire
 
-// AMQPQueueKind: what a queue is besides its name. Each kind of RabbitMQ is a type of its own that offers what that
-// kind has and nothing else: AMQPClassicQueue, AMQPQuorumQueue, AMQPStreamQueue. `.classic(…)`, `.quorum(…)` and
-// `.stream(…)` make them where a kind is wanted. Not here: declaring (AMQPChannel+Topology).
+// AMQPQueueKind: the type and options of a queue. Each queue type of RabbitMQ is a separate Swift type with its own
+// options only: AMQPClassicQueue, AMQPQuorumQueue, AMQPStreamQueue. `.classic(…)`, `.quorum(…)` and
+// `.stream(…)` create them. Not here: declaring (AMQPChannel+Topology).
 
-/// The kind of a queue with its options.
+/// The type of a queue with its options.
 public protocol AMQPQueueKind: Hashable, Sendable {
-    /// Whether it survives a restart of the broker.
+    /// True if it survives a restart of the broker.
     var isDurable: Bool { get }
-    /// Whether only the declaring connection may use it; it goes with the connection.
+    /// True if it is exclusive to the declaring connection and deleted with it.
     var isExclusive: Bool { get }
-    /// Whether it goes when its last consumer has gone.
+    /// True if it is deleted with its last consumer.
     var isAutoDelete: Bool { get }
 
-    /// The options as the broker's arguments.
+    /// Returns the options as arguments of `queue.declare`.
     ///
     /// - Throws: ``AMQPError`` with code `.invalidArgument` that names an option outside its range, and the range.
     func arguments() throws(AMQPError) -> FieldTable
 }
 
-/// Where the messages go that a queue drops: refused, expired, or over a limit.
+/// The target of messages that a queue drops: rejected, expired, or over a limit.
 public struct AMQPDeadLetter: Hashable, Sendable {
-    /// The exchange they are published to; empty for the default exchange.
+    /// The dead-letter exchange; empty for the default exchange.
     public var exchange: String
-    /// The routing key they get; nil keeps their own.
+    /// The dead-letter routing key; nil keeps the original one.
     public var routingKey: String?
 
-    /// To an exchange.
+    /// Dead-letters to an exchange.
     public static func exchange(_ exchange: String, routingKey: String? = nil) -> AMQPDeadLetter {
         AMQPDeadLetter(exchange: exchange, routingKey: routingKey)
     }
 
-    /// To one queue, by way of the default exchange.
+    /// Dead-letters to one queue through the default exchange.
     public static func queue(_ name: String) -> AMQPDeadLetter { AMQPDeadLetter(exchange: "", routingKey: name) }
 }
 
-/// On which node of a cluster the leader of a queue is placed (`x-queue-leader-locator`).
+/// Placement of the leader of a queue in a cluster (`x-queue-leader-locator`).
 public enum AMQPLeaderLocator: String, Hashable, Sendable {
     /// The node the client is connected to.
     case clientLocal = "client-local"
@@ -44,7 +44,7 @@ public enum AMQPLeaderLocator: String, Hashable, Sendable {
     case balanced = "balanced"
 }
 
-/// Collects a kind's arguments and checks their ranges.
+/// Collects the arguments of a queue type and checks their ranges.
 struct QueueArguments {
     private(set) var table = FieldTable()
 
@@ -64,7 +64,7 @@ struct QueueArguments {
         self.table[name] = .int64(Int64(number))
     }
 
-    /// A time as whole milliseconds.
+    /// Sets a time in whole milliseconds.
     mutating func set(_ name: String, _ time: Duration?, in range: ClosedRange<Int64>) throws(AMQPError) {
         guard let time else { return }
         let milliseconds = time.wholeMilliseconds
@@ -78,7 +78,7 @@ struct QueueArguments {
         self.set("x-dead-letter-routing-key", deadLetter.routingKey)
     }
 
-    /// The arguments, with what the caller wants besides.
+    /// Returns the arguments with additional ones.
     func with(_ additional: FieldTable) -> FieldTable {
         var table = self.table
         for (name, value) in additional { table[name] = value }
@@ -97,12 +97,12 @@ struct QueueArguments {
         throw AMQPError(.invalidArgument, "\(name) is \(number)\(unit); it is \(limits)\(unit)", isSafeToRetry: true)
     }
 
-    /// Timers of RabbitMQ count to this many milliseconds, some 49 days.
+    /// Longest timer of RabbitMQ in milliseconds, about 49 days.
     static let longestTimer: Int64 = 4_294_967_295
 }
 
 extension Duration {
-    /// Whole milliseconds, rounded down; what does not fit is the largest number of its sign.
+    /// Whole milliseconds, rounded down and clamped.
     var wholeMilliseconds: Int64 {
         let (seconds, attoseconds) = self.components
         let (product, overflows) = seconds.multipliedReportingOverflow(by: 1000)

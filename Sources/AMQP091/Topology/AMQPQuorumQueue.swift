@@ -1,28 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 public import AMQP091Wire
 
-// AMQPQuorumQueue: the options of RabbitMQ's quorum queues. They are always durable and shared, and know neither
-// exclusiveness nor automatic deletion. An option that a version does not know is ignored by 3.10 to 4.2.
+// AMQPQuorumQueue: the options of RabbitMQ's quorum queues, which are always durable and shared, never exclusive or
+// auto-delete. RabbitMQ 3.10 to 4.2 ignore options that they do not support.
 
-/// A quorum queue: replicated in a cluster; counts deliveries, so that a message that always fails ends.
+/// A quorum queue: replicated in a cluster; counts failed deliveries, so that poison messages end.
 ///
 /// Priorities need no option: since RabbitMQ 4.0 a message of `BasicProperties.priority` 5 or more has precedence over
 /// the others, two to one; since 4.3 there are 32 strict priorities, 0 to 31 (4 without the property, 31 above it). Before
 /// 4.0 the property has no effect.
 public struct AMQPQuorumQueue: AMQPQueueKind {
-    /// What happens to a publish that would break a length limit.
+    /// Behaviour of a publish that would exceed a length limit.
     public enum Overflow: String, Hashable, Sendable {
-        /// The oldest messages go.
+        /// The oldest messages are dropped.
         case dropHead = "drop-head"
         /// The publish is nacked.
         case rejectPublish = "reject-publish"
     }
 
-    /// How surely a dropped message reaches the dead-letter exchange.
+    /// Delivery guarantee of dead-lettering.
     public enum DeadLetterStrategy: String, Hashable, Sendable {
-        /// It may be lost on the way.
+        /// The message may be lost on the way.
         case atMostOnce = "at-most-once"
-        /// It stays until the target has it; needs ``Overflow/rejectPublish``.
+        /// The message stays until the target queue has it; needs ``Overflow/rejectPublish``.
         case atLeastOnce = "at-least-once"
     }
 
@@ -32,13 +32,13 @@ public struct AMQPQuorumQueue: AMQPQueueKind {
     public var isExclusive: Bool { false }
     /// Always false.
     public var isAutoDelete: Bool { false }
-    /// Condition under which a message that returns to the queue is delayed (`x-delayed-retry-type`).
+    /// The returns that are delayed (`x-delayed-retry-type`).
     public enum DelayedRetryType: String, Hashable, Sendable {
-        /// Every message that returns.
+        /// Every requeued message.
         case all
-        /// A message that returns with a higher delivery count: it was rejected, or its channel ended.
+        /// A message requeued with a higher delivery count: it was rejected, or its channel ended.
         case failed
-        /// A message that returns unprocessed, by `basic.nack`.
+        /// A message requeued unprocessed, by `basic.nack`.
         case returned
     }
 
@@ -61,61 +61,61 @@ public struct AMQPQuorumQueue: AMQPQueueKind {
 
     /// Failed deliveries (`x-delivery-limit`) after which a message is dropped or dead-lettered.
     ///
-    /// A limit of 5 allows 6 deliveries. 0 or more; -1 for no limit, which turns off the default of 20 that RabbitMQ has since 4.0; nil for
-    /// the broker's default, which is no limit before. -1 is left out for a RabbitMQ before 4.0, which would drop a
-    /// message at its first return.
+    /// A limit of 5 allows 6 deliveries. 0 or more; -1 for no limit, which disables the default of 20 in RabbitMQ 4.0 and
+    /// later; nil for the broker's default, which is no limit before 4.0. -1 is omitted for RabbitMQ before 4.0, which would
+    /// drop a message at its first return.
     ///
     /// Before RabbitMQ 4.3 every return counts; since 4.3 ``AMQPDelivery/reject(requeue:fileID:line:)`` and the end of the
     /// channel, but not ``AMQPDelivery/nack(requeue:multiple:fileID:line:)``.
     public var deliveryLimit: Int?
-    /// How long a message may wait, whole milliseconds up to 4294967295; nil for ever.
+    /// Time to live of messages, whole milliseconds up to 4294967295; nil for none.
     public var messageTimeToLive: Duration?
-    /// How long the queue may be unused before it goes, 1 ms up to 4294967295 ms; nil for ever.
+    /// Time without use after which the queue is deleted, 1 ms up to 4294967295 ms; nil for none.
     public var expires: Duration?
-    /// Messages it holds at most; nil for no limit.
+    /// Maximum number of messages; nil for no limit.
     public var maximumLength: Int?
-    /// Octets of bodies it holds at most; nil for no limit.
+    /// Maximum total size of bodies in octets; nil for no limit.
     public var maximumOctets: Int?
-    /// What happens beyond a limit; nil for the broker's default, `dropHead`.
+    /// Behaviour at a length limit; nil for the broker's default, `dropHead`.
     public var overflow: Overflow?
-    /// Where dropped messages go; nil for nowhere.
+    /// Target of dropped messages; nil for none.
     public var deadLetter: AMQPDeadLetter?
-    /// How surely they get there; nil for the broker's default, `atMostOnce`.
+    /// Delivery guarantee of dead-lettering; nil for the broker's default, `atMostOnce`.
     ///
     /// RabbitMQ 3.10 or later.
     public var deadLetterStrategy: DeadLetterStrategy?
-    /// Whether one consumer at a time gets all messages.
+    /// True for a single active consumer.
     public var isSingleActiveConsumer = false
-    /// How long a delivery may stay unacknowledged (`x-consumer-timeout`), 1 ms up to 4294967295 ms; nil for the broker's
+    /// Acknowledgement timeout of deliveries (`x-consumer-timeout`), 1 ms up to 4294967295 ms; nil for the broker's
     /// default, 30 minutes.
     ///
-    /// RabbitMQ 3.12 or later; 3.10 takes the argument and ignores it. What happens then: ``AMQPError/Code-swift.struct/acknowledgementTimedOut``.
+    /// RabbitMQ 3.12 or later; 3.10 ignores it. See ``AMQPError/Code-swift.struct/acknowledgementTimedOut``.
     public var consumerTimeout: Duration?
     /// How long the messages of a consumer whose node is unreachable stay with it (`x-consumer-disconnected-timeout`),
     /// 1 ms up to 4294967295 ms; nil for the broker's default.
     ///
-    /// RabbitMQ 4.3 or later; earlier versions take the argument and ignore it.
+    /// RabbitMQ 4.3 or later; earlier versions ignore it.
     public var consumerDisconnectedTimeout: Duration?
     /// Delay before a message that returned is delivered again (`x-delayed-retry-type`, `-min`, `-max`); nil for none.
     ///
-    /// RabbitMQ 4.3 or later; earlier versions take the arguments and ignore them.
+    /// RabbitMQ 4.3 or later; earlier versions ignore it.
     public var delayedRetry: DelayedRetry?
-    /// Members to begin with, 1...; nil for the broker's default.
+    /// Initial number of members, 1...; nil for the broker's default.
     public var initialGroupSize: Int?
-    /// Where in a cluster its leader goes; nil for the broker's default.
+    /// Placement of the leader in a cluster; nil for the broker's default.
     public var leaderLocator: AMQPLeaderLocator?
-    /// Any other argument of the broker or its plugins; it wins over the options above.
+    /// Additional arguments of the broker or its plugins; they override the options above.
     public var additionalArguments: FieldTable = [:]
 
-    /// A queue without limits.
+    /// Creates a queue without limits.
     public init() {}
 
-    /// The options as the broker's arguments.
+    /// Returns the options as arguments of `queue.declare`.
     ///
     /// - Throws: ``AMQPError`` with code `.invalidArgument` that names an option outside its range, and the range.
     public func arguments() throws(AMQPError) -> FieldTable {
         if self.deadLetterStrategy == .atLeastOnce {
-            // RabbitMQ would fall back to at-most-once without a word.
+            // RabbitMQ would silently fall back to at-most-once.
             guard self.deadLetter != nil, self.overflow == .rejectPublish else {
                 throw AMQPError(
                     .invalidArgument,
@@ -153,7 +153,7 @@ public struct AMQPQuorumQueue: AMQPQueueKind {
 }
 
 extension AMQPQueueKind where Self == AMQPQuorumQueue {
-    /// A quorum queue; each option is the property of ``AMQPQuorumQueue`` of the same name.
+    /// Returns a quorum queue; each option is the property of ``AMQPQuorumQueue`` of the same name.
     public static func quorum(
         deliveryLimit: Int? = nil,
         messageTimeToLive: Duration? = nil,

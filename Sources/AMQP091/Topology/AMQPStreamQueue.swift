@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 public import AMQP091Wire
 
-// AMQPStreamQueue: the options of RabbitMQ's streams, and where in a stream a consumer begins.
-// A stream keeps what it was given until a limit takes the oldest segment; reading removes nothing. Its consumers need
-// a prefetch and settle by hand.
+// AMQPStreamQueue: the options of RabbitMQ's streams, and the start offset of a consumer.
+// A stream keeps messages until a limit removes the oldest segment; reading removes nothing. Its consumers need
+// a prefetch and manual acknowledgement.
 
-/// A stream: a log that many consumers read, each from where it likes.
+/// A stream: a log that many consumers read, each from its own offset.
 public struct AMQPStreamQueue: AMQPQueueKind {
     /// Always true.
     public var isDurable: Bool { true }
@@ -13,27 +13,27 @@ public struct AMQPStreamQueue: AMQPQueueKind {
     public var isExclusive: Bool { false }
     /// Always false.
     public var isAutoDelete: Bool { false }
-    /// How long messages stay, whole seconds, 1 or more; nil for ever.
+    /// Maximum age of messages, whole seconds, 1 or more; nil for no limit.
     public var maximumAge: Duration?
-    /// Octets it keeps at most; nil for no limit.
+    /// Maximum size in octets; nil for no limit.
     public var maximumOctets: Int?
-    /// Octets of one file on the broker's disk, 1...; nil for the broker's default.
+    /// Size of a segment file on the broker's disk in octets, 1...; nil for the broker's default.
     public var maximumSegmentOctets: Int?
-    /// Octets of the filter in each chunk, 16...255; nil for the broker's default.
+    /// Size of the filter of each chunk in octets, 16...255; nil for the broker's default.
     ///
     /// RabbitMQ 3.13 or later, with the feature flag `stream_filtering`; earlier versions ignore it.
     public var filterOctets: Int?
-    /// Members to begin with, 1...; nil for the broker's default.
+    /// Initial number of members, 1...; nil for the broker's default.
     public var initialClusterSize: Int?
-    /// Where in a cluster its leader goes; nil for the broker's default.
+    /// Placement of the leader in a cluster; nil for the broker's default.
     public var leaderLocator: AMQPLeaderLocator?
-    /// Any other argument of the broker or its plugins; it wins over the options above.
+    /// Additional arguments of the broker or its plugins; they override the options above.
     public var additionalArguments: FieldTable = [:]
 
-    /// A stream without limits.
+    /// Creates a stream without limits.
     public init() {}
 
-    /// The options as the broker's arguments.
+    /// Returns the options as arguments of `queue.declare`.
     ///
     /// - Throws: ``AMQPError`` with code `.invalidArgument` that names an option outside its range, and the range.
     public func arguments() throws(AMQPError) -> FieldTable {
@@ -53,7 +53,7 @@ public struct AMQPStreamQueue: AMQPQueueKind {
 }
 
 extension AMQPQueueKind where Self == AMQPStreamQueue {
-    /// A stream; each option is the property of ``AMQPStreamQueue`` of the same name.
+    /// Returns a stream; each option is the property of ``AMQPStreamQueue`` of the same name.
     public static func stream(
         maximumAge: Duration? = nil,
         maximumOctets: Int? = nil,
@@ -69,19 +69,19 @@ extension AMQPQueueKind where Self == AMQPStreamQueue {
     }
 }
 
-/// Where in a stream a consumer begins (`x-stream-offset`).
+/// The start offset of a stream consumer (`x-stream-offset`).
 public enum AMQPStreamOffset: Hashable, Sendable {
-    /// The oldest message there is.
+    /// The oldest message.
     case first
     /// The last chunk written.
     case last
-    /// What is published from now on; RabbitMQ's default.
+    /// Messages published from now on; RabbitMQ's default.
     case next
     /// The message of this offset.
     case offset(UInt64)
-    /// The first message of about this time, seconds since 1970.
+    /// The first chunk of about this time, seconds since 1970.
     case timestamp(UInt64)
-    /// This long ago, whole seconds.
+    /// The first chunk of about this long ago, whole seconds.
     case ago(Duration)
 
     /// The value on the wire.

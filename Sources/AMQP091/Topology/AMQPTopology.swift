@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 public import AMQP091Wire
 
-// AMQPTopology: exchanges, queues and bindings as one value, to be declared or checked as a whole.
-// Not here: doing either (AMQPConnection+Topology) and what came of it (AMQPTopologyReport).
-// A value that cannot be sent (an option outside its range) is kept with its error, which declaring it throws.
+// AMQPTopology: exchanges, queues and bindings as one value, declared or checked as a whole.
+// Not here: declaring and checking (AMQPConnection+Topology), and the result (AMQPTopologyReport).
+// An invalid value (an option outside its range) is stored with its error, which declaring throws.
 
 /// Exchanges, queues and bindings, in the order in which they are declared.
 ///
@@ -18,15 +18,15 @@ public struct AMQPTopology: Hashable, Sendable {
     public struct Exchange: Hashable, Sendable {
         /// The name, 1...255 octets.
         public var name: String
-        /// How it routes.
+        /// The exchange type.
         public var type: AMQPExchangeType
-        /// Whether it survives a restart of the broker.
+        /// True if it survives a restart of the broker.
         public var isDurable: Bool
-        /// Whether it goes when its last binding has gone.
+        /// True if it is deleted with its last binding.
         public var isAutoDelete: Bool
-        /// Whether only other exchanges may publish to it.
+        /// True if only other exchanges may publish to it.
         public var isInternal: Bool
-        /// The broker's own options.
+        /// Arguments of the broker or its plugins.
         public var arguments: FieldTable
     }
 
@@ -34,21 +34,21 @@ public struct AMQPTopology: Hashable, Sendable {
     public struct Queue: Hashable, Sendable {
         /// The name, 1...255 octets.
         public var name: String
-        /// Whether it survives a restart of the broker.
+        /// True if it survives a restart of the broker.
         public var isDurable: Bool
-        /// Whether only the declaring connection may use it.
+        /// True if it is exclusive to the declaring connection.
         public var isExclusive: Bool
-        /// Whether it goes when its last consumer has gone.
+        /// True if it is deleted with its last consumer.
         public var isAutoDelete: Bool
-        /// The broker's own options.
+        /// Arguments of the broker or its plugins.
         public var arguments: FieldTable
-        /// Why it cannot be declared; nil when it can.
+        /// The error of an invalid declaration; nil if it is valid.
         var problem: AMQPError?
     }
 
-    /// A binding: what an exchange passes on, and to whom.
+    /// A binding of a queue or exchange to an exchange.
     public struct Binding: Hashable, Sendable {
-        /// Who gets the messages.
+        /// The destination of a binding.
         public enum Target: Hashable, Sendable {
             /// A queue of this name.
             case queue(String)
@@ -56,13 +56,13 @@ public struct AMQPTopology: Hashable, Sendable {
             case exchange(String)
         }
 
-        /// The exchange that passes messages on.
+        /// The source exchange.
         public var source: String
-        /// Who gets them.
+        /// The destination.
         public var target: Target
-        /// The key or pattern, at most 255 octets.
+        /// The routing key or pattern, at most 255 octets.
         public var routingKey: String
-        /// What a headers exchange compares.
+        /// Arguments, which a headers exchange compares.
         public var arguments: FieldTable
     }
 
@@ -73,24 +73,24 @@ public struct AMQPTopology: Hashable, Sendable {
     /// The bindings, made last.
     public private(set) var bindings: [Binding] = []
 
-    /// A topology of what `build` adds to it.
+    /// Creates a topology with the entities that `build` adds.
     public init(_ build: (inout AMQPTopology) -> Void = { _ in }) {
         build(&self)
     }
 
-    /// Whether there is nothing in it.
+    /// True if it is empty.
     public var isEmpty: Bool { self.exchanges.isEmpty && self.queues.isEmpty && self.bindings.isEmpty }
 
     /// Adds an exchange, or replaces the one of this name.
     ///
     /// - Parameters:
     ///   - name: The name, 1...255 octets.
-    ///   - type: How it routes.
-    ///   - durable: Whether it survives a restart of the broker.
-    ///   - autoDelete: Whether it goes when its last binding has gone.
-    ///   - isInternal: Whether only other exchanges may publish to it.
-    ///   - alternateExchange: The exchange that gets what this one cannot route; nil for none.
-    ///   - arguments: Other options of the broker or of a plugin.
+    ///   - type: The exchange type.
+    ///   - durable: True if it survives a restart of the broker.
+    ///   - autoDelete: True to delete it with its last binding.
+    ///   - isInternal: True if only other exchanges may publish to it.
+    ///   - alternateExchange: The exchange for unrouted messages; nil for none.
+    ///   - arguments: Arguments of the broker or its plugins.
     public mutating func exchange(
         _ name: String,
         type: AMQPExchangeType = .direct,
@@ -114,13 +114,13 @@ public struct AMQPTopology: Hashable, Sendable {
         self.exchanges.append(exchange)
     }
 
-    /// Adds a queue, or replaces the one of this name; with an exchange, binds it too.
+    /// Adds a queue, or replaces the one of this name; with an exchange, also a binding.
     ///
     /// - Parameters:
     ///   - name: The name, 1...255 octets.
     ///   - kind: `.classic(…)`, `.quorum(…)` or `.stream(…)`.
     ///   - exchange: The exchange to bind it to; nil for no binding.
-    ///   - routingKey: The binding's key or pattern, at most 255 octets.
+    ///   - routingKey: The routing key or pattern of the binding, at most 255 octets.
     public mutating func queue(
         _ name: String,
         as kind: some AMQPQueueKind = .classic(),
@@ -151,13 +151,13 @@ public struct AMQPTopology: Hashable, Sendable {
         if let exchange { self.bind(queue: name, to: exchange, routingKey: routingKey) }
     }
 
-    /// Lets an exchange route to a queue.
+    /// Adds a binding of a queue to an exchange.
     ///
     /// - Parameters:
     ///   - queue: The queue.
     ///   - exchange: The exchange.
-    ///   - routingKey: The key or pattern, at most 255 octets.
-    ///   - arguments: What a headers exchange compares.
+    ///   - routingKey: The routing key or pattern, at most 255 octets.
+    ///   - arguments: Arguments, which a headers exchange compares.
     public mutating func bind(
         queue: String,
         to exchange: String,
@@ -167,13 +167,13 @@ public struct AMQPTopology: Hashable, Sendable {
         self.bind(.queue(queue), to: exchange, routingKey, arguments)
     }
 
-    /// Lets one exchange route to another.
+    /// Adds a binding of an exchange to another.
     ///
     /// - Parameters:
-    ///   - exchange: The exchange that gets the messages.
-    ///   - source: The exchange they were published to.
-    ///   - routingKey: The key or pattern, at most 255 octets.
-    ///   - arguments: What a headers exchange compares.
+    ///   - exchange: The destination exchange.
+    ///   - source: The source exchange.
+    ///   - routingKey: The routing key or pattern, at most 255 octets.
+    ///   - arguments: Arguments, which a headers exchange compares.
     public mutating func bind(
         exchange: String,
         to source: String,
@@ -183,7 +183,7 @@ public struct AMQPTopology: Hashable, Sendable {
         self.bind(.exchange(exchange), to: source, routingKey, arguments)
     }
 
-    /// The part of it that `isIncluded` keeps.
+    /// Returns the entities for which `isIncluded` is true.
     func filtered(_ isIncluded: (AMQPTopologyReport.Entity) -> Bool) -> AMQPTopology {
         var topology = self
         topology.exchanges.removeAll { !isIncluded(.exchange($0.name)) }

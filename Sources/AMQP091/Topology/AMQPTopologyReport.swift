@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// AMQPTopologyReport: what declaring or checking a topology found, entity by entity.
+// AMQPTopologyReport: the result of declaring or checking a topology, entity by entity.
 
-/// What became of each entity of a topology.
+/// The result for each entity of a topology.
 public struct AMQPTopologyReport: Hashable, Sendable, CustomStringConvertible {
-    /// What the entry is about.
+    /// The entity of an entry.
     public enum Entity: Hashable, Sendable, CustomStringConvertible {
         /// An exchange of this name.
         case exchange(String)
@@ -27,13 +27,13 @@ public struct AMQPTopologyReport: Hashable, Sendable, CustomStringConvertible {
         }
     }
 
-    /// One property that is not as the topology has it.
+    /// A property that differs from the topology.
     public struct Difference: Hashable, Sendable, CustomStringConvertible {
         /// The argument, such as `x-max-length`, or the property: `durable`, `auto_delete`, `internal`, `type`.
         public let argument: String
-        /// The value in the topology, in the broker's words; nil when it has none.
+        /// The value in the topology, in the broker's text form; nil for none.
         public let wanted: String?
-        /// The value at the broker, in its words; nil when it has none.
+        /// The broker's value, in its text form; nil for none.
         public let actual: String?
 
         /// Such as "x-max-length is 10, not 20".
@@ -42,28 +42,28 @@ public struct AMQPTopologyReport: Hashable, Sendable, CustomStringConvertible {
         }
     }
 
-    /// What was found.
+    /// The finding.
     public enum Finding: Hashable, Sendable {
-        /// It is there as the topology has it.
+        /// It exists with the topology's properties.
         case matches
-        /// There is none.
+        /// It does not exist.
         case missing
-        /// It is there with other properties.
+        /// It exists with other properties.
         case differs([Difference])
         /// The broker refused, or the connection failed: 403, 405 and others.
         case failed(AMQPError)
-        /// The protocol has no way to ask without changing it: bindings.
+        /// It cannot be checked without changing it: bindings.
         case notChecked
     }
 
-    /// An entity and what was found.
+    /// An entity and its finding.
     public struct Entry: Hashable, Sendable, CustomStringConvertible {
-        /// What it is about.
+        /// The entity.
         public let entity: Entity
-        /// What was found.
+        /// The finding.
         public let finding: Finding
 
-        /// One sentence.
+        /// A description in one sentence.
         public var description: String {
             switch self.finding {
             case .matches: "\(self.entity) matches"
@@ -84,7 +84,7 @@ public struct AMQPTopologyReport: Hashable, Sendable, CustomStringConvertible {
         self.entries.filter { $0.finding != .matches && $0.finding != .notChecked }
     }
 
-    /// Whether every entity that was checked matches.
+    /// True if every checked entity matches.
     public var isClean: Bool { self.problems.isEmpty }
 
     /// One line per entry.

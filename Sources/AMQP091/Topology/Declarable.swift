@@ -2,7 +2,7 @@
 import AMQP091Protocol
 import AMQP091Wire
 
-// Declarable: an entity of a topology as the method that declares it, and how it takes over a value of the broker's.
+// Declarable: an entity of a topology, its declaring method, and the adoption of a broker's value.
 
 protocol Declarable: Sendable {
     /// Its name in reports and errors.
@@ -11,7 +11,7 @@ protocol Declarable: Sendable {
     /// The request that declares it.
     func declaration() throws(AMQPError) -> any Request
 
-    /// Sets the property that differs to what the broker has; false when that cannot be told from its words.
+    /// Adopts the broker's value of a differing property; returns false if the text does not contain it.
     mutating func takeOver(_ difference: InequivalentArgument) -> Bool
 }
 

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 public import AMQP091Wire
 
-// Arguments of consumers and exchanges that RabbitMQ and its plugins know, made where a table is wanted:
-// `consume("orders", arguments: .consumer(priority: 10))`. Queues have types of their own (AMQPQueueKind).
+// Arguments of consumers and exchanges of RabbitMQ and its plugins, as factories of tables:
+// `consume("orders", arguments: .consumer(priority: 10))`. Queues have separate types (AMQPQueueKind).
 
 extension FieldTable {
-    /// The arguments of a consumer.
+    /// Returns the arguments of a consumer.
     ///
     /// - Parameters:
     ///   - priority: Consumers of a higher priority get messages first (`x-priority`); nil for 0, the broker's default.
-    ///   - timeout: How long a delivery may stay unacknowledged (`x-consumer-timeout`), whole milliseconds; nil for that of
+    ///   - timeout: Acknowledgement timeout (`x-consumer-timeout`), whole milliseconds; nil for that of
     ///     the queue. RabbitMQ 4.3 or later, quorum queues only: 4.3 refuses (406) it for other queues, earlier versions
     ///     ignore it.
     /// - Returns: The table.
@@ -23,14 +23,14 @@ extension FieldTable {
         return table
     }
 
-    /// The arguments of a consumer of a stream.
+    /// Returns the arguments of a stream consumer.
     ///
     /// - Parameters:
-    ///   - offset: Where to begin.
-    ///   - filter: Deliver chunks with messages of these filter values only; what else is in such a chunk is delivered
+    ///   - offset: The start offset.
+    ///   - filter: The filter values of chunks to deliver; other messages of such a chunk are delivered,
     ///     too, so compare ``BasicProperties/streamFilterValue``. RabbitMQ 3.13 or later; earlier versions ignore it and
     ///     deliver everything.
-    ///   - matchUnfiltered: Whether messages without a filter value are delivered too.
+    ///   - matchUnfiltered: True to deliver messages without a filter value, too.
     /// - Returns: The table.
     public static func stream(
         from offset: AMQPStreamOffset,
@@ -43,17 +43,17 @@ extension FieldTable {
         return table
     }
 
-    /// The arguments of an exchange of the delayed-message plugin (`x-delayed-message`).
+    /// Returns the arguments of an exchange of the delayed-message plugin (`x-delayed-message`).
     ///
-    /// - Parameter type: How it routes once the delay is over.
+    /// - Parameter type: The exchange type for routing after the delay.
     /// - Returns: The table.
     public static func delayed(_ type: AMQPExchangeType) -> FieldTable { ["x-delayed-type": .string(type.name)] }
 
-    /// The arguments of a binding to a headers exchange.
+    /// Returns the arguments of a binding to a headers exchange.
     ///
     /// - Parameters:
-    ///   - headers: What to compare.
-    ///   - matchAll: Whether all of them must be equal, or any one.
+    ///   - headers: The headers to compare.
+    ///   - matchAll: True if all headers must match, false if any one suffices.
     /// - Returns: The table.
     public static func matching(_ headers: FieldTable, all matchAll: Bool = true) -> FieldTable {
         var table = headers
@@ -61,7 +61,7 @@ extension FieldTable {
         return table
     }
 
-    /// This table with the fields of another, which win.
+    /// Returns this table with the fields of another, which take precedence.
     public func merging(_ other: FieldTable) -> FieldTable {
         var table = self
         for (name, value) in other { table[name] = value }

@@ -38,7 +38,7 @@ import SystemPackage
 /// }
 /// ```
 public final class InProcessBroker: Sendable {
-    /// Where a broker listens.
+    /// The address of a broker.
     public enum Endpoint: Hashable, Sendable {
         /// TCP on 127.0.0.1; port 0 lets the system choose a free one.
         case loopback(port: UInt16 = 0)
@@ -203,7 +203,7 @@ public final class InProcessBroker: Sendable {
     /// - Parameters:
     ///   - options: All options.
     ///   - body: Gets the broker.
-    /// - Returns: What `body` returns.
+    /// - Returns: The result of `body`.
     /// - Throws: What `body` throws, or that the broker cannot listen.
     @discardableResult
     public static func withBroker<Result>(

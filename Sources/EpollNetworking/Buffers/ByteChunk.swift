@@ -11,7 +11,7 @@
 public struct ByteChunk: RandomAccessCollection, Sendable {
     @usableFromInline let storage: ChunkStorage
     @usableFromInline let offset: Int
-    /// How many octets.
+    /// The size in octets.
     public let count: Int
 
     init(_ storage: ChunkStorage, offset: Int = 0, count: Int) {

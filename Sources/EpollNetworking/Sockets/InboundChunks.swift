@@ -4,9 +4,9 @@
 
 /// The octets that arrive on a connection, in chunks as they come.
 public struct InboundChunks: AsyncSequence, Sendable {
-    /// What it yields.
+    /// The element type.
     public typealias Element = ByteChunk
-    /// What it throws.
+    /// The error type.
     public typealias Failure = NetworkError
 
     let connection: StreamConnection

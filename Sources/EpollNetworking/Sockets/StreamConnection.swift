@@ -95,7 +95,7 @@ public final class StreamConnection: Sendable {
     ///   - options: Settings of the socket.
     ///   - loop: The loop that is to watch it; nil takes one of the shared group.
     ///   - body: Uses the connection.
-    /// - Returns: What `body` returns.
+    /// - Returns: The result of `body`.
     /// - Throws: ``NetworkError`` of connecting, or what `body` throws.
     @discardableResult
     public static func withConnection<Result>(
@@ -111,7 +111,7 @@ public final class StreamConnection: Sendable {
 
     /// Connects to an address, runs `body`, and closes: in order when it returns, at once when it throws.
     ///
-    /// - Returns: What `body` returns.
+    /// - Returns: The result of `body`.
     /// - Throws: ``NetworkError`` of connecting, or what `body` throws.
     @discardableResult
     public static func withConnection<Result>(

@@ -62,7 +62,7 @@ public final class StreamListener: Sendable {
 
     /// Listens, runs `body`, and closes the listener.
     ///
-    /// - Returns: What `body` returns.
+    /// - Returns: The result of `body`.
     /// - Throws: ``NetworkError`` of listening, or what `body` throws.
     @discardableResult
     public static func withListener<Result>(
@@ -77,7 +77,7 @@ public final class StreamListener: Sendable {
 
     /// Listens on an address, runs `body`, and closes the listener.
     ///
-    /// - Returns: What `body` returns.
+    /// - Returns: The result of `body`.
     /// - Throws: ``NetworkError`` of listening, or what `body` throws.
     @discardableResult
     public static func withListener<Result>(

@@ -42,7 +42,7 @@ extension StreamConnection {
 
     /// Connects, does the TLS handshake, runs `body`, and closes: in order when it returns, at once when it throws.
     ///
-    /// - Returns: What `body` returns.
+    /// - Returns: The result of `body`.
     /// - Throws: ``NetworkError`` of connecting and of TLS, or what `body` throws.
     @discardableResult
     public static func withConnection<Result>(

@@ -11,9 +11,9 @@ internal import SecretValues
 public struct TLSConfiguration: Hashable, Sendable {
     /// Who is trusted to issue certificates.
     public enum Roots: Hashable, Sendable {
-        /// Those the operating system trusts.
+        /// The operating system's authorities.
         case system
-        /// Those in a file of PEM certificates.
+        /// The authorities in a PEM file.
         case file(path: String)
         /// Those in a directory prepared by `openssl rehash`.
         case directory(path: String)
@@ -32,7 +32,7 @@ public struct TLSConfiguration: Hashable, Sendable {
 
     /// How a client looks at the server's certificate.
     public enum ServerVerification: Hashable, Sendable {
-        /// It must be valid, trusted, and for the host that was asked for.
+        /// The certificate must be valid, trusted, and issued for the requested host.
         case full
         /// It must be valid and trusted; anyone with any trusted certificate can pose as the server.
         case insecureAnyHost
@@ -50,13 +50,13 @@ public struct TLSConfiguration: Hashable, Sendable {
         case required
     }
 
-    /// Who is trusted.
+    /// The trusted certificate authorities.
     public var roots = Roots.system
     /// The file of this side's certificate and those that lead to a root, in PEM; a server needs one.
     public var certificateChain: String?
     /// The file of the private key, in PEM; nil when it is in the file of the certificate.
     public var privateKey: String?
-    /// The password of an encrypted private key; shown by no description and no reflection.
+    /// The password of an encrypted private key; excluded from descriptions and reflection.
     public var privateKeyPassword: String? {
         get { self.keyPassword }
         set { self.keyPassword = newValue }
@@ -94,7 +94,7 @@ public struct TLSConfiguration: Hashable, Sendable {
     ///   - certificateChain: A PEM file.
     ///   - privateKey: A PEM file; nil when the key is in the file of the certificate.
     ///   - roots: Who is trusted to issue the peer's certificate.
-    /// - Returns: The settings.
+    /// - Returns: The options.
     public static func identity(
         certificateChain: String,
         privateKey: String? = nil,

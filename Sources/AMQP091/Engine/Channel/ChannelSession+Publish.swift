@@ -34,8 +34,8 @@ extension ChannelSession {
     ///
     /// - Parameters:
     ///   - body: The body's octets.
-    ///   - destination: Where to.
-    ///   - mandatory: Whether the broker returns a message that no queue takes.
+    ///   - destination: The exchange and routing key to publish to.
+    ///   - mandatory: True to have the broker return a message that is routed to no queue.
     ///   - properties: The properties.
     ///   - site: The line that publishes.
     /// - Returns: What to do next.

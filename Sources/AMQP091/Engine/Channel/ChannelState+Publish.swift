@@ -22,8 +22,8 @@ extension ChannelState {
     /// - Parameters:
     ///   - state: The connection's state.
     ///   - body: The body's octets.
-    ///   - destination: Where to.
-    ///   - mandatory: Whether the broker returns a message that no queue takes.
+    ///   - destination: The exchange and routing key to publish to.
+    ///   - mandatory: True to have the broker return a message that is routed to no queue.
     ///   - properties: The properties.
     ///   - site: The line that publishes.
     ///   - token: The waiter of its confirm, 0 for none.

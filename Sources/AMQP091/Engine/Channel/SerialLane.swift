@@ -3,8 +3,8 @@ import DequeModule
 import EpollConcurrency
 import EpollNetworking
 
-// SerialLane: a task executor that runs one job at a time, on a thread of the global pool while there are any. Tasks that
-// prefer it take turns at their suspension points and share what need not be sendable. It blocks no thread while idle.
+// SerialLane: a task executor that runs one job at a time, on a thread of the global pool while there are jobs. Tasks that
+// prefer it alternate at their suspension points and share state that is not Sendable. It blocks no thread while idle.
 
 final class SerialLane: TaskExecutor {
     private struct State {
