@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import EpollNetworking
+import EpollConcurrency
 
 // Benchmark: repeats one piece of work and says what a step of it costs.
 

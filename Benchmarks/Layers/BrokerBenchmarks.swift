@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Testing
+import EpollConcurrency
 import EpollNetworking
 
 // BrokerBenchmarks: how long the in-process broker takes to start: thread, loop, state and a listening socket.

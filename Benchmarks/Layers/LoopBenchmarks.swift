@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import EpollConcurrency
 import EpollNetworking
 
 // LoopBenchmarks: what the loop costs those who ask something of it: wake-ups, hops of tasks, timers.

@@ -57,7 +57,7 @@ final class LoopCore: @unchecked Sendable {
     private let remote: Locked<Remote>
 
     // Loop thread only. Unsafe: unchecked where every job, timer or event is a call into a collection, whose check the optimiser
-    // cannot remove (5 ns each); no access lasts while other code runs. The others are loads and stores.
+    // cannot remove; no access lasts while other code runs. The others are loads and stores.
     @exclusivity(unchecked) var local: Deque<Entry> = []
     var endOfTick: [any LoopWork] = []
     @exclusivity(unchecked) var timers = TimerQueue<any LoopWork>()
