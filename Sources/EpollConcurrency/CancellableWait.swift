@@ -19,7 +19,7 @@
 // All that is not public is here, and only for the compilers it was tried with: others, and builds with
 // -DEPOLL_PUBLIC_CANCELLATION, use the public functions, which behave the same and cost more.
 
-/// What is told that its task was cancelled.
+/// The receiver of the cancellation of a task.
 @usableFromInline
 package protocol CancellableWait: AnyObject, Sendable {
     /// Has the continuation resumed, if it is not yet, even if the wait has not begun.

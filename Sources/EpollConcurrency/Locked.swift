@@ -82,7 +82,7 @@ public import Synchronization
     }
 
     @usableFromInline func lockSlowly() {
-        // Who has slept may not be the only one: the next who unlocks looks for another.
+        // Other threads may sleep, too: the next unlock looks for them.
         var taken: UInt32 = 1
         while true {
             // A microsecond, then up to a few: 16 or so together.

@@ -7,7 +7,7 @@
 /// Why a wait ended without what it waited for.
 @usableFromInline package enum WaitFailure: Error { case timedOut, cancelled }
 
-/// What a wait of a ``Watched`` is woken by: a change, with true, or its deadline, with false.
+/// The result of a wait of a ``Watched``: true for a change, false for its deadline.
 @usableFromInline package typealias WatchWake = Outcome<Bool, WaitFailure>
 
 @usableFromInline package final class Watched<Value: Sendable>: Sendable {
@@ -50,7 +50,7 @@
     ///   - startTimer: Starts the timer of a deadline, which decides the wake with false; returns what stops it. Nil waits
     ///     without limit.
     ///   - body: Called under the lock, now and after each change; nil to wait on.
-    /// - Returns: What `body` found.
+    /// - Returns: The result of `body`.
     /// - Throws: Why it was not found.
     package func waitUntilFound<Result>(
         startTimer: ((WatchWake) -> () -> Void)? = nil,

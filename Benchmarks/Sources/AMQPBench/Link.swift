@@ -23,7 +23,7 @@ final class Link: Sendable {
     /// The outages that are kept; later ones are not noted.
     private static let mostOutages = 1000
 
-    /// What it is for: `producer 0`.
+    /// The purpose, such as `producer 0`.
     let name: String
     private let nodes: ConnectedNodes?
     private let state: Mutex<State>
@@ -33,7 +33,7 @@ final class Link: Sendable {
     ///
     /// - Parameters:
     ///   - connection: The connection.
-    ///   - name: What it is for.
+    ///   - name: The purpose.
     ///   - nodes: Which node the connection of a name is to.
     ///   - connect: Makes another like it.
     init(

@@ -84,7 +84,7 @@ struct SessionUsage: Sendable {
 
 /// Processor time of a broker that was started here.
 struct BrokerUsage: Sendable {
-    /// What its processes have used; nil when it does not run.
+    /// The CPU time of its processes; nil if it does not run.
     var now: @Sendable () -> BrokerCPU?
 }
 
@@ -95,7 +95,7 @@ struct BrokerCPU: Hashable, Sendable {
     /// User and system time, microseconds.
     var microseconds: UInt64
 
-    /// Those of a session, as they are now.
+    /// The processes of a session at this moment.
     init(session: Int32) {
         self.init(session: session, microseconds: SessionUsage(session: session).cpuMicroseconds)
     }
@@ -105,7 +105,7 @@ struct BrokerCPU: Hashable, Sendable {
         self.microseconds = microseconds
     }
 
-    /// What the same processes used since an earlier moment, microseconds; nil when they are others.
+    /// The CPU time of the same processes since an earlier moment in microseconds; nil if they are others.
     func since(_ earlier: BrokerCPU) -> UInt64? {
         guard self.session == earlier.session, self.microseconds >= earlier.microseconds else { return nil }
         return self.microseconds - earlier.microseconds

@@ -36,7 +36,7 @@ struct Report: Codable, Sendable {
     var backlogWaitPercent: Double?
     /// Where there was a fault.
     var recovery: Recovery?
-    /// What the command of --fault-command did.
+    /// The result of the command of --fault-command.
     var faultCommand: Command?
     /// When connections were lost and came back; nil where none was.
     var outages: [Outage]?

@@ -45,7 +45,7 @@ package struct ReadReadiness {
         /// The peer has finished.
         case ended
 
-        /// Of a read into `room` octets; `isCut` when it stopped at a mark.
+        /// The effect of a read into `room` octets; `isCut` if it stopped at a mark.
         package init(_ result: IOResult, room: Int, isCut: Bool) {
             switch result {
             case .count(let count): self = count == room || isCut ? .more : .short

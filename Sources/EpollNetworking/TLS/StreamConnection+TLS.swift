@@ -4,7 +4,7 @@ import EpollConcurrency
 // TLS, as users of a connection or a listener call it.
 
 extension StreamConnection {
-    /// What the two sides of TLS agreed on; nil on a plain connection.
+    /// The parameters of the TLS session; nil on a plain connection.
     public var tlsSession: TLSSession? { self.core.session }
 
     /// Connects and does the TLS handshake.
@@ -62,7 +62,7 @@ extension StreamConnection {
     ///
     /// - Parameters:
     ///   - context: Its role tells which side this is.
-    ///   - host: What a client expects the certificate to name; ``TLSConfiguration/serverName`` goes before it.
+    ///   - host: The name a client expects in the certificate; ``TLSConfiguration/serverName`` goes before it.
     ///   - timeout: How long the handshake may take.
     /// - Throws: ``NetworkError``. ``NetworkError/leavesConnectionUsable`` is true only when the handshake had not begun;
     ///   otherwise close the connection, which lets the peer have the alert.

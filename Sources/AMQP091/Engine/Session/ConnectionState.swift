@@ -10,7 +10,7 @@ import SecretValues
 // Not here: the state of a channel (ChannelState), reading and writing the socket (ConnectionSession).
 
 struct ConnectionState: ~Copyable {
-    /// What waits to be written, and who writes it.
+    /// The octets that wait to be written, and the right to write them.
     var outbound: OutboundQueue
     /// Why the connection is closed; nil while it is usable.
     var failure: AMQPError? { didSet { self.hasFailed = self.failure != nil } }

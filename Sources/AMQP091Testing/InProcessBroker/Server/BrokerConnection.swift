@@ -394,7 +394,7 @@ final class BrokerConnection: StreamOwner, @unchecked Sendable {
         self.out.truncate(to: min(self.out.count, count + kept(max(0, self.out.count - count))))
         if let timer = self.pieceTimer.take() { self.core.loop.cancel(timer) }
         self.write()
-        // What the client sends meanwhile would turn the end into a reset, which destroys what was kept.
+        // Octets that the client sends meanwhile would turn the end into a reset, which destroys what was kept.
         self.end(lingering: .milliseconds(500))
     }
 
