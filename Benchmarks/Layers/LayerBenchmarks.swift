@@ -30,7 +30,7 @@ enum LayerBenchmarks {
                             try? buffer.appendPublish(
                                 channel: 1,
                                 exchange: "",
-                                routingKey: "a-queue-with-a-long-name",
+                                routingKey: .text("a-queue-with-a-long-name"),
                                 mandatory: false,
                                 properties: BasicProperties(),
                                 body: octets,

@@ -16,7 +16,6 @@ extension WireBuffer {
     ///   - channel: The channel.
     ///   - exchange: The exchange, at most 255 octets.
     ///   - routingKey: The routing key, at most 255 octets.
-    ///   - routingKeyOctets: The routing key if it is not UTF-8; replaces `routingKey`.
     ///   - mandatory: The `mandatory` bit.
     ///   - properties: The properties, which must fit into one frame.
     ///   - body: The body's octets.
@@ -25,15 +24,14 @@ extension WireBuffer {
     package mutating func appendPublish(
         channel: UInt16,
         exchange: String,
-        routingKey: String,
-        routingKeyOctets: [UInt8]? = nil,
+        routingKey: RoutingKey,
         mandatory: Bool,
         properties: BasicProperties,
         body: UnsafeRawBufferPointer,
         maximumPayload: Int
     ) throws(WireError) {
         let exchangeCount = exchange.utf8.count
-        let routingKeyCount = routingKeyOctets?.count ?? routingKey.utf8.count
+        let routingKeyCount = routingKey.count
         guard exchangeCount <= 255 else { throw WireError(.shortStringTooLong(count: exchangeCount)) }
         guard routingKeyCount <= 255 else { throw WireError(.shortStringTooLong(count: routingKeyCount)) }
         let start = self.count
@@ -44,11 +42,10 @@ extension WireBuffer {
         Self.putFrameHeader(&cursor, type: 1, channel: channel, size: methodSize)
         Self.put(&cursor, UInt32(60 << 16 | 40).bigEndian)
         Self.put(&cursor, UInt16(0))
-        Self.putShortString(&cursor, exchange.utf8Span.span, count: exchangeCount)
-        if let routingKeyOctets {
-            Self.putShortString(&cursor, routingKeyOctets.span, count: routingKeyCount)
-        } else {
-            Self.putShortString(&cursor, routingKey.utf8Span.span, count: routingKeyCount)
+        Self.putShortString(&cursor, exchange, count: exchangeCount)
+        switch routingKey {
+        case .text(let text): Self.putShortString(&cursor, text, count: routingKeyCount)
+        case .octets(let octets): Self.putShortString(&cursor, octets, count: routingKeyCount)
         }
         Self.put(&cursor, UInt8(mandatory ? 1 : 0))
         Self.put(&cursor, UInt8(0xCE))
@@ -137,11 +134,30 @@ extension WireBuffer {
         cursor += MemoryLayout<Value>.size
     }
 
+    /// Stores the length and the octets of a name whose UTF-8 has `count` octets.
     @inline(__always)
-    static func putShortString(_ cursor: inout UnsafeMutableRawPointer, _ span: Span<UInt8>, count: Int) {
-        Self.put(&cursor, UInt8(count))
-        span.withUnsafeBytes { octets in
-            if let base = octets.baseAddress { cursor.copyMemory(from: base, byteCount: count) }
+    static func putShortString(_ cursor: inout UnsafeMutableRawPointer, _ string: String, count: Int) {
+        Self.put(&cursor, UInt8(truncatingIfNeeded: count))
+        guard count > 0 else { return }
+        let target = cursor
+        // Not `utf8Span`: its accessors are two calls, this is inlined. Native strings, all there are on Linux, have storage.
+        let isCopied: Void? = string.utf8.withContiguousStorageIfAvailable { octets in
+            if let base = octets.baseAddress { target.copyMemory(from: base, byteCount: count) }
+        }
+        if isCopied == nil {
+            string.utf8Span.span.withUnsafeBytes { octets in
+                if let base = octets.baseAddress { target.copyMemory(from: base, byteCount: count) }
+            }
+        }
+        cursor += count
+    }
+
+    @inline(__always)
+    static func putShortString(_ cursor: inout UnsafeMutableRawPointer, _ octets: [UInt8], count: Int) {
+        Self.put(&cursor, UInt8(truncatingIfNeeded: count))
+        let target = cursor
+        octets.withUnsafeBytes { octets in
+            if let base = octets.baseAddress { target.copyMemory(from: base, byteCount: count) }
         }
         cursor += count
     }

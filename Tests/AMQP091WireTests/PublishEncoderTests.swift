@@ -57,7 +57,7 @@ struct PublishEncoderTests {
             try buffer.appendPublish(
                 channel: 7,
                 exchange: row.exchange,
-                routingKey: row.routingKey,
+                routingKey: .text(row.routingKey),
                 mandatory: row.mandatory,
                 properties: BasicProperties(),
                 body: body,
@@ -76,7 +76,7 @@ struct PublishEncoderTests {
             try buffer.appendPublish(
                 channel: 1,
                 exchange: "",
-                routingKey: name,
+                routingKey: .text(name),
                 mandatory: false,
                 properties: BasicProperties(),
                 body: UnsafeRawBufferPointer(start: nil, count: 0),

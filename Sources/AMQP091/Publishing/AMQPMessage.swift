@@ -71,32 +71,33 @@ public struct AMQPDestination: Hashable, Sendable {
     /// At most 255 octets.
     public var exchange: String
     /// The routing key, at most 255 octets; invalid UTF-8 is shown as U+FFFD.
-    public var routingKey: String { didSet { self.octets = nil } }
-    /// The octets of the routing key if it is not UTF-8.
-    @usableFromInline var octets: [UInt8]?
+    @inlinable
+    public var routingKey: String {
+        get { self.key.text }
+        set { self.key = .text(newValue) }
+    }
+    @usableFromInline var key: RoutingKey
 
     /// Creates a destination of an exchange and a routing key.
     @inlinable
     public init(exchange: String, routingKey: String) {
         self.exchange = exchange
-        self.routingKey = routingKey
-        self.octets = nil
+        self.key = .text(routingKey)
     }
 
     /// Creates a destination of an exchange and a routing key of arbitrary octets, at most 255.
     public init(exchange: String, routingKeyOctets: [UInt8]) {
         self.exchange = exchange
-        if let text = String(validating: routingKeyOctets, as: UTF8.self) {
-            self.routingKey = text
-            self.octets = nil
-        } else {
-            self.routingKey = String(decoding: routingKeyOctets, as: UTF8.self)
-            self.octets = routingKeyOctets
-        }
+        self.key = String(validating: routingKeyOctets, as: UTF8.self).map { .text($0) } ?? .octets(routingKeyOctets)
     }
 
     /// The octets of the routing key.
-    public var routingKeyOctets: [UInt8] { self.octets ?? Array(self.routingKey.utf8) }
+    public var routingKeyOctets: [UInt8] {
+        switch self.key {
+        case .text(let text): Array(text.utf8)
+        case .octets(let octets): octets
+        }
+    }
 
     /// Creates a destination of an exchange and a routing key.
     @inlinable

@@ -50,8 +50,7 @@ extension ChannelState {
             try state.outbound.fill.appendPublish(
                 channel: self.number.rawValue,
                 exchange: destination.exchange,
-                routingKey: destination.routingKey,
-                routingKeyOctets: destination.octets,
+                routingKey: destination.key,
                 mandatory: mandatory,
                 properties: properties,
                 body: body,
