@@ -34,6 +34,8 @@ package final class FaultProxy: Sendable {
         var fault = Fault.none
         var toClient = 0
         var links: [StreamConnection] = []
+        /// Links that stand still whatever the fault is.
+        var stalled: Set<ObjectIdentifier> = []
     }
 
     private let state = Locked(State())
@@ -58,6 +60,11 @@ package final class FaultProxy: Sendable {
             return state.links
         }
         if fault == .halfClose { for link in links { Task { try? await link.finish() } } }
+    }
+
+    /// Stops reading on every link that is there now, for the rest of its life; later links pass.
+    package func stallLinks() {
+        self.state.withLock { state in state.stalled.formUnion(state.links.map { ObjectIdentifier($0) }) }
     }
 
     /// Resets the link of the newest client.
@@ -93,11 +100,16 @@ package final class FaultProxy: Sendable {
 
     private func pass(_ client: StreamConnection) async throws {
         self.state.withLock { $0.links.append(client) }
-        defer { self.state.withLock { state in state.links.removeAll { $0 === client } } }
+        defer {
+            self.state.withLock { state in
+                state.links.removeAll { $0 === client }
+                state.stalled.remove(ObjectIdentifier(client))
+            }
+        }
         try await StreamConnection.withConnection(to: .loopback(port: self.broker)) { broker in
             await withTaskGroup(of: Void.self) { group in
-                group.addTask { await self.pump(client, broker, toClient: false) }
-                group.addTask { await self.pump(broker, client, toClient: true) }
+                group.addTask { await self.pump(client, broker, link: ObjectIdentifier(client), toClient: false) }
+                group.addTask { await self.pump(broker, client, link: ObjectIdentifier(client), toClient: true) }
                 // The end of one direction ends the other, except in a half-close.
                 await group.next()
                 client.close()
@@ -106,11 +118,22 @@ package final class FaultProxy: Sendable {
         }
     }
 
-    private func pump(_ from: StreamConnection, _ to: StreamConnection, toClient: Bool) async {
+    private func isStalled(_ link: ObjectIdentifier) -> Bool {
+        self.state.withLock { $0.fault == .stall || $0.stalled.contains(link) }
+    }
+
+    private func pump(
+        _ from: StreamConnection,
+        _ to: StreamConnection,
+        link: ObjectIdentifier,
+        toClient: Bool
+    ) async {
         do {
             while true {
-                while self.state.withLock({ $0.fault == .stall }) { try await Task.sleep(for: .milliseconds(5)) }
+                while self.isStalled(link) { try await Task.sleep(for: .milliseconds(5)) }
                 guard let chunk = try await from.read() else { return }
+                // What a read that was waiting has brought is held too.
+                while self.isStalled(link) { try await Task.sleep(for: .milliseconds(5)) }
                 var octets = Array(chunk)
                 let (fault, before) = self.state.withLock { state in
                     let before = state.toClient
