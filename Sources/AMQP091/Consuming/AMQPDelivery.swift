@@ -201,6 +201,7 @@ extension AMQPDelivery {
         }
     }
 
+    @inline(__always)
     private func settle(
         _ operation: MessagingOperation,
         _ body: () throws(AMQPError) -> Void

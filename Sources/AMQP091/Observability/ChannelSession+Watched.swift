@@ -209,6 +209,7 @@ extension AMQPDelivery {
     }
 
     /// Settles with a span if tracing is enabled.
+    @inline(__always)
     func watchedSettle(_ operation: MessagingOperation, _ settle: () throws(AMQPError) -> Void) throws(AMQPError) {
         guard self.batch.channel.isTracing else { return try settle() }
         let watch = self.batch.channel.driver.observation.start(operation, self.facts)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Protocol
 import AMQP091Wire
+import EpollConcurrency
 import EpollNetworking
 
 // ChannelState: what decides what happens on one opening of one channel, for all threads: its machine, its confirms and
@@ -52,6 +53,7 @@ struct ChannelState: ~Copyable {
     private(set) var hasLateConsumers = false
     /// Number of consumer tags generated so far; a tag contains it.
     private var consumersNamed = 0
+    private let passing = PassedByAddress()
 
     init(_ number: ChannelNumber) { self.number = number }
 

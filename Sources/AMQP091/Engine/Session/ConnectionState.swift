@@ -2,6 +2,7 @@
 import AMQP091Protocol
 import AMQP091Wire
 import DequeModule
+import EpollConcurrency
 import EpollNetworking
 import SecretValues
 
@@ -50,6 +51,7 @@ struct ConnectionState: ~Copyable {
     var armedDeadline = UInt64.max
     /// What happened since it was last reported.
     var counts = ConnectionCounts()
+    private let passing = PassedByAddress()
 
     init(writeBufferSize: Int) { self.outbound = OutboundQueue(limit: writeBufferSize) }
 
