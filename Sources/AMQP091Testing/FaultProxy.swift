@@ -34,7 +34,7 @@ package final class FaultProxy: Sendable {
         var fault = Fault.none
         var toClient = 0
         var links: [StreamConnection] = []
-        /// Links that stand still whatever the fault is.
+        /// Links that are stalled for the rest of their lives, whatever the fault is.
         var stalled: Set<ObjectIdentifier> = []
     }
 
@@ -132,7 +132,7 @@ package final class FaultProxy: Sendable {
             while true {
                 while self.isStalled(link) { try await Task.sleep(for: .milliseconds(5)) }
                 guard let chunk = try await from.read() else { return }
-                // What a read that was waiting has brought is held too.
+                // Octets of a read that was pending when the stall began are held too.
                 while self.isStalled(link) { try await Task.sleep(for: .milliseconds(5)) }
                 var octets = Array(chunk)
                 let (fault, before) = self.state.withLock { state in
