@@ -9,7 +9,7 @@
 /// Detects channels of one connection without confirms.
 package struct ConfirmWatch<Channel: Hashable & Sendable>: Sendable {
     /// A snapshot of one channel.
-    package struct Sight: Sendable {
+    package struct Progress: Sendable {
         /// The sequence number of the oldest unconfirmed publish; nil if there is none.
         package var oldest: UInt64?
         package var hasConfirmed: Bool
@@ -56,12 +56,12 @@ package struct ConfirmWatch<Channel: Hashable & Sendable>: Sendable {
     /// Checks every channel.
     ///
     /// - Parameters:
-    ///   - sights: Every channel with confirms.
+    ///   - channels: Every channel with confirms.
     ///   - isBlocked: True while the broker blocks publishers; that time does not count.
     ///   - now: The time.
     /// - Returns: The reason to drop the connection; nil for none.
     package mutating func look(
-        at sights: some Sequence<(Channel, Sight)>,
+        at channels: some Sequence<(Channel, Progress)>,
         isBlocked: Bool,
         now: MonotonicNanoseconds
     ) -> Finding? {
@@ -70,16 +70,16 @@ package struct ConfirmWatch<Channel: Hashable & Sendable>: Sendable {
         self.refusals = [:]
         guard !isBlocked else { return nil }
         var finding: Finding?
-        for (channel, sight) in sights {
-            if let sequence = sight.oldest {
+        for (channel, progress) in channels {
+            if let sequence = progress.oldest {
                 let since = known[channel].flatMap { $0.sequence == sequence ? $0.since : nil } ?? now
                 self.channels[channel] = Oldest(sequence: sequence, since: since)
                 if now - min(now, since) >= self.limit { finding = .silent }
             }
-            if !sight.hasConfirmed, sight.nacked > 0 {
-                let refusals = knownRefusals[channel] ?? Refusals(first: sight.nacked, since: now)
+            if !progress.hasConfirmed, progress.nacked > 0 {
+                let refusals = knownRefusals[channel] ?? Refusals(first: progress.nacked, since: now)
                 self.refusals[channel] = refusals
-                let goesOn = sight.nacked > refusals.first
+                let goesOn = progress.nacked > refusals.first
                 if goesOn, now - min(now, refusals.since) >= self.refusalLimit { finding = finding ?? .refusing }
             }
         }

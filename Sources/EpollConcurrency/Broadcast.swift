@@ -3,7 +3,7 @@ import DequeModule
 
 // Broadcast: hands each element to every subscription made before it. A subscription has a buffer of its own from the
 // moment it is made, so nothing is lost between that and the first `next()`; one that falls behind loses the oldest.
-// For what happens seldom: each element wakes all who wait (Watched).
+// For what happens seldom: each element wakes all who wait (ObservedValue).
 
 package final class Broadcast<Element: Sendable>: Sendable {
     private struct State {
@@ -16,7 +16,7 @@ package final class Broadcast<Element: Sendable>: Sendable {
     private let limit: Int
     /// Whether a subscription begins with the latest element.
     private let repeatsLatest: Bool
-    private let state: Watched<State>
+    private let state: ObservedValue<State>
 
     /// - Parameters:
     ///   - limit: Elements one subscription buffers.
@@ -26,7 +26,7 @@ package final class Broadcast<Element: Sendable>: Sendable {
         self.repeatsLatest = latest != nil
         var state = State()
         state.latest = latest
-        self.state = Watched(state)
+        self.state = ObservedValue(state)
     }
 
     package func subscribe() -> Subscription {
@@ -78,11 +78,11 @@ package final class Broadcast<Element: Sendable>: Sendable {
     /// What a sequence holds: a subscription from its own making, for its first iterator, and new ones for others.
     package final class Source: Sendable {
         private let hub: Broadcast
-        private let first: Watched<Subscription?>
+        private let first: ObservedValue<Subscription?>
 
         package init(_ hub: Broadcast) {
             self.hub = hub
-            self.first = Watched(hub.subscribe())
+            self.first = ObservedValue(hub.subscribe())
         }
 
         package func subscription() -> Subscription { self.first.withLock { $0.take() } ?? self.hub.subscribe() }

@@ -12,10 +12,10 @@ struct ConfirmWatchTests {
         isBlocked: Bool = false,
         now: MonotonicNanoseconds
     ) -> Bool {
-        let sights = oldest.map { (channel, sequence) in
-            (channel, ConfirmWatch<Int>.Sight(oldest: sequence, hasConfirmed: false, nacked: 0))
+        let channels = oldest.map { (channel, sequence) in
+            (channel, ConfirmWatch<Int>.Progress(oldest: sequence, hasConfirmed: false, nacked: 0))
         }
-        return watch.look(at: sights, isBlocked: isBlocked, now: now) == .silent
+        return watch.look(at: channels, isBlocked: isBlocked, now: now) == .silent
     }
 
     /// Looks at one channel on which everything is settled.
@@ -26,8 +26,8 @@ struct ConfirmWatchTests {
         isBlocked: Bool = false,
         now: MonotonicNanoseconds
     ) -> ConfirmWatch<Int>.Finding? {
-        let sight = ConfirmWatch<Int>.Sight(oldest: nil, hasConfirmed: hasConfirmed, nacked: nacked)
-        return watch.look(at: [(1, sight)], isBlocked: isBlocked, now: now)
+        let progress = ConfirmWatch<Int>.Progress(oldest: nil, hasConfirmed: hasConfirmed, nacked: nacked)
+        return watch.look(at: [(1, progress)], isBlocked: isBlocked, now: now)
     }
 
     @Test("A publish that stays the oldest unconfirmed one for the limit is overdue")

@@ -183,7 +183,7 @@ import Testing
                 let strict = configuration
                 let error = await #expect(throws: AMQPError.self) { try await AMQPConnection.connect(strict) }
                 #expect(error?.code == .connectFailed)
-                configuration.tls?.verification = .insecureNothing
+                configuration.tls?.verification = .insecureNone
                 try await roundTrip(configuration)
             }
         }

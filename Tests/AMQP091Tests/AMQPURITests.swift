@@ -116,7 +116,7 @@ struct AMQPURITests {
             #expect(tls.certificateChain == "/c.pem")
             #expect(tls.privateKey == "/k.pem")
             #expect(tls.privateKeyPassword == "p&w")
-            #expect(tls.verification == .insecureNothing)
+            #expect(tls.verification == .insecureNone)
             #expect(tls.serverName == "other")
             #expect(!"\(tls)".contains("p&w"))
         }

@@ -16,20 +16,20 @@ struct OutboundQueueTests {
     @Test("A burst wakes the loop once; the loop takes it and returns the token")
     func burst() {
         var queue = Self.queue(appended: 1)
-        var kicks: [Kick] = []
-        for _ in 0..<3 { kicks.append(queue.scheduleFlush()) }
-        #expect(kicks == [.wakeLoop, .none, .none])
+        var steps: [CallerStep] = []
+        for _ in 0..<3 { steps.append(queue.scheduleFlush()) }
+        #expect(steps == [.wakeLoop, .none, .none])
         let isIdle = queue.isIdle
         #expect(!isIdle)
         var step = queue.beginFlush(hasOutput: false)
         #expect(step == .take)
         queue.loopTook(true)
         // While the loop writes, nobody wakes it: it looks again before it returns the token.
-        var kick = queue.scheduleFlush()
-        #expect(kick == .none)
+        var next = queue.scheduleFlush()
+        #expect(next == .none)
         queue.loopTook(false)
-        kick = queue.scheduleFlush()
-        #expect(kick == .wakeLoop)
+        next = queue.scheduleFlush()
+        #expect(next == .wakeLoop)
         step = queue.beginFlush(hasOutput: false)
         #expect(step == .take)
     }
@@ -40,8 +40,8 @@ struct OutboundQueueTests {
         _ = queue.scheduleFlush()
         _ = queue.beginFlush(hasOutput: false)
         queue.loopTook(true)
-        let (kick, step) = (queue.scheduleFlush(), queue.beginFlush(hasOutput: false))
-        #expect(kick == .none)
+        let (next, step) = (queue.scheduleFlush(), queue.beginFlush(hasOutput: false))
+        #expect(next == .none)
         #expect(step == .write)
     }
 
@@ -59,13 +59,13 @@ struct OutboundQueueTests {
     func caller() {
         var queue = Self.queue(appended: 1)
         queue.callerTakes()
-        let (kick, step) = (queue.scheduleFlush(), queue.beginFlush(hasOutput: true))
-        #expect(kick == .none)
+        let (next, step) = (queue.scheduleFlush(), queue.beginFlush(hasOutput: true))
+        #expect(next == .none)
         #expect(step == .leave)
         let end = queue.callerEnded(hasMore: true)
         #expect(end == .wakeLoop)
-        let next = (queue.scheduleFlush(), queue.beginFlush(hasOutput: false))
-        #expect(next == (.none, .take))
+        let again = (queue.scheduleFlush(), queue.beginFlush(hasOutput: false))
+        #expect(again == (.none, .take))
     }
 
     @Test("A caller that wrote all leaves an idle queue; one that could not passes the token to the loop")

@@ -31,8 +31,8 @@ struct SocketWriterTests {
 
         func takeForCaller() {
             self.lock.withChannels { state, channels in
-                let kick = self.writer.takeForCaller(&state, &channels, .write)
-                #expect(kick == .write)
+                let next = self.writer.takeForCaller(&state, &channels, .write)
+                #expect(next == .write)
             }
         }
 

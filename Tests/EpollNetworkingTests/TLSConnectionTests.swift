@@ -81,7 +81,7 @@
                         let named = try Certificates.client { $0.serverName = "elsewhere.example" }
                         _ = try await echo(endpoint, named)
                     }
-                    let blind = try Certificates.client { $0.serverVerification = .insecureNothing }
+                    let blind = try Certificates.client { $0.serverVerification = .insecureNone }
                     _ = try await echo(endpoint, blind)
                 }
             }

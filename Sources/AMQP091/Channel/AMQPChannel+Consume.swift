@@ -130,6 +130,6 @@ extension AMQPChannel {
         acknowledgement: AMQPAcknowledgement = .manual,
         timeout: Duration? = nil
     ) async throws(AMQPError) -> AMQPDelivery? {
-        try await self.core.watchedGet(queue: queue, isAutomatic: acknowledgement == .automatic, timeout: timeout)
+        try await self.core.tracedGet(queue: queue, isAutomatic: acknowledgement == .automatic, timeout: timeout)
     }
 }

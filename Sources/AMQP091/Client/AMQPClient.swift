@@ -34,9 +34,9 @@ public final class AMQPClient: Sendable {
     let publishing: ConnectionLink
     let consuming: ConnectionLink
     private let hub = Broadcast<AMQPClientEvent>(limit: AMQPClientEvents.limit)
-    private let phase = Watched(Phase.new)
+    private let phase = ObservedValue(Phase.new)
     /// Consumers and publishers in use, by identity.
-    private let users = Watched<[ObjectIdentifier: any ClientUser]>([:])
+    private let users = ObservedValue<[ObjectIdentifier: any ClientUser]>([:])
 
     /// Creates a client; it connects only in ``run()``.
     ///

@@ -173,7 +173,7 @@ public struct AMQPClientConfiguration: Hashable, Sendable {
         default:
             switch parameter.value {
             case "verify_peer": tls.verification = .full
-            case "verify_none": tls.verification = .insecureNothing
+            case "verify_none": tls.verification = .insecureNone
             default: throw Self.invalid("verify is not verify_peer or verify_none")
             }
         }

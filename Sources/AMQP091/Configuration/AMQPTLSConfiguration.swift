@@ -21,7 +21,7 @@ public struct AMQPTLSConfiguration: Hashable, Sendable {
         /// The certificate must be valid, trusted, and issued for the requested host.
         case full
         /// The certificate is not verified (`verify=verify_none` in a URI): anyone can impersonate the broker.
-        case insecureNothing
+        case insecureNone
     }
 
     /// The trusted certificate authorities.

@@ -210,10 +210,10 @@ extension AMQPDelivery {
             throw AMQPError(.alreadySettled, "the consumer acknowledges automatically", isSafeToRetry: true)
         }
         do throws(AMQPError) {
-            try self.watchedSettle(operation, body)
+            try self.tracedSettle(operation, body)
             return .settled
         } catch {
-            guard self.batch.channel.isRecovered, error.code != .alreadySettled else { throw error }
+            guard self.batch.channel.isOfClient, error.code != .alreadySettled else { throw error }
             return .stale
         }
     }

@@ -59,7 +59,7 @@ extension AMQPConnection {
                 arguments: ["x-stream-offset": .string(start)],
                 timeout: timeout
             )
-            let hasBegun = Watched(false)
+            let hasBegun = ObservedValue(false)
             // Cancelled while its deliveries are read: more than the buffer takes would keep the reply from being read.
             let cancelling = Task {
                 _ = try? await hasBegun.wait(until: .now + Self.emptyStreamDelay) { $0 ? true : nil }

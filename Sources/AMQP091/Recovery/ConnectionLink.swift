@@ -41,7 +41,7 @@ final class ConnectionLink: Sendable {
     let topology: AMQPTopology
     private let dial: ConnectionRace.Dial
     private let login: LoginMemory
-    private let state = Watched(State())
+    private let state = ObservedValue(State())
     /// Declares the topology again on the present connection.
     let repair = TopologyRepair()
 
@@ -327,10 +327,10 @@ final class ConnectionLink: Sendable {
             refusalLimit: Self.nanoseconds(patience)
         )
         while (try? await EventLoopGroup.shared.next().sleep(for: limit / 8)) != nil {
-            let (sights, isBlocked) = connection.driver.publishSights
-            if sights.contains(where: \.1.hasConfirmed) { self.state.withLock { $0.refusingConnections = 0 } }
+            let (channels, isBlocked) = connection.driver.publishProgress
+            if channels.contains(where: \.1.hasConfirmed) { self.state.withLock { $0.refusingConnections = 0 } }
             let text: String
-            switch watch.look(at: sights, isBlocked: isBlocked, now: MonotonicTime.now.nanoseconds) {
+            switch watch.look(at: channels, isBlocked: isBlocked, now: MonotonicTime.now.nanoseconds) {
             case nil: continue
             case .silent: text = "a publish was not confirmed within \(limit)"
             case .refusing:

@@ -15,7 +15,7 @@ final class MissingExchanges: Sendable {
 
     private let link: ConnectionLink
     /// The topology is to be declared before the next channel is opened.
-    private let isDue = Watched(false)
+    private let isDue = ObservedValue(false)
 
     init(_ link: ConnectionLink) { self.link = link }
 

@@ -106,7 +106,7 @@ final class Outbox: Sendable {
     private static let failureLimit = 1024
 
     let limit: Int
-    private let state = Watched(State())
+    private let state = ObservedValue(State())
 
     /// - Parameter limit: Octets held at most.
     init(limit: Int) { self.limit = limit }
@@ -195,7 +195,7 @@ final class Outbox: Sendable {
             while let entry = state.waiting.first {
                 let attempt: ChannelSession.EnqueueAttempt
                 do throws(AMQPError) {
-                    attempt = try core.tryEnqueueUnwatched(
+                    attempt = try core.tryEnqueueUntraced(
                         entry.message,
                         to: entry.destination,
                         mandatory: entry.mandatory,

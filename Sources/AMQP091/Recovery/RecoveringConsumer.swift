@@ -95,7 +95,7 @@ final class RecoveringConsumer: Sendable {
     private let topology: AMQPTopology
     private let options: Options
     let ending: Ending
-    private let state: Watched<State>
+    private let state: ObservedValue<State>
 
     init(_ link: ConnectionLink, topology: AMQPTopology, _ options: Options) {
         self.link = link
@@ -103,7 +103,7 @@ final class RecoveringConsumer: Sendable {
         self.options = options
         let queue = topology.queues.first { $0.name == options.queue.name }
         let isStream = options.arguments["x-stream-offset"] != nil ? true : queue.map(\.isStream)
-        self.state = Watched(State(position: StreamPosition(isStream: options.isAutomatic ? false : isStream)))
+        self.state = ObservedValue(State(position: StreamPosition(isStream: options.isAutomatic ? false : isStream)))
         self.ending =
             if options.isAutomatic {
                 .readsToTheEnd
@@ -314,7 +314,7 @@ final class RecoveringConsumer: Sendable {
     ) async throws(AMQPError) -> AMQPChannel {
         if let present { return present }
         let channel = try await connection.openChannel(timeout: timeout)
-        channel.core.isRecovered = true
+        channel.core.isOfClient = true
         return channel
     }
 

@@ -27,10 +27,10 @@ final class RecoveringPublisher: Sendable {
     let channels: Renewable<ChannelSession>
     let missing: MissingExchanges
     /// A task publishes what waits in the outbox.
-    let isDriven = Watched(false)
+    let isDriven = ObservedValue(false)
     /// Nil where nobody takes metrics, and without an outbox.
     let metrics: OutboxMetrics?
-    private let past: Watched<Past>
+    private let past: ObservedValue<Past>
 
     init(
         _ link: ConnectionLink,
@@ -42,7 +42,7 @@ final class RecoveringPublisher: Sendable {
     ) {
         self.closesWithClient = closesWithClient
         self.onClose = onClose
-        let past = Watched(Past())
+        let past = ObservedValue(Past())
         let wasClosed = ChannelEndings()
         let missing = MissingExchanges(link)
         self.link = link
@@ -61,7 +61,7 @@ final class RecoveringPublisher: Sendable {
                         maxInFlightOctets: maxInFlightOctets,
                         timeout: max(.zero, deadline - .now)
                     )
-                    core.isRecovered = true
+                    core.isOfClient = true
                     return core
                 }
                 var core = try await open()
@@ -210,7 +210,7 @@ final class RecoveringPublisher: Sendable {
                         deadline: deadline.nanoseconds
                     )
                 } else {
-                    try await core.enqueueUnwatched(
+                    try await core.enqueueUntraced(
                         message,
                         to: destination,
                         mandatory: mandatory,
@@ -330,7 +330,7 @@ final class RecoveringPublisher: Sendable {
 
 /// Where the ends of a publisher's channels are told; made before the publisher is.
 private final class ChannelEndings: Sendable {
-    private let body = Watched<(@Sendable () -> Void)?>(nil)
+    private let body = ObservedValue<(@Sendable () -> Void)?>(nil)
 
     func onEnd(_ body: @escaping @Sendable () -> Void) { self.body.withLock { $0 = body } }
 

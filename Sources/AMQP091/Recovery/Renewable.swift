@@ -25,7 +25,7 @@ final class Renewable<Resource: AnyObject & Sendable>: Renewing {
     private let make: @Sendable (AMQPConnection, MonotonicTime) async throws(AMQPError) -> Resource
     private let isAlive: @Sendable (Resource) -> Bool
     private let retire: @Sendable (Resource) -> Void
-    private let state = Watched(State())
+    private let state = ObservedValue(State())
 
     /// - Parameters:
     ///   - link: Gives the connections.

@@ -19,7 +19,7 @@ final class TopologyRepair: Sendable {
 
     private enum Turn { case done(AMQPTopologyReport), declare(Int) }
 
-    private let state = Watched(State())
+    private let state = ObservedValue(State())
 
     /// Declares, or waits for a declaration that begins from now on.
     ///

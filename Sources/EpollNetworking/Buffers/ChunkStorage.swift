@@ -33,7 +33,7 @@ final class ChunkPool: Sendable {
     }
 
     /// Keeps storage for the next read, unless somebody still looks at it.
-    func giveBack(_ storage: consuming ChunkStorage) {
+    func release(_ storage: consuming ChunkStorage) {
         var storage = storage
         guard isKnownUniquelyReferenced(&storage) else { return }
         self.idle.withLock { if $0.count < Self.limit { $0.append(storage) } }

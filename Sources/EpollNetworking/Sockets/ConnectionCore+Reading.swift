@@ -128,13 +128,13 @@ extension ConnectionCore {
         while true {
             var spare: ChunkStorage?
             guard let side = try self.takeReadSide(&spare) else {
-                if let storage = spare.take() { self.loop.chunks.giveBack(storage) }
+                if let storage = spare.take() { self.loop.chunks.release(storage) }
                 return .nothing
             }
             let storage = self.reusable(spare.take())
             guard let count = try self.performRead(side, into: storage.room, of: storage) else { continue }
             if count > 0 { return .octets(ByteChunk(storage, count: count)) }
-            self.loop.chunks.giveBack(storage)
+            self.loop.chunks.release(storage)
             return .end
         }
     }

@@ -293,7 +293,7 @@ extension StreamEngine {
             return .drained
         }
         let storage = self.loop.chunks.take()
-        defer { self.loop.chunks.giveBack(storage) }
+        defer { self.loop.chunks.release(storage) }
         while true {
             let result = self.transport.flush()
             guard case .count = result else { return Self.end(result) }
@@ -473,7 +473,7 @@ extension StreamEngine {
     /// Reads what the peer still sends; nobody wants it.
     private func discardInput() -> Linger.Discarded {
         let storage = self.loop.chunks.take()
-        defer { self.loop.chunks.giveBack(storage) }
+        defer { self.loop.chunks.release(storage) }
         return Linger.discard(into: storage.room) { self.transport.discard(into: $0) }
     }
 }

@@ -37,7 +37,7 @@ public struct TLSConfiguration: Hashable, Sendable {
         /// It must be valid and trusted; anyone with any trusted certificate can pose as the server.
         case insecureAnyHost
         /// It is not looked at; anyone can pose as the server.
-        case insecureNothing
+        case insecureNone
     }
 
     /// Whether a server asks for a client's certificate.

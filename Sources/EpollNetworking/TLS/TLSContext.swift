@@ -107,7 +107,7 @@ extension TLSContext {
         try Self.loadIdentity(configuration, role, pointer)
         switch role {
         case .client:
-            ctls_context_verify(pointer, configuration.serverVerification == .insecureNothing ? 0 : 1, 0)
+            ctls_context_verify(pointer, configuration.serverVerification == .insecureNone ? 0 : 1, 0)
         case .server:
             let verification = configuration.clientVerification
             ctls_context_verify(pointer, verification == .none ? 0 : 1, verification == .required ? 1 : 0)
@@ -135,7 +135,7 @@ extension TLSContext {
         _ role: Role,
         _ pointer: OpaquePointer
     ) throws(NetworkError) {
-        if role == .client, configuration.serverVerification == .insecureNothing { return }
+        if role == .client, configuration.serverVerification == .insecureNone { return }
         if role == .server, configuration.clientVerification == .none { return }
         switch configuration.roots {
         case .system:

@@ -214,7 +214,7 @@ extension TLSEngine {
         let result = ctls_verify_result(self.connection)
         let asked =
             self.context.role == .client
-            ? self.context.configuration.serverVerification != .insecureNothing
+            ? self.context.configuration.serverVerification != .insecureNone
             : self.context.configuration.clientVerification != .none
         if asked, result != 0, reason == ctls_reason_other { return self.refusal(result, peer) }
         switch reason {

@@ -60,7 +60,7 @@ extension ChannelSession {
         }
         self.withLock { channel, _ in channel.lateConsumers[inbox.consumerTag]?.error = .lateSettlement }
         // A channel that belongs to one recovering consumer ends with it, so that settling what came on it says `.stale`.
-        if self.isRecovered { await self.closeShielded() }
+        if self.isOfClient { await self.closeShielded() }
         inbox.finish(.failed(.consumerTimedOut))
     }
 }

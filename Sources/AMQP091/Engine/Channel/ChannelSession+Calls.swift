@@ -37,10 +37,10 @@ extension ChannelSession {
                         )
                     }
                     switch attempt {
-                    case .done(let kick):
+                    case .done(let step):
                         sequence = next
                         channels[self.slot].confirms.endings.receipts.expectReply(to: next, token: token)
-                        return kick
+                        return step
                     case .windowFull: place = channels[self.slot].waitForWindow(token)
                     case .noRoom: place = channels[self.slot].waitForRoom(token, &state)
                     }

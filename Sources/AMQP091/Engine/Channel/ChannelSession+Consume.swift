@@ -29,7 +29,7 @@ extension ChannelSession {
             isAutomatic: isAutomatic,
             channel: self,
             bound: self.driver.configuration.consumerBufferSize,
-            isSucceeded: self.isRecovered
+            isRecovering: self.isOfClient
         )
         let consume = Basic.Consume(
             queue: queue,
@@ -81,7 +81,7 @@ extension ChannelSession {
     /// Any thread.
     func cancelUnattended(_ inbox: ConsumerInbox) {
         inbox.abandon()
-        let kick = self.withLock { channel, state -> Kick in
+        let next = self.withLock { channel, state -> CallerStep in
             guard channel.maySend(state), !inbox.isFinished, !inbox.isCancelledByBroker else { return .none }
             let tag = inbox.consumerTag
             // The broker has taken the tag, so it can be encoded.
@@ -94,7 +94,7 @@ extension ChannelSession {
             )
             return state.outbound.scheduleFlush()
         }
-        self.driver.perform(kick)
+        self.driver.perform(next)
     }
 
     /// The consumer's scope is over: what nobody has read goes back to its queue.

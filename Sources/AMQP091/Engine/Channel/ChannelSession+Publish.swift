@@ -11,7 +11,7 @@ import EpollNetworking
 extension ChannelSession {
     /// What one attempt to publish came to.
     enum PublishAttempt {
-        case done(Kick)
+        case done(CallerStep)
         /// No room: wait in the window's queue or the connection's.
         case windowFull
         case noRoom
@@ -27,7 +27,7 @@ extension ChannelSession {
         /// Nothing was done: publish with a span.
         case trace
         /// The publish is on its way; suspend once all the same, because this thread serves the socket too.
-        case breathe
+        case suspend
     }
 
     /// Publishes if there is room; on the caller's thread, without suspending.
@@ -75,9 +75,9 @@ extension ChannelSession {
                 )
             }
         }
-        guard case .done(let kick) = attempt else { return .waitForRoom }
-        self.driver.perform(kick)
-        return kick == .writeAndBreathe ? .breathe : .done
+        guard case .done(let next) = attempt else { return .waitForRoom }
+        self.driver.perform(next)
+        return next == .writeAndSuspend ? .suspend : .done
     }
 
     /// Octets at which a task on the loop's own thread writes, instead of filling the buffer until it has to wait.
@@ -115,7 +115,7 @@ extension ChannelSession {
         if state.outbound.fill.count >= ChannelSession.muchToWrite, state.outbound.writer == .nobody,
             self.driver.loop.isInLoop
         {
-            return .done(self.driver.writer.takeForCaller(&state, &channels, .writeAndBreathe))
+            return .done(self.driver.writer.takeForCaller(&state, &channels, .writeAndSuspend))
         }
         return .done(state.outbound.scheduleFlush())
     }
@@ -156,7 +156,7 @@ extension ChannelSession {
             )
         }
         // The message is on its way: that the wait failed is for the next publish to find out.
-        if step == .breathe { try? await self.waitForRoom(deadline: deadline, toPublish: false) }
+        if step == .suspend { try? await self.waitForRoom(deadline: deadline, toPublish: false) }
     }
 
     /// Suspends until there may be room for a publish.
@@ -208,7 +208,7 @@ extension ChannelSession {
     ///
     /// The wait is prepared behind the publish, while the broker is at it: until then the publish is one with a receipt.
     @inline(__always)
-    nonisolated(nonsending) func publishAndConfirmUnwatched(
+    nonisolated(nonsending) func publishAndConfirmUntraced(
         _ message: AMQPMessage,
         to destination: AMQPDestination,
         mandatory: Bool,
@@ -219,13 +219,13 @@ extension ChannelSession {
             self.driver.state.withLock { $0.counts.failToPublish() }
             throw ConnectionSession.cancelled(safe: true)
         }
-        let attempt = try self.tryEnqueueUnwatched(message, to: destination, mandatory: mandatory, site: site)
+        let attempt = try self.tryEnqueueUntraced(message, to: destination, mandatory: mandatory, site: site)
         let deadline = self.driver.deadline(timeout)
         let sequence: UInt64
         switch attempt {
         case .done(let number): sequence = number
         case .noRoom:
-            sequence = try await self.enqueueUnwatched(
+            sequence = try await self.enqueueUntraced(
                 message,
                 to: destination,
                 mandatory: mandatory,

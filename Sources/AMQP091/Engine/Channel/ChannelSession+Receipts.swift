@@ -18,7 +18,7 @@ extension ChannelSession {
     }
 
     /// Publishes now, if there is room; unwatched.
-    func tryEnqueueUnwatched(
+    func tryEnqueueUntraced(
         _ message: AMQPMessage,
         to destination: AMQPDestination,
         mandatory: Bool,
@@ -41,13 +41,13 @@ extension ChannelSession {
                 return (attempt, channels[self.slot].confirms.ring.next - 1)
             }
         }
-        guard case .done(let kick) = attempt else { return .noRoom }
-        self.driver.perform(kick)
+        guard case .done(let next) = attempt else { return .noRoom }
+        self.driver.perform(next)
         return .done(sequence)
     }
 
     /// Publishes as soon as there is room; unwatched.
-    nonisolated(nonsending) func enqueueUnwatched(
+    nonisolated(nonsending) func enqueueUntraced(
         _ message: AMQPMessage,
         to destination: AMQPDestination,
         mandatory: Bool,
@@ -56,7 +56,7 @@ extension ChannelSession {
         token: UInt32 = ChannelSession.receiptToken
     ) async throws(AMQPError) -> UInt64 {
         while true {
-            let attempt = try self.tryEnqueueUnwatched(
+            let attempt = try self.tryEnqueueUntraced(
                 message,
                 to: destination,
                 mandatory: mandatory,
@@ -71,7 +71,7 @@ extension ChannelSession {
     /// The outcome of a publish made with a receipt, if it is known.
     func knownOutcome(of sequence: UInt64) -> AMQPPublishOutcome? {
         self.withLock { channel, state in
-            channel.knownOutcome(of: sequence, asOperation: self.isRecovered, state)
+            channel.knownOutcome(of: sequence, asOperation: self.isOfClient, state)
         }
     }
 
@@ -162,7 +162,7 @@ extension ChannelSession {
             do throws(AMQPError) {
                 var message = message
                 watch?.inject(into: &message.properties)
-                last = try await self.enqueueUnwatched(
+                last = try await self.enqueueUntraced(
                     message,
                     to: destination,
                     mandatory: mandatory,
@@ -206,12 +206,12 @@ extension ConnectionSession {
     typealias PublishWatch = ConfirmWatch<ObjectIdentifier>
 
     /// How the publishes of each channel with confirms stand, and whether the broker blocks publishers.
-    var publishSights: (sights: [(ObjectIdentifier, PublishWatch.Sight)], isBlocked: Bool) {
+    var publishProgress: (channels: [(ObjectIdentifier, PublishWatch.Progress)], isBlocked: Bool) {
         self.state.withChannels { state, channels in
-            let sights = state.sessions.compactMap { session in
-                session.flatMap { session in channels[session.slot].sight.map { (ObjectIdentifier(session), $0) } }
+            let found = state.sessions.compactMap { session in
+                session.flatMap { session in channels[session.slot].progress.map { (ObjectIdentifier(session), $0) } }
             }
-            return (sights, state.blockedReason != nil)
+            return (found, state.blockedReason != nil)
         }
     }
 }

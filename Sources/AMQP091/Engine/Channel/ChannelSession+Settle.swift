@@ -11,7 +11,7 @@ import EpollNetworking
 extension ChannelSession {
     func acknowledge(_ delivery: AMQPDelivery, multiple: Bool, site: CallSite) throws(AMQPError) {
         let tag = delivery.record.tag
-        let (kick, mayBeLate) = try self.withLock { channel, state throws(AMQPError) -> (Kick, Bool) in
+        let (next, mayBeLate) = try self.withLock { channel, state throws(AMQPError) -> (CallerStep, Bool) in
             try channel.requireOpen(state)
             guard let settled = channel.settlements.acknowledge(tag, multiple: multiple) else {
                 throw Self.alreadySettled
@@ -22,7 +22,7 @@ extension ChannelSession {
             state.unsentAcks.append(self.slot)
             return (state.isPausing ? .none : state.outbound.scheduleFlush(), channel.hasLateConsumers)
         }
-        self.driver.perform(kick)
+        self.driver.perform(next)
         if mayBeLate { try self.checkLateness(of: delivery) }
     }
 
@@ -64,7 +64,7 @@ extension ChannelSession {
         isRejection: Bool = false,
         site: CallSite?
     ) throws(AMQPError) -> Bool {
-        let (kick, mayBeLate) = try self.withLock { channel, state throws(AMQPError) -> (Kick, Bool) in
+        let (next, mayBeLate) = try self.withLock { channel, state throws(AMQPError) -> (CallerStep, Bool) in
             try channel.requireOpen(state)
             let start = state.outbound.fill.count
             let count = channel.refuse(
@@ -77,10 +77,10 @@ extension ChannelSession {
             guard count > 0 else { throw Self.alreadySettled }
             state.counts.refuse(count, requeue: requeue)
             channel.settlementSite = site
-            let kick = state.outbound.fill.count > start ? state.outbound.scheduleFlush() : .none
-            return (kick, channel.hasLateConsumers)
+            let next = state.outbound.fill.count > start ? state.outbound.scheduleFlush() : .none
+            return (next, channel.hasLateConsumers)
         }
-        self.driver.perform(kick)
+        self.driver.perform(next)
         return mayBeLate
     }
 

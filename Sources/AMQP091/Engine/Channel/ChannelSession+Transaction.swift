@@ -66,21 +66,21 @@ extension ChannelSession {
     /// `tx.commit-ok`: publishers go on.
     func committed() {
         var resumptions: [Resumption] = []
-        let kick = self.withLock { channel, state in
+        let next = self.withLock { channel, state in
             if channel.committed(&state, into: &resumptions) { state.unsentAcks.append(self.slot) }
             return state.outbound.scheduleFlush()
         }
-        self.driver.perform(kick)
+        self.driver.perform(next)
         for resumption in resumptions { resumption.resume() }
     }
 
     /// `tx.rollback-ok`.
     func rolledBack() {
-        let kick = self.withLock { channel, state -> Kick in
+        let next = self.withLock { channel, state -> CallerStep in
             if channel.rolledBack(&state) { state.unsentAcks.append(self.slot) }
             return state.outbound.scheduleFlush()
         }
-        self.driver.perform(kick)
+        self.driver.perform(next)
     }
 
     /// `basic.recover-ok`: every tag seen so far is void.
@@ -92,8 +92,8 @@ extension ChannelSession {
     /// `channel.flow`.
     func receivedFlow(_ active: Bool) {
         var resumptions: [Resumption] = []
-        let kick = self.withLock { channel, state in channel.receivedFlow(active, &state, into: &resumptions) }
-        self.driver.perform(kick)
+        let next = self.withLock { channel, state in channel.receivedFlow(active, &state, into: &resumptions) }
+        self.driver.perform(next)
         for resumption in resumptions { resumption.resume() }
     }
 }

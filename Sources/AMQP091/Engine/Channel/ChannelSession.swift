@@ -19,7 +19,7 @@ final class ChannelSession: @unchecked Sendable {
     /// It belongs to a consumer or publisher that continues on another channel when this one is gone.
     ///
     /// Set before the channel is used.
-    var isRecovered = false
+    var isOfClient = false
     /// Deliveries whose bodies are over the limit are handed over with an error, whatever the configuration says.
     ///
     /// Set before the channel is used.
@@ -62,7 +62,7 @@ extension ChannelSession {
     @inline(__always)
     nonisolated(nonsending) func wait(
         deadline: UInt64,
-        register: (inout ChannelState, inout ConnectionState, UInt32) throws(AMQPError) -> Kick
+        register: (inout ChannelState, inout ConnectionState, UInt32) throws(AMQPError) -> CallerStep
     ) async throws(AMQPError) -> WaitResult {
         try await self.driver.wait(deadline: deadline) { state, channels, token throws(AMQPError) in
             try register(&channels[self.slot], &state, token)

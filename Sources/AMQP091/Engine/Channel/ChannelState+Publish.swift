@@ -195,11 +195,11 @@ extension ChannelState {
     }
 
     /// How the publishes stand; nil without confirms.
-    var sight: ConnectionSession.PublishWatch.Sight? {
+    var progress: ConnectionSession.PublishWatch.Progress? {
         guard self.confirms.isOn else { return nil }
         let outstanding = self.confirms.ring.outstandingMessages
         let settled = self.confirms.ring.next - 1 - UInt64(outstanding)
-        return ConnectionSession.PublishWatch.Sight(
+        return ConnectionSession.PublishWatch.Progress(
             oldest: outstanding > 0 ? self.confirms.ring.lowest : nil,
             hasConfirmed: settled > self.confirms.endings.nackedCount,
             nacked: self.confirms.endings.nackedCount

@@ -49,15 +49,15 @@ extension ChannelState {
     }
 
     /// Writes the requests whose turn has come, after anything that ended the turn of another.
-    mutating func sendWaitingRequests(_ state: inout ConnectionState) -> Kick {
+    mutating func sendWaitingRequests(_ state: inout ConnectionState) -> CallerStep {
         guard self.maySend(state) else { return .none }
-        var kick = Kick.none
+        var next = CallerStep.none
         while let request = self.machine.requests.next(isGone: { state.waiters.isTombstone($0) }) {
             let purpose = request.context.purpose
             if case .cancel(let inbox) = purpose, inbox.isFinished || inbox.isCancelledByBroker {
                 // It ended while its cancel waited; another consumer may have its tag by now.
                 self.machine.requests.drop(request)
-                kick = state.resumeSoon(
+                next = state.resumeSoon(
                     request.waiter,
                     .reply(.basicCancelOk(.init(consumerTag: inbox.consumerTag)))
                 )
@@ -65,15 +65,15 @@ extension ChannelState {
             }
             if let refusal = self.refusal(of: purpose, isNew: false) {
                 self.machine.requests.drop(request)
-                kick = state.resumeSoon(request.waiter, .failed(refusal))
+                next = state.resumeSoon(request.waiter, .failed(refusal))
                 continue
             }
             if self.settlements.isScheduled { self.appendAcks(to: &state.outbound.fill) }
             state.outbound.fill.append(octets: request.context.frame.span.bytes)
             self.sent(purpose)
-            kick = state.outbound.scheduleFlush()
+            next = state.outbound.scheduleFlush()
         }
-        return kick
+        return next
     }
 
     /// Why a request must not be sent: the broker would close the channel, or the connection.
@@ -129,7 +129,7 @@ extension ChannelState {
     }
 
     /// Sends `channel.close`, or joins those who wait for its answer.
-    mutating func close(_ token: UInt32, _ state: inout ConnectionState) -> Kick {
+    mutating func close(_ token: UInt32, _ state: inout ConnectionState) -> CallerStep {
         self.appendAcks(to: &state.outbound.fill)
         switch self.withMachine({ $0.close(token) }) {
         case .send(let close):
@@ -145,7 +145,7 @@ extension ChannelState {
     }
 
     /// Answers the broker's `basic.cancel`; during a commit, after its end.
-    mutating func answerCancel(of tag: String, _ state: inout ConnectionState) -> Kick {
+    mutating func answerCancel(of tag: String, _ state: inout ConnectionState) -> CallerStep {
         // A cancel of our own that is under way is an answer too.
         guard !self.machine.requests.isCancelling(tag) else { return .none }
         guard !self.machine.requests.isExclusive else {
@@ -162,7 +162,7 @@ extension ChannelState {
         _ active: Bool,
         _ state: inout ConnectionState,
         into resumptions: inout [Resumption]
-    ) -> Kick {
+    ) -> CallerStep {
         if active {
             self.release(.brokerFlow, &state, into: &resumptions)
         } else {

@@ -25,7 +25,7 @@ final class BodyPieces: Sendable {
     let count: Int
     /// Weak: the inbox holds the delivery until it is read, and that this.
     private weak let inbox: ConsumerInbox?
-    private let state = Watched(State())
+    private let state = ObservedValue(State())
 
     init(count: Int, for inbox: ConsumerInbox) {
         self.count = count

@@ -104,7 +104,7 @@ final class ConsumerInbox: CancellableWait, @unchecked Sendable {
     let isAutomatic: Bool
     let channel: ChannelSession
     /// Another inbox follows when this one is lost: what nobody has read by then will be delivered again.
-    let isSucceeded: Bool
+    let isRecovering: Bool
     private let bound: Int
     private let state: Locked<State>
     /// The batch being filled; loop thread only.
@@ -119,9 +119,9 @@ final class ConsumerInbox: CancellableWait, @unchecked Sendable {
         isAutomatic: Bool,
         channel: ChannelSession,
         bound: Int,
-        isSucceeded: Bool = false
+        isRecovering: Bool = false
     ) {
-        self.isSucceeded = isSucceeded
+        self.isRecovering = isRecovering
         self.consumerTag = consumerTag
         self.tagOctets = [UInt8(truncatingIfNeeded: consumerTag.utf8.count)] + consumerTag.utf8
         self.queue = queue
@@ -346,7 +346,7 @@ final class ConsumerInbox: CancellableWait, @unchecked Sendable {
     /// Drops what the broker delivers again, because the channel that would settle it is gone, or it has taken it back.
     private func dropLost(_ state: inout State) {
         guard !self.isAutomatic, !state.ready.isEmpty, case .failed(let error)? = state.ending,
-            self.isSucceeded && error.scope != .operation || error.code == .acknowledgementTimedOut
+            self.isRecovering && error.scope != .operation || error.code == .acknowledgementTimedOut
         else { return }
         state.ready = []
         state.octets = 0

@@ -49,12 +49,12 @@ extension ConnectionSession {
 
     /// Appends a method the loop itself has to send.
     func send(_ method: Method, on core: ChannelSession?) {
-        let kick = self.state.withLock { state -> Kick in
+        let next = self.state.withLock { state -> CallerStep in
             // The loop sends short methods whose strings were cut to size: encoding them cannot fail.
             try? method.encodeFrame(channel: core?.number ?? ChannelNumber(rawValue: 0), into: &state.outbound.fill)
             return state.outbound.scheduleFlush()
         }
-        self.perform(kick)
+        self.perform(next)
     }
 
     /// `connection.update-secret`, until the deadline.

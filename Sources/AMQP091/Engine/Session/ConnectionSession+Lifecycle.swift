@@ -159,13 +159,13 @@ extension ConnectionSession {
 
     private func sendLogin(_ method: Method) {
         do {
-            let (kick, size) = try self.state.withLock { state throws(WireError) -> (Kick, Int) in
+            let (next, size) = try self.state.withLock { state throws(WireError) -> (CallerStep, Int) in
                 let start = state.outbound.fill.count
                 try method.encodeFrame(channel: ChannelNumber(rawValue: 0), into: &state.outbound.fill)
                 return (state.outbound.scheduleFlush(), state.outbound.fill.count - start)
             }
             if method.id == Connection.StartOk.id { self.loginSize = size }
-            self.perform(kick)
+            self.perform(next)
         } catch {
             self.terminate(.invalidArgument(error))
         }
@@ -220,12 +220,12 @@ extension ConnectionSession {
         switch schedule.check(now: now.nanoseconds) {
         case .none: break
         case .sendHeartbeat:
-            let kick = self.state.withLock { state -> Kick in
+            let next = self.state.withLock { state -> CallerStep in
                 state.outbound.fill.appendHeartbeat()
                 return state.outbound.scheduleFlush()
             }
             self.heartbeat?.wrote(now: now.nanoseconds)
-            self.perform(kick)
+            self.perform(next)
         case .peerDead:
             return self.terminate(
                 AMQPError(
@@ -269,7 +269,7 @@ extension ConnectionSession {
         self.closeWaiters.append(waiter)
         switch self.machine.close() {
         case .send(let close):
-            let kick = self.state.withChannels { state, channels -> Kick in
+            let next = self.state.withChannels { state, channels -> CallerStep in
                 state.isClosing = true
                 state.appendUnsentAcks(&channels)
                 // 200 and an empty text: encoding it cannot fail.
@@ -278,7 +278,7 @@ extension ConnectionSession {
                 return state.outbound.scheduleFlush()
             }
             self.timers.handshake.set(deadline, of: self)
-            self.perform(kick)
+            self.perform(next)
         case .wait: break
         case .alreadyClosed: self.terminate(Self.closedByUs)
         }

@@ -21,12 +21,12 @@ extension ConnectionSession {
     @inline(__always)
     nonisolated(nonsending) func wait(
         deadline: UInt64,
-        register: (inout ConnectionState, inout ChannelTable, UInt32) throws(AMQPError) -> Kick
+        register: (inout ConnectionState, inout ChannelTable, UInt32) throws(AMQPError) -> CallerStep
     ) async throws(AMQPError) -> WaitResult {
         let handle = self.spareHandle.take() ?? WaitHandle(driver: self)
         defer { self.spareHandle.keep(handle) }
         let result = await withCancellableSuspension(handle) { (waiter: Waiter) in
-            var kick = Kick.none
+            var next = CallerStep.none
             var isEarliest = false
             var immediate: WaitResult?
             self.state.withChannels { state, channels in
@@ -37,12 +37,12 @@ extension ConnectionSession {
                 let token = state.waiters.add(waiter, deadline: deadline)
                 handle.token = token
                 do throws(AMQPError) {
-                    kick = try register(&state, &channels, token)
+                    next = try register(&state, &channels, token)
                     if deadline < state.armedDeadline {
                         state.armedDeadline = deadline
                         isEarliest = true
                         // The loop sets its timer when it flushes.
-                        if case .none = kick { kick = .wakeLoop }
+                        if case .none = next { next = .wakeLoop }
                     }
                 } catch {
                     _ = state.waiters.finish(token)
@@ -51,9 +51,9 @@ extension ConnectionSession {
                 }
             }
             if let immediate { return waiter.resume(returning: immediate) }
-            self.perform(kick)
+            self.perform(next)
             // A caller that writes itself does not wake the loop, which has a timer to set.
-            if isEarliest, case .write = kick { self.loop.enqueue(self) }
+            if isEarliest, case .write = next { self.loop.enqueue(self) }
         }
         if case .failed(let error) = result { throw error }
         return result

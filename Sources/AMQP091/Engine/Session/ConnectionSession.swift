@@ -15,7 +15,7 @@ import SystemPackage
 // Unsafe: @exclusivity(unchecked) on what every message touches. Only the loop thread does, and no access lasts while
 // other code of this class runs.
 //
-//   caller: lock, append frames, unlock --kick--> loop: flush ---octets---> stream
+//   caller: lock, append frames, unlock --wake--> loop: flush ---octets---> stream
 //   stream ---octets---> chunk ---records---> inboxes, ---methods---> machines ---> waiters
 
 final class ConnectionSession: LoopWork, StreamOwner, @unchecked Sendable {
@@ -30,7 +30,7 @@ final class ConnectionSession: LoopWork, StreamOwner, @unchecked Sendable {
     let state: ConnectionLock
     let spareHandle = SpareHandle()
     /// Why the connection has ended; nil before.
-    let ending = Watched<AMQPError?>(nil)
+    let ending = ObservedValue<AMQPError?>(nil)
     /// Each change of the state's `blockedReason`.
     let blockedStates = Broadcast<String?>(limit: 1, latest: .some(nil))
     /// Deliveries that are not settled in time.
@@ -108,12 +108,12 @@ final class ConnectionSession: LoopWork, StreamOwner, @unchecked Sendable {
 
     /// After unlocking: does what the append asked for.
     @inline(__always)
-    func perform(_ kick: Kick) {
-        switch kick {
+    func perform(_ next: CallerStep) {
+        switch next {
         case .none: break
         case .wakeLoop:
             if self.loop.isInLoop { self.loop.atEndOfTick(self) } else { self.loop.enqueue(self) }
-        case .write, .writeAndBreathe:
+        case .write, .writeAndSuspend:
             if self.writer.writeAsCaller(self.state) { self.loop.enqueue(self) }
         }
     }

@@ -89,7 +89,7 @@ struct ConnectionState: ~Copyable {
     /// Has the loop resume the task of a slot, unless it gave up.
     ///
     /// - Returns: What the caller does after it unlocked.
-    mutating func resumeSoon(_ token: UInt32?, _ result: WaitResult) -> Kick {
+    mutating func resumeSoon(_ token: UInt32?, _ result: WaitResult) -> CallerStep {
         guard let token else { return .none }
         self.readyWaiters.append((token, result))
         return .wakeLoop

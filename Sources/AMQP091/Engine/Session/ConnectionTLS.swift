@@ -51,7 +51,7 @@ extension AMQPTLSConfiguration {
         network.privateKey = self.privateKey
         network.privateKeyPassword = self.privateKeyPassword
         network.serverName = self.serverName.map { ConnectionTLS.serverName($0) }
-        network.serverVerification = self.verification == .full ? .full : .insecureNothing
+        network.serverVerification = self.verification == .full ? .full : .insecureNone
         return network
     }
 }

@@ -5,7 +5,7 @@ import EpollConcurrency
 // client; a later one may be a backend that is away (Disposition).
 
 final class LoginMemory: Sendable {
-    private let state = Watched(false)
+    private let state = ObservedValue(false)
 
     var hasSucceeded: Bool { self.state.withLock { $0 } }
 

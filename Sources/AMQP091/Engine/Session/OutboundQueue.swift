@@ -22,7 +22,7 @@ enum Writer {
 }
 
 /// The caller's next step after it unlocked.
-enum Kick: Sendable {
+enum CallerStep: Sendable {
     /// Somebody is awake already and will write.
     case none
     /// Ask the loop to flush.
@@ -30,7 +30,7 @@ enum Kick: Sendable {
     /// Write now: the caller holds the writer token.
     case write
     /// The same, on the loop's thread, which has other sockets to look after before the caller continues.
-    case writeAndBreathe
+    case writeAndSuspend
 }
 
 struct OutboundQueue: ~Copyable {
@@ -69,7 +69,7 @@ struct OutboundQueue: ~Copyable {
 
 extension OutboundQueue {
     /// After an append: says who writes it.
-    mutating func scheduleFlush() -> Kick {
+    mutating func scheduleFlush() -> CallerStep {
         guard self.isIdle else { return .none }
         self.isFlushScheduled = true
         return .wakeLoop
@@ -82,7 +82,7 @@ extension OutboundQueue {
     ///
     /// - Parameter hasMore: Whether more is to be written, or the end of the connection waits for the token.
     /// - Returns: Whether the loop is to be woken.
-    mutating func callerEnded(hasMore: Bool) -> Kick {
+    mutating func callerEnded(hasMore: Bool) -> CallerStep {
         self.writer = .nobody
         guard hasMore else { return .none }
         self.isFlushScheduled = true

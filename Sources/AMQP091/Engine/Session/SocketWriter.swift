@@ -40,13 +40,14 @@ final class SocketWriter: @unchecked Sendable {
         return true
     }
 
-    /// Gives the writer token, and what was appended, to the caller, which performs `kick`.
+    /// Gives the writer token, and what was appended, to the caller, which performs `next`.
     ///
     /// When nobody has the token.
-    func takeForCaller(_ state: inout ConnectionState, _ channels: inout ChannelTable, _ kick: Kick) -> Kick {
+    func takeForCaller(_ state: inout ConnectionState, _ channels: inout ChannelTable, _ next: CallerStep) -> CallerStep
+    {
         state.outbound.callerTakes()
         _ = self.take(&state, &channels)
-        return kick
+        return next
     }
 
     // MARK: the caller
@@ -58,12 +59,12 @@ final class SocketWriter: @unchecked Sendable {
     func writeAsCaller(_ lock: borrowing ConnectionLock) -> Bool {
         // OpenSSL wants one thread at a time.
         if !self.stream.isSecured, case .drained = self.send() {
-            let kick = lock.withLock { state in
+            let next = lock.withLock { state in
                 state.outbound.callerEnded(
                     hasMore: state.outbound.fill.count > 0 || !state.unsentAcks.isEmpty || state.hasFailed
                 )
             }
-            return kick == .wakeLoop
+            return next == .wakeLoop
         }
         lock.withLock { $0.outbound.giveToLoop() }
         return true

@@ -238,7 +238,7 @@ extension BrokerChannel {
         }
         if self.core.confirmOrder.returns > 0, mandatory {
             self.core.confirmOrder.returns -= 1
-            self.giveBack(message, route)
+            self.returnMessage(message, route)
             return self.confirm(isAccepted: true, [])
         }
         if route.version != self.host.topologyVersion || route.traits !== traits {
@@ -253,7 +253,7 @@ extension BrokerChannel {
         }
         var isAccepted = true
         for queue in route.queues where !queue.publish(message) { isAccepted = false }
-        if route.queues.isEmpty, !self.deliverReply(message, route), mandatory { self.giveBack(message, route) }
+        if route.queues.isEmpty, !self.deliverReply(message, route), mandatory { self.returnMessage(message, route) }
         self.confirm(isAccepted: isAccepted, route.queues)
     }
 
@@ -269,7 +269,7 @@ extension BrokerChannel {
         return true
     }
 
-    private func giveBack(_ message: Message, _ route: PublishRoute) {
+    private func returnMessage(_ message: Message, _ route: PublishRoute) {
         self.connection.out.appendReturn(of: message, channel: self.number)
         self.core.touch(self.connection)
         self.connection.out.appendContent(

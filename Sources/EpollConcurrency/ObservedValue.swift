@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Watched: a value behind a lock, whose changes tasks can wait for. For rarely changing values: each change wakes all
+// ObservedValue: a value behind a lock, whose changes tasks can wait for. For rarely changing values: each change wakes all
 // waiters, which re-check their condition.
 // Not here: deadlines, which are timers of a loop; `wait` gets what starts one.
 
 /// Why a wait ended without what it waited for.
 @usableFromInline package enum WaitFailure: Error { case timedOut, cancelled }
 
-/// The result of a wait of a ``Watched``: true for a change, false for its deadline.
+/// The result of a wait of a ``ObservedValue``: true for a change, false for its deadline.
 @usableFromInline package typealias WatchWake = Outcome<Bool, WaitFailure>
 
-@usableFromInline package final class Watched<Value: Sendable>: Sendable {
+@usableFromInline package final class ObservedValue<Value: Sendable>: Sendable {
     @frozen @usableFromInline struct State {
         @usableFromInline var value: Value
         @usableFromInline var waiters: [UInt64: WatchWake] = [:]

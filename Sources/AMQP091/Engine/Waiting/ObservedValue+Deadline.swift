@@ -4,7 +4,7 @@ import EpollNetworking
 
 // Waiting for a change of a watched value with a deadline, and the errors of that.
 
-extension Watched {
+extension ObservedValue {
     /// Waits until `body` finds what it looks for in the value, which it may change.
     ///
     /// - Parameters:

@@ -65,7 +65,7 @@ extension ChannelSession {
         timeout: Duration?
     ) async throws(AMQPError) {
         guard self.driver.observation.isWatching else {
-            return try await self.publishAndConfirmUnwatched(
+            return try await self.publishAndConfirmUntraced(
                 message,
                 to: destination,
                 mandatory: mandatory,
@@ -77,7 +77,7 @@ extension ChannelSession {
         var message = message
         watch.inject(into: &message.properties)
         do throws(AMQPError) {
-            try await self.publishAndConfirmUnwatched(
+            try await self.publishAndConfirmUntraced(
                 message,
                 to: destination,
                 mandatory: mandatory,
@@ -101,7 +101,7 @@ extension ChannelSession {
         token: UInt32 = ChannelSession.receiptToken
     ) async throws(AMQPError) -> UInt64 {
         guard self.isTracing else {
-            return try await self.enqueueUnwatched(
+            return try await self.enqueueUntraced(
                 message,
                 to: destination,
                 mandatory: mandatory,
@@ -114,7 +114,7 @@ extension ChannelSession {
         var message = message
         watch.inject(into: &message.properties)
         do throws(AMQPError) {
-            let sequence = try await self.enqueueUnwatched(
+            let sequence = try await self.enqueueUntraced(
                 message,
                 to: destination,
                 mandatory: mandatory,
@@ -139,7 +139,7 @@ extension ChannelSession {
         token: UInt32 = ChannelSession.receiptToken
     ) throws(AMQPError) -> EnqueueAttempt {
         guard self.isTracing else {
-            return try self.tryEnqueueUnwatched(
+            return try self.tryEnqueueUntraced(
                 message,
                 to: destination,
                 mandatory: mandatory,
@@ -151,7 +151,7 @@ extension ChannelSession {
         var message = message
         watch.inject(into: &message.properties)
         do throws(AMQPError) {
-            let attempt = try self.tryEnqueueUnwatched(
+            let attempt = try self.tryEnqueueUntraced(
                 message,
                 to: destination,
                 mandatory: mandatory,
@@ -175,7 +175,7 @@ extension ChannelSession {
     }
 
     /// Observes `basic.get` and its message.
-    nonisolated(nonsending) func watchedGet(
+    nonisolated(nonsending) func tracedGet(
         queue: String,
         isAutomatic: Bool,
         timeout: Duration?
@@ -210,7 +210,7 @@ extension AMQPDelivery {
 
     /// Settles with a span if tracing is enabled.
     @inline(__always)
-    func watchedSettle(_ operation: MessagingOperation, _ settle: () throws(AMQPError) -> Void) throws(AMQPError) {
+    func tracedSettle(_ operation: MessagingOperation, _ settle: () throws(AMQPError) -> Void) throws(AMQPError) {
         guard self.batch.channel.isTracing else { return try settle() }
         let watch = self.batch.channel.driver.observation.start(operation, self.facts)
         do throws(AMQPError) {
