@@ -7,7 +7,7 @@
 /// Why a wait ended without what it waited for.
 @usableFromInline package enum WaitFailure: Error { case timedOut, cancelled }
 
-/// The result of a wait of a ``ObservedValue``: true for a change, false for its deadline.
+/// The result of a wait of an ``ObservedValue``: true for a change, false for its deadline.
 @usableFromInline package typealias WatchWake = Outcome<Bool, WaitFailure>
 
 @usableFromInline package final class ObservedValue<Value: Sendable>: Sendable {

@@ -4,7 +4,7 @@ import DequeModule
 
 // PublishRuns: what the unconfirmed publishes of one channel can be told apart by, so that the one that made the broker
 // close the channel is found from the text of `channel.close`: exchange, expiration, user id, and the line that sent it.
-// Publishes in a row that agree in all of these are one run: a line that publishes again costs two comparisons.
+// Publishes in a row that agree in all of these are one run: a line that publishes again costs three comparisons.
 // Not here: sizes of bodies and which publishes are unconfirmed (ConfirmRing). Guarded by the connection's lock.
 
 struct PublishRuns {
