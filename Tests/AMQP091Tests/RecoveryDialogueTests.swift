@@ -23,6 +23,7 @@ struct RecoveryDialogueTests {
     static func withClient(
         _ stage: RecoveryStage,
         confirmTimeout: Duration? = nil,
+        shufflesAddresses: Bool = true,
         _ body: (AMQPClient) async throws -> Void
     ) async throws {
         var configuration = AMQPClientConfiguration()
@@ -32,6 +33,7 @@ struct RecoveryDialogueTests {
         // One attempt at a time, also on a slow machine: the stage counts connections.
         configuration.recovery.attemptDelay = .seconds(100)
         configuration.recovery.confirmTimeout = confirmTimeout
+        configuration.recovery.shufflesAddresses = shufflesAddresses
         let topology = AMQPTopology {
             $0.exchange("events", type: .topic)
             $0.queue("orders", boundTo: "events", routingKey: "order.*")
@@ -137,6 +139,34 @@ struct RecoveryDialogueTests {
         let bodies = stage.sessions.map { $0.publishes.map(\.body) }
         #expect(bodies.first == ["a"])
         #expect(Set(bodies.dropFirst().joined()) == (hasOutbox ? ["a", "b"] : ["b"]))
+    }
+
+    @Test("A consumer without deliveries leaves the node where a confirm did not come, once it holds nothing")
+    func silentNode() async throws {
+        let stage = RecoveryStage(.init(step: .tcp, cut: .before, times: 0))
+        try await Self.withClient(stage, confirmTimeout: .milliseconds(20), shufflesAddresses: false) { client in
+            try await client.withPublisher { publisher in
+                // The first connection confirms nothing. The second one, to the same address, consumes.
+                let receipt = try await publisher.enqueue("a", to: .queue("orders"))
+                try await client.consume("orders", prefetch: 5) { deliveries in
+                    var bodies: [String] = []
+                    for try await delivery in deliveries {
+                        bodies.append(delivery.body.string)
+                        guard bodies.count == 1 else { break }
+                        guard case .unknown = await receipt.outcome() else {
+                            Issue.record("nobody confirmed it")
+                            break
+                        }
+                        // Not lost while its delivery is not settled.
+                        try await publisher.publish("b", to: .queue("orders"))
+                        try delivery.ack()
+                    }
+                    #expect(bodies.first == "from 2")
+                    #expect(bodies.count == 2)
+                }
+            }
+        }
+        #expect(stage.sessions.dropFirst().first?.settled == [1])
     }
 
     @Test("A connection that refuses every publish is dropped, the next one after twice the time, until one confirms")

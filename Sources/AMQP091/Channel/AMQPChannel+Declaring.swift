@@ -18,7 +18,11 @@ extension AMQPChannel {
         var declare = queue
         declare.arguments = declare.arguments.queueArguments(for: driver.serverVersion)
         let ok = try await self.declare(declare, of: entity, timeout: timeout)
-        driver.noteDeclared(ok.queue, isQuorum: declare.mayBeQuorum)
+        driver.noteDeclared(
+            ok.queue,
+            isQuorum: declare.mayBeQuorum,
+            isTemporary: declare.exclusive || declare.autoDelete
+        )
         return ok
     }
 
@@ -96,8 +100,9 @@ extension ConnectionSession {
     private static let declaredLimit = 4096
 
     /// Records a queue that was declared on this connection.
-    fileprivate func noteDeclared(_ queue: String, isQuorum: Bool) {
+    fileprivate func noteDeclared(_ queue: String, isQuorum: Bool, isTemporary: Bool) {
         self.state.withLock { state in
+            if isTemporary { state.hasTemporaryQueues = true }
             if isQuorum {
                 state.queuesWithoutTimeout.remove(queue)
             } else if state.queuesWithoutTimeout.count < Self.declaredLimit {

@@ -67,9 +67,17 @@ public final class AMQPClient: Sendable {
         let logger = logger ?? Logger(label: "amqp091", factory: { _ in SwiftLogNoOpLogHandler() })
         let hub = self.hub
         let login = LoginMemory()
+        let stalled = StalledNodes()
         func link(_ role: AMQPConnectionRole) -> ConnectionLink {
-            ConnectionLink(role, configuration, topology: topology, events: hub, logger: logger, login: login) {
-                (address) throws(AMQPError) in
+            ConnectionLink(
+                role,
+                configuration,
+                topology: topology,
+                events: hub,
+                logger: logger,
+                login: login,
+                stalled: stalled
+            ) { (address) throws(AMQPError) in
                 var configuration = configuration
                 configuration.addresses = [address]
                 return try await connect(configuration, logger)

@@ -37,7 +37,8 @@ public struct AMQPRecoveryPolicy: Hashable, Sendable {
     /// A quorum queue whose leader was frozen can leave a publish unconfirmed forever on a live connection. Time in which
     /// the broker blocks publishers does not count. A connection with a channel that has nacked every publish for this
     /// time is dropped, too, and the next one after twice the time: a channel opened just
-    /// after the leader crashed can nack until that node is back.
+    /// after the leader crashed can nack until that node is back. The consuming connection to the same address follows when
+    /// nothing was delivered on it for as long and nothing is lost with it.
     public var confirmTimeout: Duration? = .seconds(30)
 
     /// Creates the default options.

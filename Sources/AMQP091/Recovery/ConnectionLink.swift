@@ -28,8 +28,6 @@ final class ConnectionLink: Sendable {
         var isShuttingDown = false
         /// Connections in a row that the broker closed while the topology was declared.
         var refusedTopologies = 0
-        /// Connections in a row that were dropped because they refused every publish.
-        var refusingConnections = 0
         /// What to make again on a new connection, before anybody asks for it.
         var renewables: [ObjectIdentifier: any Renewing] = [:]
     }
@@ -41,6 +39,8 @@ final class ConnectionLink: Sendable {
     let topology: AMQPTopology
     private let dial: ConnectionRace.Dial
     private let login: LoginMemory
+    /// Nil without a limit.
+    private let stalls: StallWatch?
     private let state = ObservedValue(State())
     /// Declares the topology again on the present connection.
     let repair = TopologyRepair()
@@ -52,6 +52,7 @@ final class ConnectionLink: Sendable {
         events: Broadcast<AMQPClientEvent>,
         logger: Logger,
         login: LoginMemory,
+        stalled: StalledNodes,
         dial: @escaping ConnectionRace.Dial
     ) {
         self.role = role
@@ -60,6 +61,7 @@ final class ConnectionLink: Sendable {
         self.events = events
         self.logger = logger
         self.login = login
+        self.stalls = configuration.recovery.confirmTimeout.map { StallWatch(limit: $0, nodes: stalled) }
         self.dial = dial
     }
 
@@ -206,7 +208,7 @@ final class ConnectionLink: Sendable {
             case .announce(let connection, let endpoint, let isRecovery):
                 if isRecovery { connection.driver.observation.metrics?.recovered() }
                 let address = self.configuration.addresses[endpoint]
-                guard let error = await self.use(connection, isRecovery ? .recovered(address) : .connected(address))
+                guard let error = await self.use(connection, endpoint, isRecovery ? .recovered(address) : .connected(address))
                 else { return nil }
                 self.failed(.disconnected(error), error)
                 action = machine.lost(error, now: MonotonicTime.now.nanoseconds, using: &random)
@@ -296,7 +298,11 @@ final class ConnectionLink: Sendable {
     /// Hands the connection out until it ends.
     ///
     /// - Returns: Why it ended; nil when the task was cancelled before.
-    private func use(_ connection: AMQPConnection, _ kind: AMQPClientEvent.Kind) async -> AMQPError? {
+    private func use(
+        _ connection: AMQPConnection,
+        _ endpoint: Int,
+        _ kind: AMQPClientEvent.Kind
+    ) async -> AMQPError? {
         let renewables = self.state.change { state in
             state.connection = connection
             return Array(state.renewables.values)
@@ -304,8 +310,12 @@ final class ConnectionLink: Sendable {
         self.emit(kind)
         let error = await withTaskGroup(of: Void.self) { group -> AMQPError? in
             group.addTask { await self.watchBlocking(of: connection) }
-            if let limit = self.configuration.recovery.confirmTimeout {
-                group.addTask { await self.watchConfirms(of: connection, limit) }
+            if let stalls = self.stalls {
+                group.addTask { await stalls.confirms(of: connection, at: endpoint) }
+                // With one address there is no other node to go to.
+                if self.role == .consuming, self.configuration.addresses.count > 1 {
+                    group.addTask { await stalls.deliveries(of: connection, at: endpoint) }
+                }
             }
             for renewable in renewables { group.addTask { await renewable.renew() } }
             let error = try? await connection.waitUntilClosed()
@@ -314,37 +324,6 @@ final class ConnectionLink: Sendable {
         }
         if error != nil { self.state.change { $0.connection = nil } }
         return error
-    }
-
-    /// Drops a connection on which confirms do not come: the next one may be to a node that knows what became of them.
-    ///
-    /// One that refuses everything is given twice as long each time, because a queue that is full does so too.
-    private func watchConfirms(of connection: AMQPConnection, _ limit: Duration) async {
-        let refusals = self.state.withLock { $0.refusingConnections }
-        let patience = limit * (1 << min(refusals, 10))
-        var watch = ConnectionSession.PublishWatch(
-            limit: Self.nanoseconds(limit),
-            refusalLimit: Self.nanoseconds(patience)
-        )
-        while (try? await EventLoopGroup.shared.next().sleep(for: limit / 8)) != nil {
-            let (channels, isBlocked) = connection.driver.publishProgress
-            if channels.contains(where: \.1.hasConfirmed) { self.state.withLock { $0.refusingConnections = 0 } }
-            let text: String
-            switch watch.look(at: channels, isBlocked: isBlocked, now: MonotonicTime.now.nanoseconds) {
-            case nil: continue
-            case .silent: text = "a publish was not confirmed within \(limit)"
-            case .refusing:
-                self.state.withLock { $0.refusingConnections = refusals + 1 }
-                text = "every publish of a channel was refused for \(patience)"
-            }
-            return connection.driver.drop(
-                AMQPError(.connectionClosed, "\(text), and the connection was dropped", scope: .connection)
-            )
-        }
-    }
-
-    private static func nanoseconds(_ duration: Duration) -> UInt64 {
-        (MonotonicTime(nanoseconds: 0) + duration).nanoseconds
     }
 
     private func watchBlocking(of connection: AMQPConnection) async {

@@ -3,6 +3,7 @@ import AMQP091Protocol
 import AMQP091Wire
 import EpollConcurrency
 import EpollNetworking
+import Synchronization
 
 // ChannelSession: one opening of one channel as its callers and deliveries know it: where its state is, and what only the
 // loop thread touches. Settling a delivery of it after the channel is gone finds it closed and sends nothing.
@@ -33,9 +34,16 @@ final class ChannelSession: @unchecked Sendable {
     var assembling: AssemblingContent? { didSet { self.isAssembling = self.assembling != nil } }
     /// Beside it, because every frame asks: to look whether there is one would copy it.
     private(set) var isAssembling = false
-    /// The highest delivery tag handed to a consumer or to a caller of `get`.
-    var lastDeliveryTag: UInt64 = 0
     var settlementWatch: SettlementWatch?
+
+    // MARK: any thread
+
+    private let lastTag = Atomic<UInt64>(0)
+    /// The highest delivery tag handed to a consumer or to a caller of `get`; set by the loop thread.
+    var lastDeliveryTag: UInt64 {
+        get { self.lastTag.load(ordering: .relaxed) }
+        set { self.lastTag.store(newValue, ordering: .relaxed) }
+    }
 
     init(driver: ConnectionSession, number: ChannelNumber, slot: ChannelTable.Slot) {
         self.driver = driver

@@ -47,6 +47,8 @@ struct ConnectionState: ~Copyable {
     var serverProperties = FieldTable()
     /// Queues declared on this connection that are no quorum queues, whose deliveries RabbitMQ 4.3 does not time out.
     var queuesWithoutTimeout: Set<String> = []
+    /// A queue was declared that ends with this connection or with its consumers.
+    var hasTemporaryQueues = false
     /// The moment the deadline timer is set for.
     var armedDeadline = UInt64.max
     /// What happened since it was last reported.
