@@ -129,9 +129,9 @@ extension Ending {
         case .loginRefused: .retry
         case .channelClosed(let code, let text, _):
             switch code {
-            case .resourceLocked, .internalError: .retry
+            // Rights may return: a virtual host that is deleted loses its permissions first.
+            case .resourceLocked, .internalError, .accessRefused: .retry
             case .notFound: Self.isUnavailable(text) ? .retry : .tell
-            case .accessRefused: Self.isInUse(text) ? .retry : .tell
             default: .tell
             }
         case .timedOut: .retry

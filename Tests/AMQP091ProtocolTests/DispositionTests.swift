@@ -172,7 +172,7 @@ struct DispositionTests {
             [.channelClosed(.accessRefused, "read access to queue 'x' in vhost '/' refused", Self.consume)],
             .resume,
             .resume,
-            .tell,
+            .retry,
             .tell,
             .resume,
             .retry,

@@ -48,6 +48,43 @@ struct ConsumerRecoveryTests {
         }
     }
 
+    @Test("A queue that is deleted while its consumer is busy is declared, and takes messages", arguments: [1, 3])
+    func whileBusy(_ times: Int) async throws {
+        // A message that is routed has reached this queue.
+        let topology = AMQPTopology {
+            $0.exchange("source", type: .fanout)
+            $0.queue("first", boundTo: "source")
+        }
+        try await InProcessBroker.withBroker { broker in
+            try await AMQPClient.withClient(AMQPClientTests.quick(broker), topology: topology) { client in
+                try await client.consume("first") { deliveries in
+                    var iterator = deliveries.makeAsyncIterator()
+                    for number in 1...times {
+                        try await client.withChannel { channel in
+                            try await channel.deleteExchange("source")
+                            try await channel.deleteQueue("first")
+                        }
+                        // Nobody asks for the next delivery meanwhile.
+                        try await broker.waitUntil(queue: "first") { $0 != nil }
+                        try await client.withPublisher { publisher in
+                            var isRouted = false
+                            while !isRouted {
+                                do {
+                                    let message = AMQPMessage("\(number)")
+                                    try await publisher.publish(message, to: .exchange("source"), mandatory: true)
+                                    isRouted = true
+                                } catch let error as AMQPError where error.code == .returned {}
+                            }
+                        }
+                        let delivery = try await iterator.next()
+                        #expect(delivery?.body.string == "\(number)")
+                        try delivery?.ack()
+                    }
+                }
+            }
+        }
+    }
+
     @Test("A queue of the topology that is missing when a consumer starts is declared", arguments: [1, 3])
     func missingAtTheStart(_ times: Int) async throws {
         let topology = AMQPTopology {

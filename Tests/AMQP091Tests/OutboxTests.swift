@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import AMQP091
+@testable import AMQP091
 import AMQP091Testing
 import AMQP091Wire
 import Testing
@@ -285,6 +285,40 @@ struct OutboxTests {
             #expect(error?.isSafeToRetry == true)
             await client.shutdown()
             _ = await Self.failure { try await running.value }
+        }
+    }
+
+    static func books(of publisher: AMQPPublisher) -> Outbox.Books? {
+        if case .recovering(let recovering) = publisher.source { recovering.outbox?.books } else { nil }
+    }
+
+    @Test("A shutdown counts what an outbox has taken: a sender that still waits is told, and has its message")
+    func shutdownOfUntakenMessage() async throws {
+        try await InProcessBroker.withBroker { broker in
+            var configuration = AMQPClientTests.quick(broker)
+            configuration.recovery.shutdownTimeout = .milliseconds(50)
+            let client = AMQPClient(configuration, topology: Self.topology)
+            let running = Task { try await client.run() }
+            let publisher = try client.openPublisher(outbox: .octets(1 << 20))
+            try await publisher.publish("first", to: .queue("q"))
+            let events = client.events
+            await broker.refuseConnections(true)
+            await broker.dropConnections()
+            for await event in events {
+                if event.connection == .publishing, case .connectFailed = event.kind { break }
+            }
+            // There is room, and no channel to write them to.
+            let sending = (0..<2).map { number in
+                Task { await Self.failure { try await publisher.send(AMQPMessage("\(number)"), to: .queue("q")) } }
+            }
+            while Self.books(of: publisher)?.held != 2 { await Task.yield() }
+            await client.shutdown()
+            for task in sending {
+                let error = await task.value
+                #expect(error?.isSafeToRetry == true, "\(error as Any)")
+            }
+            #expect(Self.books(of: publisher)?.accepted == 1)
+            #expect(await Self.failure { try await running.value } == nil)
         }
     }
 

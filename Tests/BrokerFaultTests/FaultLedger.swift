@@ -25,6 +25,8 @@ final class FaultLedger: Sendable {
         var at: ContinuousClock.Instant
         /// Longest permitted stall of either side; nil for no limit, such as at the return of a node.
         var limit: Duration?
+        /// A stall of the consumer has no limit.
+        var holdsConsumer = false
     }
 
     private struct State {
@@ -92,8 +94,10 @@ final class FaultLedger: Sendable {
     }
 
     /// Notes that something is about to be done.
-    func fault(_ name: String, limit: Duration?) {
-        self.state.withLock { $0.faults.append(Fault(name: name, at: .now, limit: limit)) }
+    func fault(_ name: String, limit: Duration?, holdsConsumer: Bool = false) {
+        self.state.withLock {
+            $0.faults.append(Fault(name: name, at: .now, limit: limit, holdsConsumer: holdsConsumer))
+        }
         FaultStage.report(name)
     }
 
@@ -200,7 +204,9 @@ final class FaultLedger: Sendable {
         #expect(self.silentlyLost == [], "neither consumed nor reported")
         for standstill in self.standstills {
             guard let limit = standstill.fault.limit else { continue }
-            let longest = max(standstill.publisher, standstill.consumer)
+            let longest =
+                standstill.fault.holdsConsumer
+                ? standstill.publisher : max(standstill.publisher, standstill.consumer)
             #expect(longest <= limit / .seconds(1), "\(standstill.fault.name): \(longest) s")
         }
     }

@@ -22,8 +22,8 @@ struct TemporaryRefusalTests {
             $0.queue("q", boundTo: "events", routingKey: "#")
         }
 
-        func allow(configure: String = ".*", write: String = ".*") async throws {
-            try await TestBroker.control("set_permissions", "-p", self.name, self.name, configure, write, ".*")
+        func allow(configure: String = ".*", write: String = ".*", read: String = ".*") async throws {
+            try await TestBroker.control("set_permissions", "-p", self.name, self.name, configure, write, read)
         }
 
         func addVirtualHost() async throws {
@@ -97,6 +97,32 @@ struct TemporaryRefusalTests {
                         try await sent
                         #expect(try await Self.body(of: deliveries) == "2")
                     }
+                }
+            }
+        }
+    }
+
+    @Test("A permission to read that is missing for a while: the consumer continues; one that starts without it throws")
+    func readPermission() async throws {
+        try await Self.withStage { stage in
+            try await AMQPClient.withClient(stage.configuration, topology: stage.topology) { client in
+                try await client.withPublisher { try await $0.publish("1", to: .queue("q")) }
+                try await client.consume("q") { deliveries in
+                    #expect(try await Self.body(of: deliveries) == "1")
+                    let recovery = Task { [events = client.events] in
+                        for await event in events where event.connection == .consuming {
+                            if case .recovered = event.kind { return }
+                        }
+                    }
+                    let waiting = Task { try await Self.body(of: deliveries) }
+                    try await stage.allow(read: "^$")
+                    try await stage.dropConnections()
+                    await recovery.value
+                    let error = await #expect(throws: AMQPError.self) { try await client.consume("q") { _ in } }
+                    #expect(error?.replyCode == .accessRefused)
+                    try await stage.allow()
+                    try await client.withPublisher { try await $0.publish("2", to: .queue("q")) }
+                    #expect(try await waiting.value == "2")
                 }
             }
         }
@@ -177,8 +203,11 @@ struct TemporaryRefusalTests {
         }
     }
 
-    @Test("A virtual host that is deleted and made again: topology, consumer and outbox continue")
-    func virtualHost() async throws {
+    @Test(
+        "A virtual host that is deleted and made again: topology, outbox, and a consumer that is busy or waits, continue",
+        arguments: [false, true]
+    )
+    func virtualHost(isWaiting: Bool) async throws {
         try await Self.withStage { stage in
             try await AMQPClient.withClient(stage.configuration, topology: stage.topology) { client in
                 try await client.withPublisher(outbox: .octets(1 << 20)) { publisher in
@@ -187,13 +216,16 @@ struct TemporaryRefusalTests {
                     try await client.consume("q") { deliveries in
                         #expect(try await Self.body(of: deliveries) == "1")
                         let refusal = Task { [events = client.events] in await Self.refusal(events) }
+                        // The permissions go first, and a consumer that waits is told 403 before the connection is closed.
+                        let waiting = isWaiting ? Task { try await Self.body(of: deliveries) } : nil
                         try await TestBroker.control("delete_vhost", stage.name)
                         let text = await refusal.value
                         #expect(text.contains(stage.name), "\(text)")
                         async let sent: Void = publisher.publish("2", to: destination, mandatory: true)
                         try await stage.addVirtualHost()
                         try await sent
-                        #expect(try await Self.body(of: deliveries) == "2")
+                        let reading = waiting ?? Task { try await Self.body(of: deliveries) }
+                        #expect(try await reading.value == "2")
                     }
                 }
             }

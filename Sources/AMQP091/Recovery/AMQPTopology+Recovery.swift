@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Protocol
 import AMQP091Wire
+import EpollConcurrency
+import EpollNetworking
 
 // Which parts of a topology a connection declares, and which are worth another try.
 
@@ -55,6 +57,38 @@ extension ConnectionLink {
             let report = try await self.declareTopology(on: connection, timeout: timeout, isPatient: isPatient)
             self.emit(report.isClean ? .topologyDeclaredAgain : .topologyIncomplete(report))
             return report
+        }
+    }
+
+    /// Declares the topology again when a queue of it is gone whose consumer is busy.
+    ///
+    /// Publishes would reach no queue meanwhile. A consumer that waits for a delivery does it itself.
+    func lookAfterQueues(_ cancelled: Broadcast<String>.Subscription, of connection: AMQPConnection) async {
+        while let queue = await cancelled.next() {
+            guard self.topology.queues.contains(where: { $0.name == queue }) else { continue }
+            // A queue that is being deleted is there for some milliseconds after it has cancelled its consumers.
+            for delay in [0, 20, 200, 1000] {
+                if delay > 0 { try? await connection.driver.loop.sleep(for: .milliseconds(delay)) }
+                guard connection.isOpen, !Task.isCancelled else { return }
+                guard await connection.isMissing(queue) else { continue }
+                _ = try? await self.declareTopologyAgain(on: connection)
+                break
+            }
+        }
+    }
+}
+
+extension AMQPConnection {
+    fileprivate func isMissing(_ queue: String) async -> Bool {
+        do throws(AMQPError) {
+            try await ScratchChannel.with(self.driver, timeout: nil) { scratch throws(AMQPError) in
+                _ = try await scratch.ask { channel, timeout throws(AMQPError) in
+                    try await channel.inspectQueue(queue, timeout: timeout)
+                }
+            }
+            return false
+        } catch {
+            return error.replyCode == .notFound
         }
     }
 }

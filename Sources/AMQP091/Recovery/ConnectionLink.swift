@@ -208,8 +208,8 @@ final class ConnectionLink: Sendable {
             case .announce(let connection, let endpoint, let isRecovery):
                 if isRecovery { connection.driver.observation.metrics?.recovered() }
                 let address = self.configuration.addresses[endpoint]
-                guard let error = await self.use(connection, endpoint, isRecovery ? .recovered(address) : .connected(address))
-                else { return nil }
+                let event = isRecovery ? AMQPClientEvent.Kind.recovered(address) : .connected(address)
+                guard let error = await self.use(connection, endpoint, event) else { return nil }
                 self.failed(.disconnected(error), error)
                 action = machine.lost(error, now: MonotonicTime.now.nanoseconds, using: &random)
             case .wait(let nanoseconds, let attempt, let failure):
@@ -310,6 +310,10 @@ final class ConnectionLink: Sendable {
         self.emit(kind)
         let error = await withTaskGroup(of: Void.self) { group -> AMQPError? in
             group.addTask { await self.watchBlocking(of: connection) }
+            if self.role == .consuming, !self.topology.queues.isEmpty {
+                let cancelled = connection.driver.unwatchedQueues.subscribe()
+                group.addTask { await self.lookAfterQueues(cancelled, of: connection) }
+            }
             if let stalls = self.stalls {
                 group.addTask { await stalls.confirms(of: connection, at: endpoint) }
                 // With one address there is no other node to go to.

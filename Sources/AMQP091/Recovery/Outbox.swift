@@ -366,7 +366,9 @@ final class Outbox: Sendable {
 
     /// Ends everything that has not ended.
     ///
-    /// - Returns: How many entries that were.
+    /// An entry that was never written has a caller who waits in `put` and is told: it was never taken.
+    ///
+    /// - Returns: How many entries that were taken.
     func giveUp(_ reason: AMQPError) -> Int {
         self.state.change { state in
             state.closing = state.closing ?? reason
@@ -374,7 +376,6 @@ final class Outbox: Sendable {
             var count = 0
             for entry in state.entries {
                 if case .ended = entry.place { continue }
-                count += 1
                 let error = AMQPError(
                     .givenUp,
                     reason.replyText,
@@ -383,7 +384,13 @@ final class Outbox: Sendable {
                     origin: reason.origin,
                     isSafeToRetry: !entry.wasWritten
                 )
-                Self.end(entry, entry.wasWritten ? .unknown(error) : .notSent(error), &state)
+                if entry.wasWritten {
+                    count += 1
+                    Self.end(entry, .unknown(error), &state)
+                } else {
+                    entry.place = .ended(.notSent(error))
+                    Self.forget(entry, &state)
+                }
             }
             state.waiting = []
             Self.trim(&state)

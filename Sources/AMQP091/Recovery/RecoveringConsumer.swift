@@ -78,6 +78,8 @@ final class RecoveringConsumer: Sendable {
         /// Connections in a row that ended because the peer broke the protocol, and when the last one did.
         var violations = 0
         var lastViolation = MonotonicTime(nanoseconds: 0)
+        /// Since when every attempt to resume is refused for missing rights.
+        var refusedSince: MonotonicTime?
     }
 
     /// How a consumer ends that is stopped while its handlers run.
@@ -150,7 +152,7 @@ final class RecoveringConsumer: Sendable {
             } catch {
                 // The last refusal says more than that the time is over.
                 if error.code == .timedOut, let failure { throw failure }
-                guard !self.isStopped, self.link.ending == nil, self.mayResume(after: error),
+                guard !self.isStopped, self.link.ending == nil, !error.isMissingRight, self.mayResume(after: error),
                     MonotonicTime.now < deadline
                 else { throw error }
                 failure = error
@@ -212,6 +214,7 @@ final class RecoveringConsumer: Sendable {
             if reason.isInternalErrorOfConsumer, self.state.withLock({ $0.attempts >= Self.internalErrorLimit }) {
                 return false
             }
+            if reason.isMissingRight, !self.mayBeGivenBack() { return false }
             return reason.endsOnlyThisConsumer
         }
         let now = MonotonicTime.now
@@ -222,6 +225,19 @@ final class RecoveringConsumer: Sendable {
         }
         return violations < Self.violationLimit
     }
+
+    /// Whether rights have been missing for a short time only.
+    private func mayBeGivenBack() -> Bool {
+        let now = MonotonicTime.now
+        return self.state.withLock { state in
+            let since = state.refusedSince ?? now
+            state.refusedSince = since
+            return now - since < Self.refusalPatience
+        }
+    }
+
+    /// Time for which a consumer that had the rights it needs is refused before the sequence throws.
+    private static let refusalPatience = Duration.seconds(30)
 
     /// Violations in a row, each within a minute of the one before, after which the sequence throws.
     private static let violationLimit = 10
@@ -239,6 +255,7 @@ final class RecoveringConsumer: Sendable {
     private func use(_ inbox: ConsumerInbox) -> Bool {
         let isStopped = self.state.change { state in
             state.inbox = inbox
+            state.refusedSince = nil
             return state.isStopped
         }
         if isStopped { self.discard(inbox) }
@@ -477,6 +494,11 @@ extension AMQPError {
             self.code != .timedOut && self.code != .authenticationFailed && self.code != .virtualHostRefused
         case .isolate, .tell, .end: false
         }
+    }
+
+    /// Whether the user has no permission for this, which is not the 403 of an exclusive consumer elsewhere.
+    var isMissingRight: Bool {
+        self.scope == .channel && self.replyCode == .accessRefused && !Ending.isInUse(self.replyText)
     }
 
     /// Whether the broker closed the connection because it failed on a consumer's request.

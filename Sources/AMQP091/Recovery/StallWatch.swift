@@ -22,7 +22,7 @@ final class StallWatch: Sendable {
 
     /// Drops the connection when confirms do not come: the next one may be to a node that knows what became of them.
     ///
-    /// One that refuses everything is given twice as long each time, because a queue that is full does so too.
+    /// A connection that refuses everything is given twice as long each time, because a queue that is full does so too.
     func confirms(of connection: AMQPConnection, at endpoint: Int) async {
         let refusals = self.refusals.withLock { $0 }
         let patience = self.limit * (1 << min(refusals, 10))
@@ -58,7 +58,8 @@ final class StallWatch: Sendable {
                 now: MonotonicTime.now.nanoseconds
             )
             guard isStalled else { continue }
-            return self.drop(connection, "nothing was delivered within \(self.limit) at a node that did not confirm a publish")
+            let reason = "nothing was delivered within \(self.limit) at a node that did not confirm a publish"
+            return self.drop(connection, reason)
         }
     }
 

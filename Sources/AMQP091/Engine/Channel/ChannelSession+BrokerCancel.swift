@@ -20,7 +20,7 @@ extension ChannelSession {
         guard let inbox = self.consumerCancelledByBroker(tag) else { return }
         let hasOpenDeliveries = self.withLock { channel, _ in channel.settlements.oldestOpen <= self.lastDeliveryTag }
         guard !inbox.isAutomatic, hasOpenDeliveries, let version = self.driver.serverVersion, version >= .v4_3 else {
-            inbox.finish(.failed(.consumerCancelled))
+            self.finishCancelled(inbox, .consumerCancelled)
             if inbox.isAbandoned { self.returnUnread(inbox) }
             return
         }
@@ -29,6 +29,12 @@ extension ChannelSession {
         }
         // Only the queue itself can tell: a deleted one is not there any more.
         Task { await self.endAfterCancel(inbox) }
+    }
+
+    /// Ends a consumer whose queue may be gone; if its application is busy, the client has to look after the queue.
+    private func finishCancelled(_ inbox: ConsumerInbox, _ reason: AMQPError) {
+        if self.isOfClient, !inbox.hasWaitingReader { self.driver.unwatchedQueues.emit(inbox.queue) }
+        inbox.finish(.failed(reason))
     }
 
     /// When to ask for the queue: the deletion of a queue may take so long after its consumers were cancelled.
@@ -54,7 +60,8 @@ extension ChannelSession {
                 if isMissing { channel.lateConsumers[inbox.consumerTag] = nil }
                 return state.failure
             }
-            inbox.finish(.failed(lost ?? (isMissing ? .consumerCancelled : .consumerCancelled(unanswered: error))))
+            let reason = lost ?? (isMissing ? .consumerCancelled : .consumerCancelled(unanswered: error))
+            self.finishCancelled(inbox, reason)
             if inbox.isAbandoned { self.returnUnread(inbox) }
             return
         }

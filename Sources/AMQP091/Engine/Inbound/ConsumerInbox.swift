@@ -18,6 +18,8 @@ private struct ParkedReaders {
     private var first: Suspension<Void>?
     private var others: [Suspension<Void>] = []
 
+    var isEmpty: Bool { self.first == nil }
+
     mutating func append(_ reader: Suspension<Void>) {
         if self.first == nil { self.first = reader } else { self.others.append(reader) }
     }
@@ -223,6 +225,9 @@ final class ConsumerInbox: CancellableWait, @unchecked Sendable {
 
     /// How many times the bound the buffer may hold while somebody waits for an answer behind the deliveries.
     private static let hardLimit = 16
+
+    /// Whether a task waits for the next delivery; any thread.
+    var hasWaitingReader: Bool { self.state.withLock { !$0.parked.isEmpty } }
 
     /// Ends the sequence behind what was handed over.
     ///

@@ -33,6 +33,8 @@ final class ConnectionSession: LoopWork, StreamOwner, @unchecked Sendable {
     let ending = ObservedValue<AMQPError?>(nil)
     /// Each change of the state's `blockedReason`.
     let blockedStates = Broadcast<String?>(limit: 1, latest: .some(nil))
+    /// Queues whose consumer the broker has cancelled while its application is busy.
+    let unwatchedQueues = Broadcast<String>(limit: 1024)
     /// Deliveries that are not settled in time.
     let lateDeliveries = Broadcast<AMQPLateDelivery>(limit: AMQPLateDeliveries.limit)
     /// Moves the octets; the loop's thread and the holder of the writer token call it.
