@@ -57,6 +57,27 @@ extension RefusalCase {
             "inequivalent arg 'auto_delete' for queue '$' in vhost '/': received 'true' but current is 'false'",
             calls: { [declare($0)] }
         ) { declare($0, autoDelete: true) },
+        row(
+            "a quorum queue without its type",
+            on: .before4,
+            .preconditionFailed,
+            "inequivalent arg 'x-queue-type' for queue '$' in vhost '/': received none but current is the value 'quorum' of "
+                + "type 'longstr'",
+            calls: { [declare($0, ["x-queue-type": "quorum"])] }
+        ) { declare($0) },
+        row(
+            "a quorum queue without its type",
+            on: .since4_3,
+            .preconditionFailed,
+            "inequivalent arg 'x-queue-type' for queue '$' in vhost '/': received 'classic' but current is 'quorum'",
+            calls: { [declare($0, ["x-queue-type": "quorum"])] }
+        ) { declare($0) },
+        row(
+            "a classic queue with its type, without, and as another",
+            .preconditionFailed,
+            "inequivalent arg 'durable' for queue '$' in vhost '/': received 'false' but current is 'true'",
+            calls: { [declare($0), declare($0, ["x-queue-type": "classic"]), declare($0)] }
+        ) { declare($0, durable: false) },
         row("another exclusivity", .resourceLocked, locked, calls: { [declare($0)] }) { declare($0, exclusive: true) },
         row(
             "another value of an argument",

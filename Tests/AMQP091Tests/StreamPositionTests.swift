@@ -42,6 +42,21 @@ struct StreamPositionTests {
         #expect(position.next == 301)
     }
 
+    @Test("A stream that was made again is read from its first message, a queue is not")
+    func madeAgain() {
+        var position = StreamPosition(isStream: true)
+        position.gave(10)
+        position.skipped(12)
+        position.restart()
+        #expect(position.next == 0)
+        position.gave(0)
+        #expect(position.next == 1)
+        var queue = StreamPosition(isStream: nil)
+        queue.gave(nil)
+        queue.restart()
+        #expect(queue.next == nil)
+    }
+
     @Test("A queue that refuses an offset is no stream, whatever its messages carry")
     func forwarded() {
         var position = StreamPosition(isStream: nil)

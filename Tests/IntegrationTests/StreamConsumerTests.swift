@@ -34,6 +34,54 @@ struct StreamConsumerTests {
         try await publisher.waitForConfirms()
     }
 
+    @Test(
+        "A stream of the topology that is deleted and made again is read from its first message",
+        arguments: ["first", "next"],
+        [false, true]
+    )
+    func madeAgain(start: String, isBusy: Bool) async throws {
+        try await Self.withStream { proxy, configuration, publisher, stream in
+            let topology = AMQPTopology { $0.queue(stream, as: .stream()) }
+            try await Self.publish(0..<100, publisher, to: stream)
+            try await AMQPClient.withClient(configuration, topology: topology) { client in
+                let arguments: FieldTable = ["x-stream-offset": .string(start)]
+                try await client.consume(stream, arguments: arguments) { deliveries in
+                    var iterator = deliveries.makeAsyncIterator()
+                    func read(through last: Int) async throws -> [Int] {
+                        var numbers: [Int] = []
+                        while numbers.last != last, let delivery = try await iterator.next() {
+                            numbers.append(try #require(Int(delivery.body.string)))
+                            try delivery.ack()
+                        }
+                        return numbers
+                    }
+                    try await Self.publish(100..<200, publisher, to: stream)
+                    #expect(try await read(through: 199) == Array((start == "first" ? 0 : 100)..<200))
+                    let events = client.events
+                    let again = Task {
+                        for await event in events where event.kind == .topologyDeclaredAgain { return }
+                    }
+                    if isBusy {
+                        try await TestBroker.withConnection { other in
+                            try await other.withChannel { _ = try await $0.deleteQueue(stream) }
+                        }
+                        await again.value
+                        try await Self.publish(200..<250, publisher, to: stream)
+                        #expect(try await read(through: 249) == Array(200..<250))
+                    } else {
+                        async let deletion: Void = TestBroker.withConnection { other in
+                            try await other.withChannel { _ = try await $0.deleteQueue(stream) }
+                            await again.value
+                            try await Self.publish(200..<250, publisher, to: stream)
+                        }
+                        #expect(try await read(through: 249) == Array(200..<250))
+                        try await deletion
+                    }
+                }
+            }
+        }
+    }
+
     /// Numbers given to the application, and when to reset the links.
     private final class Seen: Sendable {
         private let state = Mutex<[Int]>([])

@@ -139,7 +139,8 @@ extension AMQPDelivery {
     ///   - line: The caller's line.
     /// - Returns: `.stale` when the delivery came to a consumer of an ``AMQPClient`` on a connection that is gone, or
     ///   when the broker has cancelled the consumer for its timeout: the message is delivered again. Otherwise `.settled`.
-    /// - Throws: ``AMQPError``: `.alreadySettled` when it was settled before or needs none; other than with a client,
+    /// - Throws: ``AMQPError``: `.alreadySettled` when it was settled before or needs none, with `multiple` when no earlier
+    ///   delivery is unsettled either; other than with a client,
     ///   `.channelClosed` or `.connectionClosed` when the channel it came on is gone, and nothing is sent;
     ///   `.acknowledgementTimedOut`, and `.consumerCancelled` for half a second, when RabbitMQ 4.3 has cancelled the
     ///   consumer and taken the delivery back: the settlement has no effect, and the channel is still usable.

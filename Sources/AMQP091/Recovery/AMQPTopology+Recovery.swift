@@ -66,15 +66,24 @@ extension ConnectionLink {
     func lookAfterQueues(_ cancelled: Broadcast<String>.Subscription, of connection: AMQPConnection) async {
         while let queue = await cancelled.next() {
             guard self.topology.queues.contains(where: { $0.name == queue }) else { continue }
-            // A queue that is being deleted is there for some milliseconds after it has cancelled its consumers.
-            for delay in [0, 20, 200, 1000] {
-                if delay > 0 { try? await connection.driver.loop.sleep(for: .milliseconds(delay)) }
-                guard connection.isOpen, !Task.isCancelled else { return }
-                guard await connection.isMissing(queue) else { continue }
-                _ = try? await self.declareTopologyAgain(on: connection)
-                break
-            }
+            guard await self.isDeleted(queue, on: connection) else { continue }
+            _ = try? await self.declareTopologyAgain(on: connection)
         }
+    }
+
+    /// Whether a queue of the topology is gone, whose consumer the broker has cancelled.
+    ///
+    /// A queue that is being deleted is there for some milliseconds after that.
+    func isDeleted(_ queue: String, on connection: AMQPConnection) async -> Bool {
+        for delay in [0, 20, 200, 1000] {
+            if delay > 0 { try? await connection.driver.loop.sleep(for: .milliseconds(delay)) }
+            guard connection.isOpen, !Task.isCancelled else { return false }
+            let begun = self.repair.begun
+            guard await connection.isMissing(queue) else { continue }
+            self.repair.foundMissing(queue, since: begun)
+            return true
+        }
+        return false
     }
 }
 

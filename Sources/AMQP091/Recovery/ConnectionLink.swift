@@ -135,7 +135,8 @@ final class ConnectionLink: Sendable {
 
     /// An outbox let go of so many messages.
     func publishesGivenUp(_ count: Int, _ reason: AMQPError) {
-        self.state.withLock { if $0.isShuttingDown { $0.givenUp += count } }
+        // The end of the link may be known to a scope before the shutdown is.
+        self.state.withLock { if $0.isShuttingDown || $0.ending != nil { $0.givenUp += count } }
         self.emit(.publishesGivenUp(count: count, reason))
     }
 

@@ -69,8 +69,12 @@ final class RecoveringConsumer: Sendable {
 
     private struct State {
         var inbox: ConsumerInbox?
+        /// Channels of consumers that the broker cancelled, until their deliveries are settled.
+        var formerChannels: [ChannelSession] = []
         var isStopped = false
         var position: StreamPosition
+        /// Which making of its queue the position is in.
+        var incarnation: Int
         /// When the first consumer was about to start.
         var startedAt: MonotonicTime?
         /// Endings in a row without a delivery in between.
@@ -105,7 +109,12 @@ final class RecoveringConsumer: Sendable {
         self.options = options
         let queue = topology.queues.first { $0.name == options.queue.name }
         let isStream = options.arguments["x-stream-offset"] != nil ? true : queue.map(\.isStream)
-        self.state = ObservedValue(State(position: StreamPosition(isStream: options.isAutomatic ? false : isStream)))
+        self.state = ObservedValue(
+            State(
+                position: StreamPosition(isStream: options.isAutomatic ? false : isStream),
+                incarnation: link.repair.incarnation(of: options.queue.name)
+            )
+        )
         self.ending =
             if options.isAutomatic {
                 .readsToTheEnd
@@ -163,10 +172,11 @@ final class RecoveringConsumer: Sendable {
 
     /// The reader is done with a batch, as far as it was given out.
     func hasRead(_ batch: DeliveryBatch) {
-        let isWatching = self.state.withLock { state in
+        let (isWatching, hasFormer) = self.state.withLock { state in
             state.attempts = 0
-            return state.position.isWatching
+            return (state.position.isWatching, !state.formerChannels.isEmpty)
         }
+        if hasFormer { self.closeFormerChannels { !$0.hasUnsettledDeliveries } }
         guard isWatching, batch.readCount > 0, batch.count > 0 else { return }
         let last = AMQPDelivery(batch: batch, record: batch.records[batch.readCount - 1])
         let offset = (try? last.properties())?.streamOffset
@@ -188,7 +198,7 @@ final class RecoveringConsumer: Sendable {
         if self.isStopped { return try self.stopped() }
         guard reason.code != .cancelled else { throw reason }
         guard self.mayResume(after: reason) else { throw reason }
-        // The channel of a consumer that the broker cancelled is still open, and its deliveries can be settled.
+        // The channel of a consumer that the broker cancelled is still open.
         let channel = reason.code == .consumerCancelled ? AMQPChannel(core: ended.channel) : nil
         var failure = reason
         while true {
@@ -290,28 +300,51 @@ final class RecoveringConsumer: Sendable {
         let connection = try await self.link.connection(until: deadline) { self.isStopped }
         let timeout = deadline == .distantFuture ? nil : max(.zero, deadline - .now)
         var declarations = 0
+        var former = cancelled
         if let cancelled {
+            if cancelled.isOpen, !cancelled.core.hasUnsettledDeliveries { await cancelled.core.closeShielded() }
+            if !cancelled.isOpen { former = nil }
             declarations += 1
-            try await self.declareAgain(on: connection, cancelled, timeout: timeout)
+            await self.lookForDeletion(on: connection)
+            try await self.declareAgain(on: connection, former, timeout: timeout)
         }
-        var channel = cancelled?.isOpen == true ? cancelled : nil
         while true {
+            let begun = self.link.repair.begun
+            self.restartIfMadeAgain()
             let arguments = try await self.arguments(on: connection, timeout: timeout)
             do throws(AMQPError) {
-                let channel = try await self.channel(channel, on: connection, timeout: timeout)
+                let channel = try await self.channel(after: former, on: connection, timeout: timeout)
                 return try await self.startConsumer(on: channel, arguments.table, timeout: timeout)
             } catch {
-                channel = nil
+                former = nil
                 if arguments.isGuess, error.scope == .channel, error.replyCode == .preconditionFailed {
                     self.state.withLock { $0.position.isNoStream() }
                 } else if error.isMissingEntity, declarations < 3, self.isOfTopology {
                     // An automatically deleted queue may go again in between.
                     declarations += 1
+                    self.link.repair.foundMissing(self.options.queue.name, since: begun)
                     try await self.declareAgain(on: connection, nil, timeout: timeout)
                 } else {
                     throw error
                 }
             }
+        }
+    }
+
+    /// Before a stream of the topology is declared again: what is made again begins at 0, and all of it is new.
+    private func lookForDeletion(on connection: AMQPConnection) async {
+        let (isStream, known) = self.state.withLock { ($0.position.isStream, $0.incarnation) }
+        let queue = self.options.queue.name
+        guard isStream, self.isOfTopology, self.link.repair.incarnation(of: queue) == known else { return }
+        _ = await self.link.isDeleted(queue, on: connection)
+    }
+
+    private func restartIfMadeAgain() {
+        let incarnation = self.link.repair.incarnation(of: self.options.queue.name)
+        self.state.withLock { state in
+            guard state.incarnation != incarnation else { return }
+            state.incarnation = incarnation
+            state.position.restart()
         }
     }
 
@@ -324,15 +357,36 @@ final class RecoveringConsumer: Sendable {
         }
     }
 
+    /// A channel for the next consumer; the former one stays for what is not settled on it.
+    ///
+    /// Not the former one: RabbitMQ 3.10 can notice the end of the queue's old process after a consumer of the same name has
+    /// started on the same channel, and drops that consumer without telling it.
     private func channel(
-        _ present: AMQPChannel?,
+        after former: AMQPChannel?,
         on connection: AMQPConnection,
         timeout: Duration?
     ) async throws(AMQPError) -> AMQPChannel {
-        if let present { return present }
-        let channel = try await connection.openChannel(timeout: timeout)
-        channel.core.isOfClient = true
-        return channel
+        do throws(AMQPError) {
+            let channel = try await connection.openChannel(timeout: timeout)
+            channel.core.isOfClient = true
+            if let former { self.state.withLock { $0.formerChannels.append(former.core) } }
+            return channel
+        } catch {
+            guard error.code == .noFreeChannel, let former, former.isOpen else { throw error }
+            return former
+        }
+    }
+
+    private func closeFormerChannels(_ isDone: (ChannelSession) -> Bool) {
+        let former = self.state.withLock { state in
+            defer { state.formerChannels = [] }
+            return state.formerChannels
+        }
+        var kept: [ChannelSession] = []
+        for channel in former where channel.isUsable {
+            if isDone(channel) { Task { await channel.closeShielded() } } else { kept.append(channel) }
+        }
+        self.state.withLock { $0.formerChannels += kept }
     }
 
     private func startConsumer(
@@ -471,6 +525,7 @@ final class RecoveringConsumer: Sendable {
             state.isStopped = true
             return state.inbox
         }
+        self.closeFormerChannels { _ in true }
         if let inbox { await self.close(inbox) }
     }
 

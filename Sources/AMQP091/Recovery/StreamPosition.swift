@@ -61,6 +61,13 @@ struct StreamPosition: Hashable, Sendable {
     /// Another consumer begins.
     mutating func resumed() { self.hasSkipped = false }
 
+    /// The stream was deleted, and another one has its name: all of that one is new.
+    mutating func restart() {
+        guard self.isStream else { return }
+        self.next = 0
+        self.hasSkipped = false
+    }
+
     /// The broker refused the offset: the queue is no stream, whatever its messages carry.
     mutating func isNoStream() {
         self.kind = .queue

@@ -15,11 +15,24 @@ final class TopologyRepair: Sendable {
         var begun = 0
         var done = 0
         var report = AMQPTopologyReport()
+        /// Queues that were found to be missing, and the declaration that makes them again.
+        var incarnations: [String: Int] = [:]
     }
 
     private enum Turn { case done(AMQPTopologyReport), declare(Int) }
 
     private let state = ObservedValue(State())
+
+    /// Which declaration has made this queue again, since it was found to be missing; 0 for none.
+    func incarnation(of queue: String) -> Int { self.state.withLock { $0.incarnations[queue] ?? 0 } }
+
+    /// The queue of the topology is missing, as was found after `begun` was read.
+    func foundMissing(_ queue: String, since begun: Int) {
+        self.state.withLock { $0.incarnations[queue] = max($0.incarnations[queue] ?? 0, begun + 1) }
+    }
+
+    /// How many declarations have begun.
+    var begun: Int { self.state.withLock { $0.begun } }
 
     /// Declares, or waits for a declaration that begins from now on.
     ///

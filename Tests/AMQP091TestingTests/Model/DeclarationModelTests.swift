@@ -84,6 +84,19 @@ struct DeclarationModelTests {
         #expect(durable?.contains("inequivalent arg 'durable'") == true)
     }
 
+    @Test("A classic queue may be declared again with its type or without, a quorum queue only with it")
+    func queueTypes() throws {
+        let (untyped, typed) = (FieldTable(), ["x-queue-type": "classic"] as FieldTable)
+        for (first, second) in [(untyped, typed), (typed, untyped)] {
+            let stage = ModelStage()
+            #expect(try stage.queue(first) === stage.queue(second))
+        }
+        let stage = ModelStage()
+        _ = try stage.queue(["x-queue-type": "quorum"])
+        let found = refusal { () throws(Refusal) in _ = try stage.queue() }
+        #expect(found?.contains("inequivalent arg 'x-queue-type'") == true)
+    }
+
     @Test("An exclusive queue is locked to its owner, also for passive declarations")
     func exclusive() throws {
         let stage = ModelStage()

@@ -18,8 +18,8 @@ extension ChannelSession {
     func cancelledByBroker(_ tag: String) {
         self.driver.perform(self.withLock { channel, state in channel.answerCancel(of: tag, &state) })
         guard let inbox = self.consumerCancelledByBroker(tag) else { return }
-        let hasOpenDeliveries = self.withLock { channel, _ in channel.settlements.oldestOpen <= self.lastDeliveryTag }
-        guard !inbox.isAutomatic, hasOpenDeliveries, let version = self.driver.serverVersion, version >= .v4_3 else {
+        guard !inbox.isAutomatic, self.hasUnsettledDeliveries, let version = self.driver.serverVersion, version >= .v4_3
+        else {
             self.finishCancelled(inbox, .consumerCancelled)
             if inbox.isAbandoned { self.returnUnread(inbox) }
             return

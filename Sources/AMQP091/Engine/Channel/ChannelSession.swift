@@ -45,6 +45,11 @@ final class ChannelSession: @unchecked Sendable {
         set { self.lastTag.store(newValue, ordering: .relaxed) }
     }
 
+    /// Whether a delivery that was handed to a consumer, or to a caller of `get`, is not settled.
+    var hasUnsettledDeliveries: Bool {
+        self.withLock { channel, _ in channel.settlements.oldestOpen <= self.lastDeliveryTag }
+    }
+
     init(driver: ConnectionSession, number: ChannelNumber, slot: ChannelTable.Slot) {
         self.driver = driver
         self.isTracing = driver.observation.isTracing

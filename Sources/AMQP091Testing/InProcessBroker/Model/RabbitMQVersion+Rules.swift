@@ -42,6 +42,18 @@ extension InProcessBroker.RabbitMQVersion {
 
     /// Queues that are neither durable nor exclusive are refused.
     var refusesTransientQueues: Bool { self >= Self.v4_3_0 }
+    /// The arguments of two declarations of a queue, to be compared: a classic queue may be declared without its type.
+    func withQueueTypes(_ old: FieldTable, _ new: FieldTable) -> (FieldTable, FieldTable) {
+        var (old, new) = (old, new)
+        let key = "x-queue-type"
+        if self >= Self.v4 {
+            old[key] = old[key] ?? "classic"
+            new[key] = new[key] ?? "classic"
+        } else if old[key] ?? "classic" == new[key] ?? "classic" {
+            (old[key], new[key]) = (nil, nil)
+        }
+        return (old, new)
+    }
     /// Default delivery limit of a quorum queue.
     var defaultDeliveryLimit: Int? { self < Self.v4 ? nil : 20 }
     /// A negative `x-delivery-limit` means none; before, a message is dropped at its first return.

@@ -48,8 +48,9 @@ extension VirtualHost {
         guard queue.isAutoDelete == declare.autoDelete else {
             throw .unequal("auto_delete", "queue", name, self.name, new: declare.autoDelete, old: queue.isAutoDelete)
         }
-        try queue.arguments.requireEquivalent(
-            declare.arguments,
+        let (old, new) = self.version.withQueueTypes(queue.arguments, declare.arguments)
+        try old.requireEquivalent(
+            new,
             keys: QueueOptions.comparedKeys,
             "queue",
             name,
