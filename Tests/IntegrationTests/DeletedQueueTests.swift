@@ -4,8 +4,8 @@ import EpollConcurrency
 import Testing
 
 // DeletedQueueTests: queues of a client's topology that somebody else deletes again and again while they are consumed.
-// RabbitMQ 3.10 can notice the end of a queue's old process after its consumer has started again: a consumer on the same
-// channel would then stay without deliveries.
+// Unless it is told otherwise, RabbitMQ 3 consumes from a queue of the same name that is there again, and drops what it
+// delivers.
 
 @Suite("Queues deleted under their consumers", .enabled(if: TestBroker.uri != nil), .timeLimit(.minutes(3)))
 struct DeletedQueueTests {

@@ -75,7 +75,7 @@ extension ConnectionLink {
     ///
     /// A queue that is being deleted is there for some milliseconds after that.
     func isDeleted(_ queue: String, on connection: AMQPConnection) async -> Bool {
-        for delay in [0, 20, 200, 1000] {
+        for delay in [0, 20, 100, 400] {
             if delay > 0 { try? await connection.driver.loop.sleep(for: .milliseconds(delay)) }
             guard connection.isOpen, !Task.isCancelled else { return false }
             let begun = self.repair.begun

@@ -69,8 +69,6 @@ final class RecoveringConsumer: Sendable {
 
     private struct State {
         var inbox: ConsumerInbox?
-        /// Channels of consumers that the broker cancelled, until their deliveries are settled.
-        var formerChannels: [ChannelSession] = []
         var isStopped = false
         var position: StreamPosition
         /// Which making of its queue the position is in.
@@ -172,11 +170,10 @@ final class RecoveringConsumer: Sendable {
 
     /// The reader is done with a batch, as far as it was given out.
     func hasRead(_ batch: DeliveryBatch) {
-        let (isWatching, hasFormer) = self.state.withLock { state in
+        let isWatching = self.state.withLock { state in
             state.attempts = 0
-            return (state.position.isWatching, !state.formerChannels.isEmpty)
+            return state.position.isWatching
         }
-        if hasFormer { self.closeFormerChannels { !$0.hasUnsettledDeliveries } }
         guard isWatching, batch.readCount > 0, batch.count > 0 else { return }
         let last = AMQPDelivery(batch: batch, record: batch.records[batch.readCount - 1])
         let offset = (try? last.properties())?.streamOffset
@@ -198,7 +195,7 @@ final class RecoveringConsumer: Sendable {
         if self.isStopped { return try self.stopped() }
         guard reason.code != .cancelled else { throw reason }
         guard self.mayResume(after: reason) else { throw reason }
-        // The channel of a consumer that the broker cancelled is still open.
+        // The channel of a consumer that the broker cancelled is still open, and its deliveries can be settled.
         let channel = reason.code == .consumerCancelled ? AMQPChannel(core: ended.channel) : nil
         var failure = reason
         while true {
@@ -300,23 +297,21 @@ final class RecoveringConsumer: Sendable {
         let connection = try await self.link.connection(until: deadline) { self.isStopped }
         let timeout = deadline == .distantFuture ? nil : max(.zero, deadline - .now)
         var declarations = 0
-        var former = cancelled
         if let cancelled {
-            if cancelled.isOpen, !cancelled.core.hasUnsettledDeliveries { await cancelled.core.closeShielded() }
-            if !cancelled.isOpen { former = nil }
             declarations += 1
             await self.lookForDeletion(on: connection)
-            try await self.declareAgain(on: connection, former, timeout: timeout)
+            try await self.declareAgain(on: connection, cancelled, timeout: timeout)
         }
+        var channel = cancelled?.isOpen == true ? cancelled : nil
         while true {
             let begun = self.link.repair.begun
             self.restartIfMadeAgain()
             let arguments = try await self.arguments(on: connection, timeout: timeout)
             do throws(AMQPError) {
-                let channel = try await self.channel(after: former, on: connection, timeout: timeout)
+                let channel = try await self.channel(channel, on: connection, timeout: timeout)
                 return try await self.startConsumer(on: channel, arguments.table, timeout: timeout)
             } catch {
-                former = nil
+                channel = nil
                 if arguments.isGuess, error.scope == .channel, error.replyCode == .preconditionFailed {
                     self.state.withLock { $0.position.isNoStream() }
                 } else if error.isMissingEntity, declarations < 3, self.isOfTopology {
@@ -348,6 +343,11 @@ final class RecoveringConsumer: Sendable {
         }
     }
 
+    /// Whether the queue is declared by the client, as a classic one.
+    private var isClassic: Bool {
+        self.topology.queues.contains { $0.name == self.options.queue.name && $0.isClassic }
+    }
+
     /// Whether what the consumer needs is declared by the client.
     private var isOfTopology: Bool {
         switch self.options.queue.kind {
@@ -357,36 +357,15 @@ final class RecoveringConsumer: Sendable {
         }
     }
 
-    /// A channel for the next consumer; the former one stays for what is not settled on it.
-    ///
-    /// Not the former one: RabbitMQ 3.10 can notice the end of the queue's old process after a consumer of the same name has
-    /// started on the same channel, and drops that consumer without telling it.
     private func channel(
-        after former: AMQPChannel?,
+        _ present: AMQPChannel?,
         on connection: AMQPConnection,
         timeout: Duration?
     ) async throws(AMQPError) -> AMQPChannel {
-        do throws(AMQPError) {
-            let channel = try await connection.openChannel(timeout: timeout)
-            channel.core.isOfClient = true
-            if let former { self.state.withLock { $0.formerChannels.append(former.core) } }
-            return channel
-        } catch {
-            guard error.code == .noFreeChannel, let former, former.isOpen else { throw error }
-            return former
-        }
-    }
-
-    private func closeFormerChannels(_ isDone: (ChannelSession) -> Bool) {
-        let former = self.state.withLock { state in
-            defer { state.formerChannels = [] }
-            return state.formerChannels
-        }
-        var kept: [ChannelSession] = []
-        for channel in former where channel.isUsable {
-            if isDone(channel) { Task { await channel.closeShielded() } } else { kept.append(channel) }
-        }
-        self.state.withLock { $0.formerChannels += kept }
+        if let present { return present }
+        let channel = try await connection.openChannel(timeout: timeout)
+        channel.core.isOfClient = true
+        return channel
     }
 
     private func startConsumer(
@@ -403,7 +382,7 @@ final class RecoveringConsumer: Sendable {
                 consumerTag: nil,
                 isAutomatic: self.options.isAutomatic,
                 exclusive: self.options.isExclusive,
-                arguments: arguments,
+                arguments: self.isClassic ? arguments.cancelling(by: channel.core.driver.serverVersion) : arguments,
                 timeout: timeout
             )
             self.state.withLock { $0.position.resumed() }
@@ -525,7 +504,6 @@ final class RecoveringConsumer: Sendable {
             state.isStopped = true
             return state.inbox
         }
-        self.closeFormerChannels { _ in true }
         if let inbox { await self.close(inbox) }
     }
 
@@ -572,6 +550,22 @@ extension AMQPError {
 
 extension AMQPTopology.Queue {
     fileprivate var isStream: Bool { self.arguments["x-queue-type"]?.stringValue == "stream" }
+    fileprivate var isClassic: Bool { self.arguments["x-queue-type"]?.stringValue == "classic" }
 
     fileprivate var isSingleActive: Bool { self.arguments["x-single-active-consumer"] == .bool(true) }
+}
+
+extension FieldTable {
+    /// Has RabbitMQ 3 cancel a consumer of a classic queue whenever its queue goes.
+    ///
+    /// Without it the broker consumes from a queue of the same name that is there again, as for mirrored queues, and then
+    /// drops what that queue delivers (measured on 3.10.8). Quorum queues refuse the argument. Later releases have no mirrored
+    /// queues, and always cancel.
+    fileprivate func cancelling(by version: ServerVersion?) -> FieldTable {
+        let key = "x-cancel-on-ha-failover"
+        guard let version, version < ServerVersion(4, 0), self[key] == nil else { return self }
+        var table = self
+        table[key] = true
+        return table
+    }
 }
