@@ -75,6 +75,12 @@ int cepoll_unsent(int descriptor) {
     return ioctl(descriptor, SIOCOUTQ, &count) < 0 ? -errno : count;
 }
 
+int cepoll_tcp_is_closed(int descriptor) {
+    struct tcp_info info;
+    socklen_t size = sizeof info;
+    return getsockopt(descriptor, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 && info.tcpi_state == TCP_CLOSE;
+}
+
 int cepoll_connect(int descriptor, const void *address, unsigned length) {
     return connect(descriptor, (const struct sockaddr *)address, length) < 0 ? -errno : 0;
 }

@@ -19,16 +19,17 @@ import Glibc
     }
 
     @usableFromInline package func advanced(by duration: Duration) -> MonotonicTime {
+        // 292 years and more are for ever; the components of a longer duration would trap.
+        if duration >= .nanoseconds(Int64.max) { return .distantFuture }
+        if duration <= .nanoseconds(Int64.min) { return MonotonicTime(nanoseconds: 0) }
         let (seconds, attoseconds) = duration.components
-        let (whole, overflow) = seconds.multipliedReportingOverflow(by: 1_000_000_000)
-        let (nanoseconds, overflow2) = whole.addingReportingOverflow(attoseconds / 1_000_000_000)
-        if overflow || overflow2 { return MonotonicTime(nanoseconds: seconds < 0 ? 0 : .max) }
+        let nanoseconds = seconds * 1_000_000_000 + attoseconds / 1_000_000_000
         if nanoseconds < 0 {
             let (earlier, underflow) = self.nanoseconds.subtractingReportingOverflow(nanoseconds.magnitude)
             return MonotonicTime(nanoseconds: underflow ? 0 : earlier)
         }
-        let (later, overflow3) = self.nanoseconds.addingReportingOverflow(nanoseconds.magnitude)
-        return MonotonicTime(nanoseconds: overflow3 ? .max : later)
+        let (later, overflow) = self.nanoseconds.addingReportingOverflow(nanoseconds.magnitude)
+        return MonotonicTime(nanoseconds: overflow ? .max : later)
     }
 
     @inlinable package static func + (time: MonotonicTime, duration: Duration) -> MonotonicTime {
@@ -44,4 +45,9 @@ import Glibc
     @inlinable package static func < (left: MonotonicTime, right: MonotonicTime) -> Bool {
         left.nanoseconds < right.nanoseconds
     }
+}
+
+extension Duration {
+    /// The nearest duration within 292 years, so that its components and small multiples of it can be taken without a trap.
+    package var saturated: Duration { min(max(self, .nanoseconds(Int64.min)), .nanoseconds(Int64.max)) }
 }

@@ -170,6 +170,26 @@ extension NetworkTests {
             #expect(MonotonicTime.now - start > .milliseconds(400))
         }
 
+        @Test(
+            "A slow reader is progress also while the kernel, whose buffer is large, reports no room",
+            arguments: [EndingTests.Kind.tcp, .tls13]
+        )
+        func progressWithoutRoom(kind: EndingTests.Kind) async throws {
+            let (client, server) = try await EndingTests.pair(kind, server: Self.slow)
+            let size = 8 << 20
+            let reading = Task {
+                var count = 0
+                while let chunk = try await server.read() {
+                    count += chunk.count
+                    if count % (32 << 10) < chunk.count { try await server.eventLoop.sleep(for: .milliseconds(10)) }
+                }
+                return count
+            }
+            try await client.write([UInt8](repeating: 7, count: size), timeout: .milliseconds(100))
+            try await client.finish()
+            #expect(try await within(.seconds(30)) { try await reading.value } == size)
+        }
+
         @Test("`within` limits a write in all, whatever the progress")
         func total() async throws {
             let (client, server) = try await EndingTests.pair(.tcp, client: Self.slow, server: Self.slow)

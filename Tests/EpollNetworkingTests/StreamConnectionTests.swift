@@ -242,6 +242,37 @@ extension NetworkTests {
             }
         }
 
+        @Test("A reset is no end of the stream for a reader, though a writer got the kernel's only report of it")
+        func resetReportedToWriter() async throws {
+            for round in 0..<20 {
+                let (client, server) = try await EndingTests.pair(.tcp)
+                if round % 2 == 0 { try await server.write([1, 2, 3]) }
+                server.abort()
+                // As a writer on another thread, before the connection learns of it.
+                await eventually {
+                    let result = client.core.inspect { socket in [1].withUnsafeBytes { socket.write($0) } }
+                    return if case .failed? = result { true } else { false }
+                }
+                let error = await #expect(throws: NetworkError.self) {
+                    while try await client.read(timeout: .seconds(20)) != nil {}
+                }
+                #expect(error?.kind == .reset)
+            }
+        }
+
+        @Test("The end of the stream is one after this side has ended its own half, too")
+        func endAfterFinish() async throws {
+            for kind in [EndingTests.Kind.tcp, .unix] {
+                let (client, server) = try await EndingTests.pair(kind)
+                try await client.finish()
+                #expect(try await server.read(timeout: .seconds(20)) == nil)
+                try await server.finish()
+                #expect(try await client.read(timeout: .seconds(20)) == nil)
+                // Closed on both sides by now.
+                #expect(try await client.read(timeout: .seconds(20)) == nil)
+            }
+        }
+
         @Test("A write to a peer that does not read ends at its timeout")
         func writeTimeout() async throws {
             var options = Self.small

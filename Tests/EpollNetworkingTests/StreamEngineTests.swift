@@ -100,6 +100,13 @@ struct LingerTests {
         #expect(next8 == nil)
     }
 
+    @Test("A linger time of any length is no trap", arguments: [Duration.seconds(Int64.max), .seconds(Int64.max) * 10])
+    func endlessLinger(time: Duration) {
+        var linger = Linger(time, hasFailed: false, at: Self.time(1))
+        linger.moved(at: Self.time(2))
+        #expect(linger.next(at: Self.time(3), isAwaited: false) == .distantFuture)
+    }
+
     @Test("While somebody waits for delivery it looks again, later and later")
     func awaited() {
         var linger = Linger(.seconds(10), hasFailed: false, at: Self.time(0))

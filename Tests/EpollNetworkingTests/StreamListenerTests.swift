@@ -122,6 +122,32 @@ extension NetworkTests {
             }
         }
 
+        @Test(
+            "Shutting down after a close, and again with a shorter time, cancels handlers in that time",
+            arguments: [true, false]
+        )
+        func gracefulAgain(afterClose: Bool) async throws {
+            let ended = Log<String>()
+            try await StreamListener.withListener(on: .loopback(port: 0)) { listener in
+                async let served: Void = listener.serve { connection in
+                    do {
+                        _ = try await connection.read()
+                        ended.append("read")
+                    } catch { ended.append("\((error as? NetworkError)?.kind.description ?? "?")") }
+                }
+                let client = try await StreamConnection.connect(to: listener.localAddress)
+                await eventually { listener.gate.active == 1 }
+                if afterClose { listener.close() } else { listener.shutdown(within: .seconds(100)) }
+                await eventually { listener.gate.isEndAwaited }
+                listener.shutdown(within: .milliseconds(10))
+                // A longer time is none.
+                listener.shutdown(within: .seconds(100))
+                try await served
+                withExtendedLifetime(client) {}
+            }
+            #expect(ended.all == ["cancelled"])
+        }
+
         @Test("Cancelling the server cancels its handlers and leaves nothing behind")
         func cancelled() async throws {
             let before = openSockets()

@@ -102,7 +102,8 @@ struct MonotonicTimeTests {
         arguments: [
             (UInt64(10), Duration.nanoseconds(5), UInt64(15)), (10, .nanoseconds(-4), 6), (10, .nanoseconds(-11), 0),
             (.max - 1, .nanoseconds(1), .max), (.max, .nanoseconds(1), .max), (1, .seconds(Int64.max), .max),
-            (1, .seconds(Int64.min), 0), (0, .milliseconds(1500), 1_500_000_000),
+            (1, .seconds(Int64.min), 0), (1, .seconds(Int64.max) * 10, .max),
+            (1, .seconds(Int64.min) * 10, 0), (0, .milliseconds(1500), 1_500_000_000),
             (2_000_000_000, .milliseconds(-1500), 500_000_000),
         ]
     )

@@ -104,6 +104,9 @@ int cepoll_socketpair(int *descriptors);
 /// ioctl(2) SIOCOUTQ: octets sent that the peer's side has not taken yet. Returns the number, or -errno.
 int cepoll_unsent(int descriptor);
 
+/// getsockopt(2) TCP_INFO: 1 when the TCP connection is in state CLOSE, as after a reset; else, and for other sockets, 0.
+int cepoll_tcp_is_closed(int descriptor);
+
 /// connect(2). -EINPROGRESS is the usual answer of a non-blocking socket.
 int cepoll_connect(int descriptor, const void *address, unsigned length);
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Protocol
 import AMQP091Wire
+import EpollConcurrency
 import EpollNetworking
 import SystemPackage
 
@@ -113,7 +114,7 @@ extension SocketOptions {
         self.init()
         self.noDelay = true
         self.sendBuffer = configuration.socketSendBufferSize
-        if configuration.heartbeat > .zero { self.userTimeout = configuration.heartbeat * 2 }
+        if configuration.heartbeat > .zero { self.userTimeout = configuration.heartbeat.saturated * 2 }
     }
 }
 
@@ -131,7 +132,7 @@ extension ConnectionStateMachine {
             tune = try TuneNegotiation(
                 channelMaximum: configuration.channelMax,
                 frameMaximum: configuration.frameMax,
-                heartbeat: UInt16(clamping: configuration.heartbeat.components.seconds)
+                heartbeat: UInt16(clamping: configuration.heartbeat.saturated.components.seconds)
             )
         } catch {
             throw AMQPError(.invalidConfiguration, "\(error)", isSafeToRetry: true)

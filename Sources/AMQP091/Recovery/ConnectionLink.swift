@@ -353,7 +353,7 @@ final class ConnectionLink: Sendable {
         let all = self.role == .consuming ? self.topology : self.topology.withoutExclusive
         guard !all.isEmpty else { return AMQPTopologyReport() }
         // What belonged to the lost connection stays locked until the broker has noticed, at the latest by heartbeats.
-        let patience = isPatient ? max(.seconds(10), self.configuration.heartbeat * 3) : .zero
+        let patience = isPatient ? max(.seconds(10), self.configuration.heartbeat.saturated * 3) : .zero
         let deadline = MonotonicTime.now.advanced(by: patience)
         var report = try await connection.declare(all, timeout: timeout)
         var random = SystemRandomNumberGenerator()

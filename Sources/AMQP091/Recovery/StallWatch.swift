@@ -25,7 +25,7 @@ final class StallWatch: Sendable {
     /// A connection that refuses everything is given twice as long each time, because a queue that is full does so too.
     func confirms(of connection: AMQPConnection, at endpoint: Int) async {
         let refusals = self.refusals.withLock { $0 }
-        let patience = self.limit * (1 << min(refusals, 10))
+        let patience = self.limit.saturated * (1 << min(refusals, 10))
         var watch = ConnectionSession.PublishWatch(
             limit: Self.nanoseconds(self.limit),
             refusalLimit: Self.nanoseconds(patience)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 public import AMQP091Wire
+import EpollConcurrency
 
 // AMQPQueueKind: the type and options of a queue. Each queue type of RabbitMQ is a separate Swift type with its own
 // options only: AMQPClassicQueue, AMQPQuorumQueue, AMQPStreamQueue. `.classic(…)`, `.quorum(…)` and
@@ -104,7 +105,7 @@ struct QueueArguments {
 extension Duration {
     /// Whole milliseconds, rounded down and clamped.
     var wholeMilliseconds: Int64 {
-        let (seconds, attoseconds) = self.components
+        let (seconds, attoseconds) = self.saturated.components
         let (product, overflows) = seconds.multipliedReportingOverflow(by: 1000)
         let (sum, carries) = product.addingReportingOverflow(attoseconds / 1_000_000_000_000_000)
         guard !overflows, !carries else { return seconds < 0 ? .min : .max }

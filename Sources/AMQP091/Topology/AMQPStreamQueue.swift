@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 public import AMQP091Wire
+import EpollConcurrency
 
 // AMQPStreamQueue: the options of RabbitMQ's streams, and the start offset of a consumer.
 // A stream keeps messages until a limit removes the oldest segment; reading removes nothing. Its consumers need
@@ -39,7 +40,7 @@ public struct AMQPStreamQueue: AMQPQueueKind {
     public func arguments() throws(AMQPError) -> FieldTable {
         var arguments = QueueArguments("stream")
         if let maximumAge = self.maximumAge {
-            let seconds = maximumAge.components.seconds
+            let seconds = maximumAge.saturated.components.seconds
             try QueueArguments.check("x-max-age", seconds, 1...Int64.max, unit: " s")
             arguments.set("x-max-age", "\(seconds)s")
         }
@@ -92,7 +93,7 @@ public enum AMQPStreamOffset: Hashable, Sendable {
         case .next: "next"
         case .offset(let offset): .int64(Int64(clamping: offset))
         case .timestamp(let seconds): .timestamp(seconds)
-        case .ago(let time): .string("\(max(time.components.seconds, 0))s")
+        case .ago(let time): .string("\(max(time.saturated.components.seconds, 0))s")
         }
     }
 }

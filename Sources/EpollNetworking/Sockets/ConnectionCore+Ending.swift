@@ -63,9 +63,9 @@ extension ConnectionCore {
         }
         guard case .count = side.sendGoodbye() else { return false }
         // After the peer's end no reset can come: nothing is unread, and nothing more arrives.
-        var isDelivered = side.isDelivered || self.flow.withLock { $0.hasInputEnded }
+        var isDelivered = side.undelivered == 0 || self.flow.withLock { $0.hasInputEnded }
         side.finishWriting()
-        isDelivered = isDelivered || side.isDelivered
+        isDelivered = isDelivered || side.undelivered == 0
         side.end(.finished)
         return isDelivered
     }

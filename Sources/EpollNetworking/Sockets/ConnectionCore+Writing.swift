@@ -68,7 +68,8 @@ extension ConnectionCore {
 
     /// Sends until `attempt` has nothing left; it sends what the kernel takes, and answers nil when that was the last.
     ///
-    /// The time limit begins anew whenever the kernel has taken something.
+    /// The time limit begins anew whenever this kernel or the peer's has taken something: this one reports room only when a
+    /// third of its buffer is free.
     func send(
         _ side: borrowing WriteSide,
         _ limit: WriteLimit,
@@ -77,6 +78,7 @@ extension ConnectionCore {
     ) async throws(NetworkError) {
         var hasBegun = hasBegun
         var deadline: MonotonicTime?
+        var undelivered = 0
         while true {
             let (taken, isDone) = try attempt()
             FairShare.charge(octets: taken)
@@ -89,11 +91,21 @@ extension ConnectionCore {
                 if FairShare.isUsedUp { await FairShare.yield() }
                 continue
             }
+            if deadline == nil, limit.timeout != nil { undelivered = side.undelivered }
             let end = deadline ?? limit.deadline()
             deadline = end
             do throws(NetworkError) {
                 try await self.waitToWrite(side, until: end)
             } catch {
+                if error.kind == .timedOut, MonotonicTime.now < limit.end {
+                    let before = undelivered
+                    undelivered = side.undelivered
+                    if undelivered < before {
+                        deadline = limit.deadline()
+                        self.noteProgress()
+                        continue
+                    }
+                }
                 throw hasBegun ? error.afterPart : error
             }
         }
@@ -122,7 +134,7 @@ extension ConnectionCore {
     /// An alert of the peer before it hung up, such as a refused certificate, is more specific than the system's error.
     private func writeFailure(_ error: SystemError) -> NetworkError {
         // A reader that waits finds it by itself.
-        if self.isSecured, let side = (try? self.takeReadSide()) ?? nil {
+        if self.isSecured, let side = (try? self.takeReadSide(isLook: true)) ?? nil {
             side.lookForAlert()
             side.end(.more)
         }

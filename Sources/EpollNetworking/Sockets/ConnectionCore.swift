@@ -163,10 +163,10 @@ extension ConnectionCore {
         /// shutdown(2) of the writing half.
         func finishWriting() { self.core.takeUnretainedValue().stream.cutWriting() }
 
-        /// Whether the peer's kernel has everything; on a Unix socket it has at once.
-        var isDelivered: Bool {
-            guard let socket = self.core.takeUnretainedValue().stream.socket else { return true }
-            return socket.isUnix || socket.unsentCount == 0
+        /// Octets that the peer's kernel does not have yet; on a Unix socket it has them at once.
+        var undelivered: Int {
+            guard let socket = self.core.takeUnretainedValue().stream.socket else { return 0 }
+            return socket.isUnix ? 0 : socket.unsentCount
         }
 
         /// TLS on top of the stream, for the handshake.
@@ -228,9 +228,9 @@ extension ConnectionCore {
         }
     }
 
-    /// Takes the reading side, unless a read would find nothing.
-    func takeReadSide() throws(NetworkError) -> ReadSide? {
-        switch self.flow.withLock({ $0.beginRead() }) {
+    /// Takes the reading side, unless a read would find nothing; with `isLook` a reader that comes meanwhile tries again.
+    func takeReadSide(isLook: Bool = false) throws(NetworkError) -> ReadSide? {
+        switch self.flow.withLock({ $0.beginRead(isLook: isLook) }) {
         case .go: return ReadSide(of: self)
         case .wait: return nil
         case .failed(let error): throw error

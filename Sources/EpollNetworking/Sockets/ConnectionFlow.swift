@@ -70,6 +70,8 @@ struct ConnectionFlow: ~Copyable {
     }
 
     private(set) var reader = Side.idle
+    /// A writer that failed has the reading side for a moment, to look for an alert.
+    private var isLookedAt = false
     private(set) var writer = Side.idle
     private var queue: [QueuedWriter] = []
     private var nextID: UInt64 = 0
@@ -142,11 +144,12 @@ extension ConnectionFlow {
         case failed(NetworkError)
     }
 
-    mutating func beginRead() -> ReadStart {
+    mutating func beginRead(isLook: Bool = false) -> ReadStart {
         if let failure = self.readFailure { return .failed(failure) }
-        guard case .idle = self.reader else { return .failed(.busy) }
+        guard case .idle = self.reader else { return self.isLookedAt ? .wait : .failed(.busy) }
         guard self.readiness.isReadable else { return .wait }
         self.reader = .active
+        self.isLookedAt = isLook
         self.readiness.begin()
         return .go
     }
@@ -157,6 +160,7 @@ extension ConnectionFlow {
     /// Gives the reading side back; answers why an end of the stream is not the end of everything.
     mutating func endRead(_ effect: ReadReadiness.Effect, failure: NetworkError? = nil) -> NetworkError? {
         self.reader = .idle
+        self.isLookedAt = false
         self.readiness.ended(effect)
         if effect == .ended {
             self.hasInputEnded = true

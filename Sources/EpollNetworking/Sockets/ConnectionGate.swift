@@ -8,6 +8,8 @@ final class ConnectionGate: Sendable {
     private struct State {
         var active = 0
         var isClosed = false
+        /// When those who are still in have been waited for long enough.
+        var graceEnd = MonotonicTime.distantFuture
         var waitingForRoom: [NetworkOutcome<Void>] = []
         var waitingForEnd: [NetworkOutcome<Void>] = []
     }
@@ -19,12 +21,18 @@ final class ConnectionGate: Sendable {
 
     var active: Int { self.state.withLock { $0.active } }
 
-    /// Lets nobody in who waits.
-    func close() {
+    /// Whether a listener waits for the last to leave.
+    var isEndAwaited: Bool { self.state.withLock { !$0.waitingForEnd.isEmpty } }
+
+    /// Lets nobody in who waits, and waits for the last to leave until then at most; a later call can only shorten it.
+    func close(until graceEnd: MonotonicTime = .distantFuture) {
         let waiting = self.state.withLock { state in
             state.isClosed = true
             defer { state.waitingForRoom = [] }
-            return state.waitingForRoom
+            guard graceEnd < state.graceEnd else { return state.waitingForRoom }
+            state.graceEnd = graceEnd
+            defer { state.waitingForEnd = [] }
+            return state.waitingForRoom + state.waitingForEnd
         }
         for outcome in waiting { outcome.decide(.success(())) }
     }
@@ -66,22 +74,25 @@ final class ConnectionGate: Sendable {
 
     /// Waits until the last has left.
     ///
-    /// - Throws: `.timedOut` when the deadline came first.
-    func waitForEnd(until deadline: MonotonicTime, on loop: EventLoop) async throws(NetworkError) {
-        let outcome = self.state.withLock { state -> NetworkOutcome<Void>? in
-            if state.active == 0 { return nil }
-            let outcome = NetworkOutcome<Void>()
-            state.waitingForEnd.append(outcome)
-            return outcome
+    /// - Throws: `.timedOut` at the end of the grace period.
+    func waitForEnd(on loop: EventLoop) async throws(NetworkError) {
+        while true {
+            let (outcome, deadline) = self.state.withLock { state -> (NetworkOutcome<Void>?, MonotonicTime) in
+                guard state.active > 0 else { return (nil, state.graceEnd) }
+                let outcome = NetworkOutcome<Void>()
+                state.waitingForEnd.append(outcome)
+                return (outcome, state.graceEnd)
+            }
+            guard let outcome else { return }
+            let text = "Connections were still served at the end of the grace period."
+            let late = NetworkError(kind: .timedOut, text: text)
+            let timer = OutcomeDeadline(outcome, at: deadline, on: loop, result: .failure(late))
+            if deadline != .distantFuture { timer.start() }
+            defer {
+                if deadline != .distantFuture { timer.stop() }
+                self.state.withLock { state in state.waitingForEnd.removeAll { $0 === outcome } }
+            }
+            try await outcome.value(cancelled: .taskCancelled("Serving"))
         }
-        guard let outcome else { return }
-        let late = NetworkError(kind: .timedOut, text: "Connections were still served at the end of the grace period.")
-        let timer = OutcomeDeadline(outcome, at: deadline, on: loop, result: .failure(late))
-        if deadline != .distantFuture { timer.start() }
-        defer {
-            if deadline != .distantFuture { timer.stop() }
-            self.state.withLock { state in state.waitingForEnd.removeAll { $0 === outcome } }
-        }
-        try await outcome.value(cancelled: .taskCancelled("Serving"))
     }
 }

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+import EpollConcurrency
+
 // SocketOptions: what a new connection's socket is set to, and how long its calls wait, as a value. Options of TCP are
 // not applied to Unix sockets.
 
@@ -73,7 +75,7 @@ public struct SocketOptions: Hashable, Sendable {
 
     /// Sets the limit of ``userTimeout``, or takes it away for a time; nothing to do without one.
     package func setUserTimeout(of socket: StreamSocket, isOn: Bool) throws(SystemError) {
-        guard let (seconds, attoseconds) = self.userTimeout?.components else { return }
+        guard let (seconds, attoseconds) = self.userTimeout?.saturated.components else { return }
         // Clamped to 24 days: the kernel refuses what does not fit its signed milliseconds.
         let milliseconds = min(max(0, seconds), 2_000_000) * 1000 + max(0, attoseconds / 1_000_000_000_000_000)
         try socket.setUserTimeout(milliseconds: isOn ? UInt32(clamping: milliseconds) : 0)

@@ -70,8 +70,7 @@ extension StreamListener {
                     let place = executor == .eventLoop ? connection.eventLoop : inherited
                     serving.start(connection, on: place)
                 }
-                let end = self.graceEnd.withLock { $0 }
-                try await self.gate.waitForEnd(until: end, on: acceptor.core.loop)
+                try await self.gate.waitForEnd(on: acceptor.core.loop)
             } catch {
                 tasks.cancelAll()
                 // The grace period was asked for.

@@ -22,7 +22,6 @@ public final class StreamListener: Sendable {
     let options: ListenerOptions
     let group: EventLoopGroup
     let gate: ConnectionGate
-    let graceEnd = Locked(MonotonicTime.distantFuture)
     /// Connections that `accept()` took from one socket while another had given it one already.
     private let surplus = Locked<[StreamSocketOnLoop]>([])
     private let file: UnixSocketFile?
@@ -212,20 +211,21 @@ public final class StreamListener: Sendable {
     ///
     /// Connections that were accepted go on; ``serve(on:onError:_:)`` returns when they have ended. A Unix socket's file
     /// is removed.
-    public func close() {
+    public func close() { self.close(until: .distantFuture) }
+
+    private func close(until graceEnd: MonotonicTime) {
         for acceptor in self.acceptors { acceptor.close() }
-        self.gate.close()
+        self.gate.close(until: graceEnd)
         self.surplus.withLock { $0 = [] }
         self.file?.remove()
     }
 
     /// Accepts no more, and cancels the handlers of ``serve(on:onError:_:)`` that have not ended in time.
     ///
+    /// Also after ``close()``, and again with a shorter time.
+    ///
     /// - Parameter grace: How long handlers may go on.
-    public func shutdown(within grace: Duration) {
-        self.graceEnd.withLock { $0 = .now + grace }
-        self.close()
-    }
+    public func shutdown(within grace: Duration) { self.close(until: .now + grace) }
 }
 
 /// An accepted socket and the loop that is to watch it.

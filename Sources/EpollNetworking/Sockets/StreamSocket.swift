@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 public import CEpoll
+import EpollConcurrency
 package import Glibc
 public import Synchronization
 
@@ -24,6 +25,8 @@ public import Synchronization
     @usableFromInline let number: Atomic<CInt>
     /// Unix sockets can carry descriptors, at which a read stops.
     package let isUnix: Bool
+    /// This side has ended its writing half.
+    private let hasFinished = Atomic(false)
     /// Where events of the descriptor go; loop thread only.
     var watched: Registered?
 
@@ -45,12 +48,22 @@ public import Synchronization
 
     /// As `read(into:)`; tells whether the read may have stopped before the last octet that is there.
     package func read(into buffer: UnsafeMutableRawBufferPointer, isCut: inout Bool) -> IOResult {
-        guard self.isUnix, let base = buffer.baseAddress, buffer.count > 0 else { return self.read(into: buffer) }
+        guard self.isUnix, let base = buffer.baseAddress, buffer.count > 0 else {
+            let result = self.read(into: buffer)
+            return result == .endOfStream && self.isReset ? Self.failure(-Int(ECONNRESET), "recv") : result
+        }
         var flag: CInt = 0
         let count = SystemCall.retrying { cepoll_recv_message(self.descriptor, base, buffer.count, &flag) }
         isCut = flag != 0
         if count > 0 { return .count(count) }
         return count == 0 ? .endOfStream : Self.failure(count, "recvmsg")
+    }
+
+    /// Whether the end of the stream is that of a reset: the kernel reports a reset once, and a writer may have got it.
+    ///
+    /// After a peer's ordinary end a connection waits for this side's (CLOSE_WAIT). If that came before, it is closed too.
+    private var isReset: Bool {
+        !self.hasFinished.load(ordering: .relaxed) && cepoll_tcp_is_closed(self.descriptor) != 0
     }
 
     /// Hands octets to the kernel, as many as it takes.
@@ -69,10 +82,16 @@ public import Synchronization
     }
 
     /// Tells the peer that no more octets follow.
-    package func finishWriting() { _ = cepoll_shutdown_write(self.descriptor) }
+    package func finishWriting() {
+        self.hasFinished.store(true, ordering: .relaxed)
+        _ = cepoll_shutdown_write(self.descriptor)
+    }
 
     /// Ends both directions but keeps the descriptor: another thread inside a call gets an error, not a stranger's file.
-    package func shutdownBoth() { _ = cepoll_shutdown_both(self.descriptor) }
+    package func shutdownBoth() {
+        self.hasFinished.store(true, ordering: .relaxed)
+        _ = cepoll_shutdown_both(self.descriptor)
+    }
 
     /// Closes at once and drops what was not sent; the peer sees a reset.
     package func reset() {
@@ -149,8 +168,8 @@ extension StreamSocket {
         try SystemCall.checking("setsockopt TCP_KEEPIDLE") {
             cepoll_set_keep_alive_times(
                 self.descriptor,
-                CInt(clamping: max(1, probes.idle.components.seconds)),
-                CInt(clamping: max(1, probes.interval.components.seconds)),
+                CInt(clamping: max(1, probes.idle.saturated.components.seconds)),
+                CInt(clamping: max(1, probes.interval.saturated.components.seconds)),
                 CInt(clamping: max(1, probes.count))
             )
         }

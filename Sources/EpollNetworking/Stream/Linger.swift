@@ -18,7 +18,7 @@ package struct Linger {
     package init(_ time: Duration, hasFailed: Bool, at now: MonotonicTime) {
         self.time = time
         self.idleEnd = now + time
-        self.end = now + time * (hasFailed ? 1 : 6)
+        self.end = now + time.saturated * (hasFailed ? 1 : 6)
     }
 
     /// The result of reading and discarding.

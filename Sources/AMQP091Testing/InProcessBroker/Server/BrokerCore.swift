@@ -294,7 +294,7 @@ struct ConfirmOrders {
 extension Duration {
     /// Whole milliseconds, 0 or more.
     var milliseconds: UInt64 {
-        let (seconds, attoseconds) = self.components
+        let (seconds, attoseconds) = self.saturated.components
         guard seconds >= 0, attoseconds >= 0 else { return 0 }
         let (product, overflow) = UInt64(seconds).multipliedReportingOverflow(by: 1000)
         guard !overflow, product < QueueOptions.ceiling else { return QueueOptions.ceiling }
