@@ -396,6 +396,13 @@ int ctls_read(ctls_connection *connection, void *octets, size_t capacity, size_t
     return outcome(connection, SSL_read_ex(connection->ssl, octets, capacity, count));
 }
 
+int ctls_peek(ctls_connection *connection) {
+    ERR_clear_error();
+    char octet;
+    size_t count = 0;
+    return outcome(connection, SSL_peek_ex(connection->ssl, &octet, 1, &count));
+}
+
 int ctls_write(ctls_connection *connection, const void *octets, size_t count) {
     ERR_clear_error();
     size_t written = 0;
@@ -581,6 +588,7 @@ const uint8_t *_Nullable ctls_output(const ctls_connection *connection, size_t *
 void ctls_output_sent(ctls_connection *connection, size_t count) {}
 int ctls_handshake(ctls_connection *connection) { return ctls_failed; }
 int ctls_read(ctls_connection *connection, void *octets, size_t capacity, size_t *count) { return ctls_failed; }
+int ctls_peek(ctls_connection *connection) { return ctls_failed; }
 int ctls_write(ctls_connection *connection, const void *octets, size_t count) { return ctls_failed; }
 void ctls_shutdown(ctls_connection *connection) {}
 long ctls_verify_result(const ctls_connection *connection) { return 0; }

@@ -90,6 +90,21 @@ extension NetworkTests {
             return received
         }
 
+        @Test("What the peer had sent before its reset is read after a write has failed", arguments: Kind.available)
+        func readAfterFailedWrite(kind: Kind) async throws {
+            for _ in 0..<5 {
+                let (client, server) = try await Self.pair(kind)
+                try await server.write("go away")
+                await eventually { server.core.inspect { $0.isUnix || $0.unsentCount == 0 } == true }
+                server.abort()
+                let error = await #expect(throws: NetworkError.self) {
+                    while true { try await client.write([1], timeout: .seconds(20)) }
+                }
+                #expect(error?.kind == .reset)
+                #expect(await Self.drain(client).count == 7)
+            }
+        }
+
         @Test(
             "Everything that was written arrives when a scope ends, also with finish(), close() and the last reference",
             arguments: Kind.available,

@@ -148,6 +148,19 @@ extension NetworkTests {
             #expect(ended.all == ["cancelled"])
         }
 
+        @Test("Listening on a group that was shut down fails like every other call on it")
+        func endedGroup() async throws {
+            var options = ListenerOptions()
+            let group = try EventLoopGroup(count: 2)
+            options.group = group
+            group.shutdown()
+            await group.stopped()
+            let error = await #expect(throws: NetworkError.self) {
+                _ = try await StreamListener.listen(on: .loopback(port: 0), options: options)
+            }
+            #expect(error?.kind == .cancelled)
+        }
+
         @Test("Cancelling the server cancels its handlers and leaves nothing behind")
         func cancelled() async throws {
             let before = openSockets()

@@ -66,6 +66,55 @@
             (try TLSEngine(client: client, host: "localhost"), try TLSEngine(server: server))
         }
 
+        @Test("A peer that asks for new keys again and again, and reads no answer, is a violation")
+        func keyUpdates() throws {
+            let (client, server) = try Self.pair(Certificates.client(), Certificates.server())
+            let (near, far) = MemoryTransport.pair(capacity: 4096)
+            let transport = TLSTransport(near, server)
+            var room = [UInt8](repeating: 0, count: 4096)
+            func send() {
+                client.withOutput { octets in
+                    if case .count(let count) = far.write(octets) { count } else { 0 }
+                }
+            }
+            func read() -> IOResult {
+                var isCut = false
+                return room.withUnsafeMutableBytes { transport.read(into: $0, isCut: &isCut) }
+            }
+            while try !client.handshake() || !transport.isEstablished {
+                send()
+                _ = read()
+                var isCut = false
+                client.withInputRoom { room in
+                    if case .count(let count) = far.read(into: room, isCut: &isCut) { count } else { 0 }
+                }
+            }
+            let update = try Self.keyUpdate(of: client)
+            var result = IOResult.wouldBlock
+            for _ in 0..<50_000 {
+                update()
+                try [UInt8(1)].withUnsafeBytes { try client.write($0) }
+                send()
+                result = read()
+                if case .failed = result { break }
+            }
+            guard case .failed = result else {
+                Issue.record("\(result)")
+                return
+            }
+            #expect(transport.failure?.kind == .tls)
+        }
+
+        /// SSL_key_update(3) with a request for the peer's, which the library never sends itself.
+        private static func keyUpdate(of engine: TLSEngine) throws -> () -> Void {
+            typealias Call = @convention(c) (OpaquePointer, CInt) -> CInt
+            let connection = try #require(Mirror(reflecting: engine).descendant("connection") as? OpaquePointer)
+            // The first field of the shim's struct.
+            let session = UnsafePointer<OpaquePointer>(connection).pointee
+            let update = unsafeBitCast(try #require(dlsym(nil, "SSL_key_update")), to: Call.self)
+            return { _ = update(session, 1) }
+        }
+
         /// Everything that can be read now.
         static func read(_ engine: TLSEngine) throws -> (octets: [UInt8], end: TLSEngine.Read) {
             var octets: [UInt8] = []

@@ -94,6 +94,8 @@ void ctls_output_sent(ctls_connection *connection, size_t count);
 int ctls_handshake(ctls_connection *connection);
 /// SSL_read_ex(3).
 int ctls_read(ctls_connection *connection, void *octets, size_t capacity, size_t *count);
+/// SSL_peek_ex(3) of one octet, which stays: ctls_done when there is one.
+int ctls_peek(ctls_connection *connection);
 /// SSL_write_ex(3): always takes everything, unless it fails.
 int ctls_write(ctls_connection *connection, const void *octets, size_t count);
 /// SSL_shutdown(3): puts close_notify into the output.

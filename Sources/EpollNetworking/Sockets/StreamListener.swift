@@ -93,6 +93,8 @@ public final class StreamListener: Sendable {
         accept call: @escaping Acceptor.Call = { (socket) throws(SystemError) in try socket.accept() }
     ) throws(NetworkError) {
         let group = options.group ?? .shared
+        // A listener on a loop that has ended would take connections and serve none.
+        guard group.first.core.startFailure != nil || group.first.execute({}) else { throw .loopEnded }
         do throws(SystemError) {
             if let failure = group.first.core.startFailure { throw failure }
             let first = try Self.bind(address, options)

@@ -152,14 +152,12 @@ package final class TLSEngine {
         }
     }
 
-    /// Throws what an alert of the peer says, if one is among the octets that came; drops plaintext.
+    /// Throws what an alert of the peer says, if one is next among the octets that came; plaintext stays for the reader.
     package func takeAlert() throws(NetworkError) {
         guard try self.handshake() else { return }
-        while true {
-            let result = withUnsafeTemporaryAllocation(byteCount: 4096, alignment: 1) { room in
-                Result { () throws(NetworkError) in try self.read(into: room) }
-            }
-            guard case .count = try result.get() else { return }
+        switch ctls_peek(self.connection) {
+        case CInt(ctls_done), CInt(ctls_wants_input), CInt(ctls_closed): return
+        default: throw self.failure(during: "reading")
         }
     }
 

@@ -112,6 +112,10 @@ extension TLSTransport {
                 return filled > 0 ? .count(filled) : .endOfStream
             case .wantsInput:
                 if isDrained, filled > 0 { return .count(filled) }
+                if state.engine.outputCount > Self.outputLimit, self.isFlooded(&state) {
+                    isCut = filled > 0
+                    return filled > 0 ? .count(filled) : .failed(Self.violation)
+                }
                 switch self.readInput(&isDrained, &state) {
                 case .count, .endOfStream: continue
                 case .wouldBlock: return filled > 0 ? .count(filled) : .wouldBlock
@@ -124,6 +128,18 @@ extension TLSTransport {
         }
         return .count(filled)
     }
+
+    /// Whether the peer asks for answers (key updates) and takes none; that is a violation.
+    private func isFlooded(_ state: inout State) -> Bool {
+        _ = self.sendOutput(&state)
+        guard state.engine.outputCount > Self.outputLimit else { return false }
+        let text = "The peer asks for answers and does not read them."
+        if state.failure == nil { state.failure = NetworkError(kind: .tls, text: text) }
+        return true
+    }
+
+    /// Octets that wait to be sent at most, while the peer is read: two slices of a write, and answers.
+    private static let outputLimit = 3 * sliceSize
 
     private func readInput(_ isDrained: inout Bool, _ state: inout State) -> IOResult {
         var result = IOResult.wouldBlock
