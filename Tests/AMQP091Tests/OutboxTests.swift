@@ -322,6 +322,25 @@ struct OutboxTests {
         }
     }
 
+    @Test("A wait that ends at its deadline reports the failures that are known by then")
+    func failuresAtTheDeadline() async throws {
+        try await Self.withClient { broker, client in
+            let publisher = try client.openPublisher(outbox: .octets(1 << 20))
+            await broker.confirm(.nackNext(1))
+            try await publisher.send("nacked", to: .queue("q"))
+            let start = ContinuousClock.now
+            while publisher.counts.nacked == 0, ContinuousClock.now - start < .seconds(10) { await Task.yield() }
+            await broker.confirm(.hold)
+            try await publisher.send("held", to: .queue("q"))
+            let error = await Self.failure { try await publisher.waitForConfirms(timeout: .milliseconds(50)) }
+            #expect(error?.code == .timedOut)
+            #expect(error?.replyText.contains("1 message of the outbox is not confirmed") == true)
+            #expect(error?.replyText.contains("failed: publish nacked") == true, "\(error as Any)")
+            await broker.confirm(.release)
+            try await publisher.close()
+        }
+    }
+
     @Test("After the broker has closed the channel the outbox continues by itself, without another call")
     func goesOnAlone() async throws {
         try await Self.withClient { broker, client in

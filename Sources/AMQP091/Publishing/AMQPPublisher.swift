@@ -226,7 +226,8 @@ public struct AMQPPublisher: Sendable {
     /// Waits for the outcomes of all publishes, then closes the publisher's channel.
     ///
     /// - Parameter timeout: Time for each of the two; the configuration's `operationTimeout` by default.
-    /// - Throws: ``AMQPError`` as ``waitForConfirms(timeout:)``; the channel is closed in any case.
+    /// - Throws: ``AMQPError`` as ``waitForConfirms(timeout:)``; the channel is closed in any case. A close that the broker
+    ///   does not answer is no error: every publish has its outcome by then.
     public func close(timeout: Duration? = nil) async throws(AMQPError) {
         switch self.source {
         case .channel(let core):
@@ -236,7 +237,8 @@ public struct AMQPPublisher: Sendable {
                 await core.closeShielded()
                 throw error
             }
-            try await core.close(timeout: timeout)
+            // Every publish has its outcome: a broker that does not answer the close is no failure of any of them.
+            try? await core.close(timeout: timeout)
         case .recovering(let publisher):
             try await publisher.close(until: publisher.deadline(timeout))
         }

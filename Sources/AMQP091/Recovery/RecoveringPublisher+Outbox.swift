@@ -306,13 +306,16 @@ extension RecoveringPublisher {
         if let failure = outbox.takeFailures() { throw failure }
     }
 
+    /// The error of a wait that did not last until everything had ended: with the failures that are known by then, which
+    /// nobody else reports.
     private static func open(_ outbox: Outbox, _ error: AMQPError) -> AMQPError {
         let count = outbox.heldCount
         guard count > 0, error.code != .cancelled else { return error }
         let held = count == 1 ? "1 message of the outbox is" : "\(count) messages of the outbox are"
+        let failed = outbox.takeFailures().map { "; failed: \($0)" } ?? ""
         return AMQPError(
             error.code,
-            "\(held) not confirmed: \(error.replyText)",
+            "\(held) not confirmed: \(error.replyText)\(failed)",
             replyCode: error.replyCode,
             origin: error.origin
         )

@@ -310,7 +310,8 @@ final class RecoveringPublisher: Sendable {
             throw error
         }
         defer { self.ended() }
-        try await self.channels.close()?.close(timeout: max(.zero, deadline - .now))
+        // Every publish has its outcome: a broker that does not answer the close is no failure of any of them.
+        try? await self.channels.close()?.close(timeout: max(.zero, deadline - .now))
     }
 
     func closeShielded() async {
@@ -396,7 +397,7 @@ extension AMQPMessage {
     var identified: AMQPMessage {
         guard self.properties.messageID == nil else { return self }
         var message = self
-        var random = SystemRandomNumberGenerator()
+        var random = RandomNumbers()
         message.properties.messageID = [random.next(), random.next()]
             .map { (number: UInt64) in
                 let digits = String(number, radix: 16)
