@@ -208,6 +208,24 @@ let package = Package(
             swiftSettings: settings
         ),
         .testTarget(
+            name: "SimulationTests",
+            dependencies: ["AMQP091Workloads", "AMQP091Testing", "AMQP091", "EpollConcurrency"],
+            swiftSettings: settings
+        ),
+        // Applications in simulated worlds, for the tests and for scripts/simulate.
+        .target(
+            name: "AMQP091Workloads",
+            dependencies: ["AMQP091Testing", "AMQP091"],
+            path: "Tests/AMQP091Workloads",
+            swiftSettings: settings
+        ),
+        .executableTarget(
+            name: "Simulate",
+            dependencies: ["AMQP091Workloads", "AMQP091Testing", "EpollConcurrency"],
+            path: "Fuzzing/Simulate",
+            swiftSettings: settings
+        ),
+        .testTarget(
             name: "IntegrationTests",
             dependencies: ["AMQP091", "AMQP091Conformance", "AMQP091Testing"],
             swiftSettings: settings

@@ -50,6 +50,21 @@ static _Thread_local const void *current_loop;
 const void *cepoll_current_loop(void) { return current_loop; }
 void cepoll_set_current_loop(const void *loop) { current_loop = loop; }
 
+static _Thread_local const void *simulation;
+static _Thread_local const uint64_t *simulated_time;
+const void *cepoll_simulation(void) { return simulation; }
+void cepoll_set_simulation(const void *context, const uint64_t *nanoseconds) {
+    simulation = context;
+    simulated_time = nanoseconds;
+}
+
+uint64_t cepoll_now(void) {
+    if (__builtin_expect(simulated_time != NULL, 0)) return *simulated_time;
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+}
+
 ptrdiff_t cepoll_send(int descriptor, const void *octets, size_t count) {
     ptrdiff_t taken = syscall(SYS_sendto, descriptor, octets, count, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
     return taken < 0 ? -errno : taken;

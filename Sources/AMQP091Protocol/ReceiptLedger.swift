@@ -96,7 +96,8 @@ package struct ReceiptLedger: Sendable {
     @inlinable
     package mutating func settled(below lowest: UInt64, wake: (UInt32) -> Void) {
         guard !self.rangeWaiters.isEmpty else { return }
-        for (token, through) in self.rangeWaiters where through < lowest {
+        let due = self.rangeWaiters.compactMap { $0.value < lowest ? $0.key : nil }.sorted()
+        for token in due {
             self.rangeWaiters[token] = nil
             wake(token)
         }
@@ -110,7 +111,7 @@ package struct ReceiptLedger: Sendable {
             self.calls = [:]
         }
         // A call whose publish is unconfirmed is in both tables.
-        return Array(self.rangeWaiters.keys)
-            + Set(self.waiters.values.flatMap { $0.map(\.token) }).union(self.calls.values)
+        return self.rangeWaiters.keys.sorted()
+            + Set(self.waiters.values.flatMap { $0.map(\.token) }).union(self.calls.values).sorted()
     }
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-import Glibc
+import CEpoll
 
-// MonotonicTime: a point on CLOCK_MONOTONIC, which no one sets. Arithmetic saturates: a deadline of "never" is .max.
+// MonotonicTime: a point on CLOCK_MONOTONIC, which no one sets, or on the clock of a simulation. Arithmetic saturates: a
+// deadline of "never" is .max.
 
 @frozen @usableFromInline package struct MonotonicTime: Comparable, Sendable, Hashable {
     /// Nanoseconds since an arbitrary start, usually the boot.
@@ -12,11 +13,7 @@ import Glibc
     /// Later than every other time.
     @inlinable package static var distantFuture: MonotonicTime { MonotonicTime(nanoseconds: .max) }
 
-    @usableFromInline package static var now: MonotonicTime {
-        var time = timespec()
-        clock_gettime(CLOCK_MONOTONIC, &time)
-        return MonotonicTime(nanoseconds: UInt64(time.tv_sec) &* 1_000_000_000 &+ UInt64(time.tv_nsec))
-    }
+    @usableFromInline package static var now: MonotonicTime { MonotonicTime(nanoseconds: cepoll_now()) }
 
     @usableFromInline package func advanced(by duration: Duration) -> MonotonicTime {
         // 292 years and more are for ever; the components of a longer duration would trap.

@@ -31,7 +31,7 @@
         try self.state.withLock { state throws(Failure) in try body(&state.value) }
     }
 
-    /// Changes the value and wakes all who wait.
+    /// Changes the value and wakes all waiting tasks, the first to wait first.
     @discardableResult @inlinable
     package func change<Result>(_ body: (inout Value) -> Result) -> Result {
         let (result, waiters) = self.state.withLock { state in
@@ -40,8 +40,21 @@
             state.waiters = [:]
             return (result, waiters)
         }
-        for waiter in waiters.values { waiter.decide(.success(true)) }
+        Self.wake(waiters)
         return result
+    }
+
+    /// Wakes in the order in which the waits began.
+    @usableFromInline
+    static func wake(_ waiters: [UInt64: WatchWake]) {
+        if waiters.isEmpty { return }
+        #if DELIBERATE_FAULTS
+            var waiters = waiters
+            if waiters.count > 1, DeliberateFault.happens(.wakeLost), let last = waiters.keys.max() {
+                waiters[last] = nil
+            }
+        #endif
+        for (_, waiter) in waiters.sorted(by: { $0.key < $1.key }) { waiter.decide(.success(true)) }
     }
 
     /// Waits until `body` finds what it looks for in the value, which it may change.

@@ -195,6 +195,13 @@ void cepoll_renew(void);
 const void *_Nullable cepoll_current_loop(void);
 void cepoll_set_current_loop(const void *_Nullable loop);
 
+// The simulation that the calling thread runs, and its clock; NULL on every other thread. The caller keeps both.
+const void *_Nullable cepoll_simulation(void);
+void cepoll_set_simulation(const void *_Nullable context, const uint64_t *_Nullable nanoseconds);
+
+// Nanoseconds of CLOCK_MONOTONIC; on a thread that runs a simulation, of its clock.
+uint64_t cepoll_now(void);
+
 // Annotations for the thread sanitizer, empty in other builds. Swift sees it with `-Xcc -fsanitize=thread`.
 #if __has_feature(thread_sanitizer)
 enum { cepoll_is_thread_sanitized = 1 };

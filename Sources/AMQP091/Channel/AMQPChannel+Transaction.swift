@@ -2,6 +2,9 @@
 import AMQP091Protocol
 import AMQP091Wire
 import EpollNetworking
+#if DELIBERATE_FAULTS
+    import EpollConcurrency
+#endif
 
 // Transactions (AMQP 0-9-1 §1.9) as a scope, and basic.recover: both affect all pending work of the channel.
 // RabbitMQ's channel fails on a publish or settlement during a commit, and after a recover it knows no earlier delivery
@@ -31,6 +34,9 @@ extension AMQPChannel {
         do {
             result = try await body(self)
         } catch {
+            #if DELIBERATE_FAULTS
+                if DeliberateFault.happens(.rollbackCommits) { try? await self.core.commit(timeout: timeout) }
+            #endif
             try? await self.core.rollBackShielded(timeout: timeout)
             throw error
         }

@@ -36,7 +36,7 @@ public final class AMQPClient: Sendable {
     private let hub = Broadcast<AMQPClientEvent>(limit: AMQPClientEvents.limit)
     private let phase = ObservedValue(Phase.new)
     /// Consumers and publishers in use, by identity.
-    private let users = ObservedValue<[ObjectIdentifier: any ClientUser]>([:])
+    private let users = ObservedValue(OrderedObjects<any ClientUser>())
 
     /// Creates a client; it connects only in ``run()``.
     ///
@@ -170,7 +170,7 @@ public final class AMQPClient: Sendable {
         }
         let reason = failure ?? ConnectionLink.shutDown
         self.publishing.shutdownBegins()
-        for user in self.users.withLock({ Array($0.values) }) { user.giveUp(reason) }
+        for user in self.users.withLock({ $0.elements }) { user.giveUp(reason) }
         self.phase.change { $0 = .ended }
         self.hub.finish()
         if let failure { throw failure }
@@ -249,7 +249,7 @@ public final class AMQPClient: Sendable {
         }
         self.publishing.shutdownBegins()
         await withTaskGroup(of: Void.self) { group in
-            for user in self.users.withLock({ Array($0.values) }) { group.addTask { await user.endSoon(by: deadline) } }
+            for user in self.users.withLock({ $0.elements }) { group.addTask { await user.endSoon(by: deadline) } }
             // The user of a consumer or publisher leaves its scope when it is done.
             _ = try? await self.users.wait(until: deadline) { $0.isEmpty ? true : nil }
             // Also ends calls that wait for a silent broker.
@@ -275,13 +275,13 @@ public final class AMQPClient: Sendable {
     /// - Throws: An error if the client is being shut down.
     func add(_ user: any ClientUser) throws(AMQPError) {
         switch self.phase.withLock({ $0 }) {
-        case .new, .running: self.users.change { $0[ObjectIdentifier(user)] = user }
+        case .new, .running: self.users.change { $0.add(user) }
         case .shuttingDown, .ended: throw (self.publishing.ending ?? ConnectionLink.shutDown).withSafeRetry
         }
     }
 
     func remove(_ user: any ClientUser) {
-        self.users.change { _ = $0.removeValue(forKey: ObjectIdentifier(user)) }
+        self.users.change { $0.remove(user) }
     }
 
     // MARK: watching and calls on a connection

@@ -44,7 +44,7 @@ final class DelayedRejections: Sendable {
 
     /// Rejects all pending deliveries; no more are added.
     nonisolated(nonsending) func finish() async {
-        let waits = self.state.withLock { Array($0.waits.values) }
+        let waits = self.state.withLock { $0.waits.sorted { $0.key < $1.key }.map(\.value) }
         for wait in waits { wait.cancel() }
         for wait in waits { await wait.value }
     }

@@ -22,14 +22,14 @@ struct Observation: Sendable {
     let isWatching: Bool
 
     /// Created in the connecting task: task-local systems take precedence over those of the process.
-    init(_ configuration: AMQPClientConfiguration, server: AMQPServerAddress?, socket: StreamSocket) {
+    init(_ configuration: AMQPClientConfiguration, server: AMQPServerAddress?, socket: StreamSocket?) {
         #if MetricsSupport
             self.metrics = MetricsInstruments.current(for: server).map { ConnectionMetrics($0) }
         #else
             self.metrics = nil
         #endif
         #if TracingSupport
-            self.tracing = ConnectionTracing(configuration, server: server, peer: socket.peerAddress)
+            self.tracing = ConnectionTracing(configuration, server: server, peer: socket?.peerAddress)
             self.isTracing = self.tracing != nil
         #else
             self.isTracing = false

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Protocol
 public import AMQP091Wire
+#if DELIBERATE_FAULTS
+    import EpollConcurrency
+#endif
 
 // AMQPPublishOutcome: the outcome of a publish, exactly one of six; and the sum of many (AMQPPublishSummary).
 // "Lost" is never reported as nacked, "returned" never as confirmed.
@@ -53,6 +56,12 @@ public enum AMQPPublishOutcome: Hashable, Sendable {
     }
 
     init(_ outcome: PublishOutcome) {
+        #if DELIBERATE_FAULTS
+            if case .nacked = outcome, DeliberateFault.happens(.nackReportedAsConfirm) {
+                self = .confirmed
+                return
+            }
+        #endif
         switch outcome {
         case .confirmed: self = .confirmed
         case .nacked: self = .nacked

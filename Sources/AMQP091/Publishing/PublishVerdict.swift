@@ -2,6 +2,9 @@
 import AMQP091Protocol
 import AMQP091Wire
 import DequeModule
+#if DELIBERATE_FAULTS
+    import EpollConcurrency
+#endif
 
 // PublishVerdict: the meaning of a `channel.close` for each unconfirmed publish of its channel. The broker processes the
 // methods of a channel in order and drops all after the one it refuses. So a publish before the refused one was
@@ -136,6 +139,9 @@ extension ChannelState {
 
     /// Returns the outcome of an unconfirmed publish of a closed channel.
     func endedOutcome(of sequence: UInt64, _ failure: AMQPError, asOperation: Bool) -> AMQPPublishOutcome {
+        #if DELIBERATE_FAULTS
+            if DeliberateFault.happens(.unknownReportedAsNotSent) { return .notSent(failure.withSafeRetry) }
+        #endif
         guard let verdict = self.verdict else { return .unknown(failure) }
         if sequence == verdict.culprit {
             return .refused(asOperation ? failure.asRefusal.ofOperation : failure.asRefusal)

@@ -29,7 +29,7 @@ final class ConnectionLink: Sendable {
         /// Connections in a row that the broker closed while the topology was declared.
         var refusedTopologies = 0
         /// What to make again on a new connection, before anybody asks for it.
-        var renewables: [ObjectIdentifier: any Renewing] = [:]
+        var renewables = OrderedObjects<any Renewing>()
     }
 
     let role: AMQPConnectionRole
@@ -105,11 +105,11 @@ final class ConnectionLink: Sendable {
 
     /// What is made again as soon as there is a new connection.
     func register(_ renewable: any Renewing) {
-        self.state.withLock { $0.renewables[ObjectIdentifier(renewable)] = renewable }
+        self.state.withLock { $0.renewables.add(renewable) }
     }
 
     func deregister(_ renewable: any Renewing) {
-        self.state.withLock { _ = $0.renewables.removeValue(forKey: ObjectIdentifier(renewable)) }
+        self.state.withLock { $0.renewables.remove(renewable) }
     }
 
     /// The connection if there is one now.
@@ -174,7 +174,7 @@ final class ConnectionLink: Sendable {
         }
         let (connection, deadline) = self.state.change { state in
             state.ending = failure ?? state.clientFailure ?? Self.shutDown
-            state.renewables = [:]
+            state.renewables = OrderedObjects()
             return (state.connection.take(), state.stopDeadline)
         }
         if let connection {
@@ -194,7 +194,7 @@ final class ConnectionLink: Sendable {
     /// Returns the refusal that ended it, or the first failure without recovery; nil when it was cancelled.
     private func maintain() async -> AMQPError? {
         guard (try? await self.state.wait { $0.isWanted ? true : nil }) != nil else { return nil }
-        var random = SystemRandomNumberGenerator()
+        var random = RandomNumbers()
         var machine = Machine(
             endpoints: self.configuration.addresses.count,
             shuffles: self.configuration.recovery.shufflesAddresses,
@@ -230,7 +230,7 @@ final class ConnectionLink: Sendable {
     private func connect(
         _ order: [Int],
         _ machine: inout Machine,
-        _ random: inout SystemRandomNumberGenerator
+        _ random: inout RandomNumbers
     ) async -> Machine.Action {
         let result = await ConnectionRace(
             addresses: self.configuration.addresses,
@@ -256,7 +256,7 @@ final class ConnectionLink: Sendable {
         _ connection: AMQPConnection,
         isFirst: Bool,
         _ machine: inout Machine,
-        _ random: inout SystemRandomNumberGenerator
+        _ random: inout RandomNumbers
     ) async -> Machine.Action {
         do throws(AMQPError) {
             let report = try await self.declareTopology(on: connection)
@@ -306,7 +306,7 @@ final class ConnectionLink: Sendable {
     ) async -> AMQPError? {
         let renewables = self.state.change { state in
             state.connection = connection
-            return Array(state.renewables.values)
+            return state.renewables.elements
         }
         self.emit(kind)
         let error = await withTaskGroup(of: Void.self) { group -> AMQPError? in
@@ -356,7 +356,7 @@ final class ConnectionLink: Sendable {
         let patience = isPatient ? max(.seconds(10), self.configuration.heartbeat.saturated * 3) : .zero
         let deadline = MonotonicTime.now.advanced(by: patience)
         var report = try await connection.declare(all, timeout: timeout)
-        var random = SystemRandomNumberGenerator()
+        var random = RandomNumbers()
         let backoff = RecoveryBackoff(initial: 50_000_000, maximum: 1_000_000_000)
         var attempt = 0
         while let again = all.subset(toRetryAfter: report), MonotonicTime.now < deadline {

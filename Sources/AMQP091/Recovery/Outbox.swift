@@ -271,6 +271,12 @@ final class Outbox: Sendable {
                     Self.end(entry, outcome, &state)
                     continue
                 }
+                #if DELIBERATE_FAULTS
+                    if DeliberateFault.happens(.outboxForgets) {
+                        Self.end(entry, .confirmed, &state)
+                        continue
+                    }
+                #endif
                 entry.place = .waiting
                 hasMoved = true
             }

@@ -280,7 +280,7 @@ final class RecoveringConsumer: Sendable {
         }
         // The first is answered at once; after a loss the link has waited already.
         guard attempt > 0, !reason.isLoss else { return }
-        var random = SystemRandomNumberGenerator()
+        var random = RandomNumbers()
         let delay = RecoveryBackoff(initial: 20_000_000, maximum: 2_000_000_000).delay(attempt: attempt, using: &random)
         let left = max(.zero, deadline - MonotonicTime.now)
         do {

@@ -66,7 +66,7 @@ extension InProcessBroker {
     public func splitWrites(every octets: Int?) async {
         _ = await self.onLoop { core in
             core.pieceSize = octets.map { max(1, $0) }
-            for connection in core.connections.values { core.touch(connection) }
+            for connection in core.connectionsInOrder { core.touch(connection) }
         }
     }
 
@@ -75,7 +75,18 @@ extension InProcessBroker {
     /// - Parameter reason: The simulated cause; not sent.
     public func dropConnections(_ reason: String = "") async {
         _ = await self.onLoop { core in
-            for connection in Array(core.connections.values) { connection.reset() }
+            for connection in core.connectionsInOrder { connection.reset() }
+        }
+    }
+
+    /// Crashes the broker and starts it again at once: every link is dropped; transient queues, exchanges and messages are
+    /// gone, as are exclusive queues.
+    ///
+    /// Persistent messages of durable queues stay; unacknowledged deliveries are delivered again.
+    public func restart() async {
+        _ = await self.onLoop { core in
+            for connection in core.connectionsInOrder { connection.reset() }
+            for host in core.virtualHosts.values.sorted(by: { $0.name < $1.name }) { host.lose() }
         }
     }
 
@@ -85,7 +96,7 @@ extension InProcessBroker {
     public func closeConnections(_ reason: String = "shutdown") async {
         _ = await self.onLoop { core in
             let refusal = Refusal(.connectionForced, "broker forced connection closure with reason '\(reason)'")
-            for connection in Array(core.connections.values) {
+            for connection in core.connectionsInOrder {
                 connection.close(refusal.code, refusal.text, nil)
             }
         }
@@ -98,8 +109,8 @@ extension InProcessBroker {
     ///   - reason: The reply text after the code's name.
     public func closeChannels(_ code: ReplyCode, _ reason: String) async {
         _ = await self.onLoop { core in
-            for connection in Array(core.connections.values) {
-                for channel in Array(connection.channels.values) { channel.close(Refusal(code, reason), nil) }
+            for connection in core.connectionsInOrder {
+                for channel in core.inOrder(connection.channels) { channel.close(Refusal(code, reason), nil) }
             }
         }
     }
@@ -120,8 +131,8 @@ extension InProcessBroker {
     public func setConsumerTimeout(_ timeout: Duration?) async {
         _ = await self.onLoop { core in
             core.consumerTimeout = timeout?.milliseconds
-            for connection in Array(core.connections.values) {
-                for channel in Array(connection.channels.values) { channel.watchLateAgain() }
+            for connection in core.connectionsInOrder {
+                for channel in core.inOrder(connection.channels) { channel.watchLateAgain() }
             }
         }
     }
@@ -141,8 +152,8 @@ extension InProcessBroker {
     public func timeOutAcknowledgements(of name: String, virtualHost: String = "/") async -> Bool {
         await self.onLoop { core in
             guard let queue = core.virtualHosts[virtualHost]?.queues[name] else { return false }
-            for connection in Array(core.connections.values) {
-                for channel in Array(connection.channels.values) { channel.checkLate(as: queue) }
+            for connection in core.connectionsInOrder {
+                for channel in core.inOrder(connection.channels) { channel.checkLate(as: queue) }
             }
             return true
         } ?? false
@@ -159,7 +170,7 @@ extension InProcessBroker {
             case .release:
                 core.confirmOrder.areHeld = false
                 core.confirmOrder.delay = .zero
-                for connection in core.connections.values { core.touch(connection) }
+                for connection in core.connectionsInOrder { core.touch(connection) }
             }
         }
     }

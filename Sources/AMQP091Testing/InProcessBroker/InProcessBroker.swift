@@ -155,6 +155,8 @@ public final class InProcessBroker: Sendable {
     let loop: EventLoop
     private let listening: [(endpoint: Endpoint, address: SocketAddress)]
     private let paths: [String]
+    /// The addresses of a simulation; none outside of one.
+    private let simulated: [AMQPServerAddress]
     private let options: Options
 
     /// Starts a broker, which runs until ``shutdown()``.
@@ -181,6 +183,7 @@ public final class InProcessBroker: Sendable {
             socket.localAddress.map { (endpoint, $0) }
         }
         self.paths = options.endpoints.compactMap { if case .unix(let path) = $0 { path } else { nil } }
+        self.simulated = []
         let listening = zip(options.endpoints, sockets).map { ($1, $0.usesTLS ? tls : nil) }
         let failure = await Self.run(on: loop) { () -> SystemError? in
             for (socket, tls) in listening {
@@ -193,6 +196,23 @@ public final class InProcessBroker: Sendable {
         if let failure = failure ?? nil {
             loop.shutdown()
             throw failure
+        }
+    }
+
+    /// A broker of a simulation, which serves links to these names; its endpoints and certificates are not used.
+    package init(_ options: Options, in simulation: Simulation, at addresses: [AMQPServerAddress]) {
+        var options = options
+        options.frameMax = min(max(8192, options.frameMax), 16 << 20)
+        self.options = options
+        let loop = simulation.makeLoop(name: "amqp-broker")
+        let core = BrokerCore(loop: loop, options: options)
+        self.loop = loop
+        self.core = core
+        self.listening = []
+        self.paths = []
+        self.simulated = addresses
+        for address in addresses {
+            simulation.network.listen(at: address.description, on: loop) { core.admit($0) }
         }
     }
 
@@ -280,7 +300,7 @@ public final class InProcessBroker: Sendable {
                 .host(octets.map { String($0) }.joined(separator: "."), port: port)
             default: .host("127.0.0.1", port: self.port ?? 5672)
             }
-        var configuration = AMQPClientConfiguration(addresses: [address])
+        var configuration = AMQPClientConfiguration(addresses: self.simulated.isEmpty ? [address] : self.simulated)
         configuration.connectTimeout = .seconds(60)
         configuration.operationTimeout = .seconds(60)
         configuration.virtualHost = self.options.virtualHosts.first ?? "/"

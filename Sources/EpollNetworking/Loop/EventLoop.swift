@@ -52,6 +52,14 @@ public final class EventLoop: TaskExecutor, Sendable {
         self.core.executor.initialize(UnownedTaskExecutor(ordinary: self))
     }
 
+    /// A loop whose turns a simulation takes.
+    init(name: String, simulation: Simulation) {
+        self.name = name
+        self.core = LoopCore(name: name, simulation: simulation)
+        self.thread = pthread_t()
+        self.core.executor.initialize(UnownedTaskExecutor(ordinary: self))
+    }
+
     deinit { self.core.requestStop() }
 
     /// Why calls on connections of this loop fail after its end.
@@ -73,8 +81,15 @@ public final class EventLoop: TaskExecutor, Sendable {
     /// that prefer it go on in the global pool.
     public func shutdown() { self.core.requestStop() }
 
-    /// Whether the caller is on the loop's thread.
-    @inlinable package var isInLoop: Bool { pthread_equal(pthread_self(), self.thread) != 0 }
+    /// Whether the caller is on the loop's thread, or in a turn of it that a simulation takes.
+    @inlinable package var isInLoop: Bool {
+        pthread_equal(pthread_self(), self.thread) != 0 || self.thread == pthread_t() && self.isTakingTurn
+    }
+
+    @usableFromInline var isTakingTurn: Bool { LoopCore.current === self.core }
+
+    /// The simulation that takes the turns of this loop; nil for a loop with a thread.
+    package var simulation: Simulation? { self.core.isSimulated ? self.core.simulation : nil }
 
     /// What the loop has done since it started.
     public var statistics: LoopStatistics { self.core.counters.snapshot(wakeUps: self.core.wakeUps) }

@@ -13,7 +13,8 @@ public final class EventLoopGroup: Sendable {
     /// sets another count. Without descriptors or threads for it the calls that need a loop fail with the reason, and the
     /// next use tries again.
     public static var shared: EventLoopGroup {
-        Self.started.withLock { started in
+        if let group = Simulation.running?.group { return group }
+        return Self.started.withLock { started in
             if let started { return started }
             let cores = Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))
             let setting = getenv("EPOLL_LOOPS").map { String(cString: $0) }
@@ -47,6 +48,9 @@ public final class EventLoopGroup: Sendable {
         for index in 0..<max(1, count) { loops.append(try EventLoop(name: "epoll-\(index)")) }
         self.loops = loops
     }
+
+    /// A group of loops that run already.
+    init(_ loops: [EventLoop]) { self.loops = loops }
 
     /// A group of one loop that could not start.
     init(failed error: SystemError) { self.loops = [EventLoop(name: "epoll-0", failed: error)] }

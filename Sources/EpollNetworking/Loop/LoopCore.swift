@@ -76,9 +76,17 @@ final class LoopCore: @unchecked Sendable {
     /// Until the kernel says it does not know the call, or a sandbox forbids it.
     private var hasNanosecondWait = true
 
+    /// Whether a simulation runs the turns: no thread, no descriptor.
+    let isSimulated: Bool
+    /// The simulation; nil for other loops.
+    private(set) weak var simulation: Simulation?
+    /// The streams of a simulation that report to this loop.
+    var simulatedHandlers: [ObjectIdentifier: SimulatedStream] = [:]
+
     init(name: String) throws(SystemError) {
         self.name = name
         self.startFailure = nil
+        self.isSimulated = false
         self.remote = Locked(Remote())
         let epoll = try SystemCall.checking("epoll_create1") { cepoll_create() }
         var wake: CInt = -1
@@ -99,15 +107,25 @@ final class LoopCore: @unchecked Sendable {
         self.timer = timer
     }
 
-    /// A loop that has ended, because it could not start.
-    init(name: String, failed error: SystemError) {
+    /// A loop without a thread: one that has ended because it could not start, or one that a simulation runs.
+    private init(name: String, failure: SystemError?, simulation: Simulation?) {
         self.name = name
-        self.startFailure = error
+        self.startFailure = failure
+        self.isSimulated = simulation != nil
         self.epoll = -1
         self.wake = -1
         self.timer = -1
-        self.remote = Locked(Remote(hasStopped: true))
-        self.hasStopped = true
+        self.remote = Locked(Remote(hasStopped: failure != nil))
+        self.hasStopped = failure != nil
+        self.simulation = simulation
+    }
+
+    convenience init(name: String, failed error: SystemError) {
+        self.init(name: name, failure: error, simulation: nil)
+    }
+
+    convenience init(name: String, simulation: Simulation) {
+        self.init(name: name, failure: nil, simulation: simulation)
     }
 
     deinit {
@@ -121,6 +139,9 @@ extension LoopCore {
     /// False when the loop has ended; the entry is then dropped.
     func enqueueRemote(_ entry: Entry) -> Bool {
         enum Outcome { case queued, queuedAsleep, refused }
+        if self.isSimulated, let simulation = self.simulation, !simulation.isCurrent {
+            simulation.escaped("loop \(self.name) was called")
+        }
         let outcome = self.remote.withLock { remote -> Outcome in
             if remote.hasStopped { return .refused }
             if remote.isStopRequested, case .job = entry { return .refused }
@@ -159,7 +180,13 @@ extension LoopCore {
     var wakeUps: Int { self.remote.withLock { $0.wakeUps } }
 
     /// Runs a job of an ended loop in the global pool: late, but not never.
-    static func forward(_ job: UnownedJob) { globalConcurrentExecutor.enqueue(job) }
+    static func forward(_ job: UnownedJob) {
+        if let simulation = SimulationContext.current?.services {
+            simulation.enqueueGlobal(job)
+        } else {
+            globalConcurrentExecutor.enqueue(job)
+        }
+    }
 }
 
 extension LoopCore.Remote {
@@ -235,6 +262,9 @@ extension LoopCore {
         while budget > 0, let work = self.timers.popDue(at: now) {
             budget -= 1
             self.counters.timers.add()
+            #if DELIBERATE_FAULTS
+                if DeliberateFault.happens(.timerLost) { continue }
+            #endif
             work.runOnLoop()
         }
     }
@@ -381,6 +411,7 @@ extension LoopCore {
                 handler.socketReady(.loopStopped)
                 self.deregistered.append(handler)
             }
+            self.stopSimulatedStreams()
             _ = self.drainRemote()
             self.resumeDeferred()
             while let entry = self.local.popFirst() {
@@ -415,5 +446,41 @@ extension LoopCore {
             for waiter in waiters { waiter.decide(.success(())) }
             return
         }
+    }
+}
+
+// MARK: - Turns of a simulation
+
+extension LoopCore {
+    /// Whether a turn would do something.
+    func canRun(at now: MonotonicTime) -> Bool {
+        if !self.local.isEmpty || !self.endOfTick.isEmpty || !self.deferred.isEmpty { return true }
+        if let deadline = self.timers.nextDeadline, deadline <= now { return true }
+        return self.remote.withLock { !$0.entries.isEmpty || $0.isStopRequested }
+    }
+
+    /// A turn without a wait.
+    ///
+    /// - Returns: Whether the loop has ended.
+    func turn(at now: MonotonicTime) -> Bool {
+        cepoll_set_current_loop(Unmanaged.passUnretained(self).toOpaque())
+        defer { cepoll_set_current_loop(nil) }
+        self.turnTime = now
+        if self.drainRemote() {
+            self.stop()
+            return true
+        }
+        self.runJobs()
+        self.runTimers()
+        self.runEndOfTick()
+        self.releaseDeregistered()
+        self.resumeDeferred()
+        return false
+    }
+
+    private func stopSimulatedStreams() {
+        let streams = self.simulatedHandlers.values.sorted { $0.order < $1.order }
+        self.simulatedHandlers = [:]
+        for stream in streams { stream.loopStopped() }
     }
 }

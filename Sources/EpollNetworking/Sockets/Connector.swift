@@ -9,6 +9,20 @@ package enum Connector {
     /// The pause between two attempts while nothing has failed (RFC 8305 §5).
     package static let attemptDelay = Duration.milliseconds(250)
 
+    /// Connects to a host by name or number; inside of a simulation, to a host of the simulation.
+    package static func open(
+        host: String,
+        port: UInt16,
+        deadline: MonotonicTime,
+        on loop: EventLoop,
+        options: SocketOptions = SocketOptions()
+    ) async throws(NetworkError) -> any ByteTransport & Sendable {
+        if let network = loop.simulation?.network {
+            return try await network.connect(host: host, port: port, deadline: deadline, on: loop)
+        }
+        return try await Self.connect(host: host, port: port, deadline: deadline, on: loop, options: options)
+    }
+
     /// Connects to a host by name or number.
     package static func connect(
         host: String,

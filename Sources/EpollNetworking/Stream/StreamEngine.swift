@@ -326,6 +326,9 @@ extension StreamEngine {
             self.awaitsRoom = false
             return true
         case .full:
+            #if DELIBERATE_FAULTS
+                if DeliberateFault.happens(.roomForgotten) { return false }
+            #endif
             self.awaitsRoom = true
         case .failed(let error):
             if self.writeFailure == nil { self.writeFailure = error }

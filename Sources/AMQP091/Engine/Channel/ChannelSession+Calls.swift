@@ -78,7 +78,12 @@ extension ChannelSession {
     ///
     /// One nobody waits for is dropped.
     func received(reply: AMQPDelivery) {
-        guard let text = try? reply.properties().correlationID, let sequence = UInt64(text) else { return }
+        guard let text = try? reply.properties().correlationID, let own = UInt64(text) else { return }
+        #if DELIBERATE_FAULTS
+            let sequence = DeliberateFault.happens(.replyToAnotherCall) ? own + 1 : own
+        #else
+            let sequence = own
+        #endif
         let waiter = self.withLock { channel, state in
             channel.confirms.endings.receipts.replied(to: sequence).flatMap { state.waiters.finish($0) }
         }

@@ -155,7 +155,7 @@ extension ChannelSession {
     }
 
     func endConsumers(_ ending: ConsumerInbox.Ending) {
-        let inboxes = Array(self.consumers.values)
+        let inboxes = self.consumers.sorted { $0.key < $1.key }.map(\.value)
         self.consumers = [:]
         for inbox in inboxes {
             inbox.handOver()

@@ -10,7 +10,12 @@ import EpollNetworking
 
 extension ChannelSession {
     func acknowledge(_ delivery: AMQPDelivery, multiple: Bool, site: CallSite) throws(AMQPError) {
-        let tag = delivery.record.tag
+        #if DELIBERATE_FAULTS
+            if DeliberateFault.happens(.acknowledgementDropped) { return }
+            let tag = delivery.record.tag + (DeliberateFault.happens(.acknowledgementTooFar) ? 1 : 0)
+        #else
+            let tag = delivery.record.tag
+        #endif
         let (next, mayBeLate) = try self.withLock { channel, state throws(AMQPError) -> (CallerStep, Bool) in
             try channel.requireOpen(state)
             guard let settled = channel.settlements.acknowledge(tag, multiple: multiple) else {

@@ -85,7 +85,7 @@ extension ChannelSession {
 
     /// `basic.recover-ok`: every tag seen so far is void.
     func recovered() {
-        for inbox in self.consumers.values { _ = inbox.handOver() }
+        for (_, inbox) in self.consumers.sorted(by: { $0.key < $1.key }) { _ = inbox.handOver() }
         self.withLock { channel, _ in channel.settlements.recovered(through: self.lastDeliveryTag) }
     }
 

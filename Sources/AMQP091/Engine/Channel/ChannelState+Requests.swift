@@ -2,6 +2,9 @@
 import AMQP091Protocol
 import AMQP091Wire
 import EpollNetworking
+#if DELIBERATE_FAULTS
+    import EpollConcurrency
+#endif
 
 // Requests and settlements of a channel under the lock: what is appended, what waits for its turn, and what a reply does
 // to the two. Not here: whose turn it is (RequestQueue), which tags are settled and what waits (SettlementLedger), the
@@ -210,11 +213,19 @@ extension ChannelState {
         to buffer: inout WireBuffer
     ) -> Int {
         let number = self.number
+        #if DELIBERATE_FAULTS
+            let requeue = requeue && !DeliberateFault.happens(.requeueForgotten)
+        #endif
         if multiple {
             return self.settlements.refuse(upTo: tag, requeue: requeue) { buffer.append($0, channel: number) }
         }
         let verdict: SettlementLedger.Verdict = isRejection ? .reject(requeue: requeue) : .nack(requeue: requeue)
-        return self.settlements.refuse(tag, verdict) { buffer.append($0, channel: number) } ? 1 : 0
+        return self.settlements.refuse(tag, verdict) {
+            buffer.append($0, channel: number)
+            #if DELIBERATE_FAULTS
+                if DeliberateFault.happens(.refusedTwice) { buffer.append($0, channel: number) }
+            #endif
+        } ? 1 : 0
     }
 
     /// `tx.commit-ok`: what was held back goes out.

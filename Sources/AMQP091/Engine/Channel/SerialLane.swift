@@ -21,7 +21,10 @@ final class SerialLane: TaskExecutor {
             defer { state.isRunning = true }
             return !state.isRunning
         }
-        if starts { Task.detached(executorPreference: globalConcurrentExecutor) { self.run() } }
+        if starts {
+            let pool = SimulationContext.current?.services?.executor ?? globalConcurrentExecutor
+            Task.detached(executorPreference: pool) { self.run() }
+        }
     }
 
     private func run() {

@@ -2,11 +2,14 @@
 import EpollConcurrency
 import EpollNetworking
 
-// AddressMemory: the addresses of this process that could not be connected to lately, so that the next connection tries
+// AddressMemory: the addresses of this process, or of a simulation, that could not be connected to lately, so that the next connection tries
 // them last. Bounded, and forgets. A client has a memory of its own besides (RecoveryStateMachine), which counts.
 
 final class AddressMemory: Sendable {
-    static let shared = AddressMemory()
+    /// That of the process, or of the simulation the caller runs in.
+    static var shared: AddressMemory { SimulationContext.current?.value { AddressMemory() } ?? Self.ofProcess }
+
+    private static let ofProcess = AddressMemory()
 
     /// Addresses remembered.
     private static let limit = 256

@@ -13,9 +13,9 @@ import Logging
 // MARK: connecting
 
 extension ConnectionSession {
-    /// Logs in over a connected socket, which it takes over also when it throws.
+    /// Logs in over a connected transport, which it takes over also when it throws.
     static func login(
-        over socket: StreamSocket,
+        over transport: any ByteTransport & Sendable,
         named address: String,
         _ configuration: AMQPClientConfiguration,
         tls: (context: TLSContext, host: String)? = nil,
@@ -32,7 +32,7 @@ extension ConnectionSession {
         let driver: ConnectionSession
         do throws(AMQPError) {
             driver = try ConnectionSession(
-                socket: socket,
+                transport: transport,
                 loop: loop,
                 configuration: configuration,
                 tls: tls,
@@ -40,7 +40,7 @@ extension ConnectionSession {
                 logger: logger
             )
         } catch {
-            socket.close()
+            transport.close()
             throw error
         }
         let result = await withCancellableSuspension(
@@ -293,8 +293,9 @@ extension ConnectionSession {
     /// The limit counts a closed window too, although the peer answers every probe of it: an alarm that lasts longer would
     /// cost the connection. The broker's heartbeats tell meanwhile whether it is alive.
     private func limitSilenceOfKernel(_ isOn: Bool) {
+        guard let socket = self.socket else { return }
         // Not every socket has it.
-        try? SocketOptions(self.configuration).setUserTimeout(of: self.socket, isOn: isOn)
+        try? SocketOptions(self.configuration).setUserTimeout(of: socket, isOn: isOn)
     }
 
     /// Closes the socket at once; everybody who waits is told this.

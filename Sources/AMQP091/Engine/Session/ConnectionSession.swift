@@ -39,8 +39,8 @@ final class ConnectionSession: LoopWork, StreamOwner, @unchecked Sendable {
     let lateDeliveries = Broadcast<AMQPLateDelivery>(limit: AMQPLateDeliveries.limit)
     /// Moves the octets; the loop's thread and the holder of the writer token call it.
     let stream: StreamEngine
-    /// For its options alone.
-    let socket: StreamSocket
+    /// For its options alone; nil for a stream without a socket.
+    let socket: StreamSocket?
     let timers = ConnectionTimers()
 
     // MARK: loop thread only
@@ -69,18 +69,18 @@ final class ConnectionSession: LoopWork, StreamOwner, @unchecked Sendable {
     static let readsPerTurn = 8
 
     init(
-        socket: StreamSocket,
+        transport: any ByteTransport & Sendable,
         loop: EventLoop,
         configuration: AMQPClientConfiguration,
         tls: (context: TLSContext, host: String)?,
         server: AMQPServerAddress?,
         logger: Logger
     ) throws(AMQPError) {
-        self.socket = socket
-        self.observation = Observation(configuration, server: server, socket: socket)
-        self.frameTrace = FrameTrace(logger, descriptor: socket.descriptor)
+        self.socket = transport.socket
+        self.observation = Observation(configuration, server: server, socket: transport.socket)
+        self.frameTrace = FrameTrace(logger, descriptor: transport.socket?.descriptor ?? -1)
         self.stream = StreamEngine(
-            try ConnectionTLS.transport(socket, tls),
+            try ConnectionTLS.transport(transport, tls),
             on: loop,
             readsPerTurn: Self.readsPerTurn
         )

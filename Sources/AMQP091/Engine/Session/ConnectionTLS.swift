@@ -26,14 +26,14 @@ enum ConnectionTLS {
 
     static let noTLS = "TLS is not compiled in: enable the trait TLS of swift-amqp091 and install libssl-dev"
 
-    /// The transport of a connection: the socket, or TLS on it.
+    /// The transport of a connection: that of its octets, or TLS on it.
     static func transport(
-        _ socket: StreamSocket,
+        _ lower: any ByteTransport,
         _ tls: (context: TLSContext, host: String)?
     ) throws(AMQPError) -> any ByteTransport {
-        guard let tls else { return socket }
+        guard let tls else { return lower }
         do throws(NetworkError) {
-            return TLSTransport(socket, try TLSEngine(client: tls.context, host: tls.host))
+            return TLSTransport(lower, try TLSEngine(client: tls.context, host: tls.host))
         } catch {
             throw AMQPError(error)
         }

@@ -49,7 +49,7 @@ struct Dialer: Sendable {
         do throws(AMQPError) {
             let loop = EventLoopGroup.shared.next()
             let driver = try await ConnectionSession.login(
-                over: try await self.socket(to: address, on: loop),
+                over: try await self.transport(to: address, on: loop),
                 named: address.description,
                 self.configuration,
                 tls: self.tls.map { ($0, ConnectionTLS.serverName(address.host)) },
@@ -65,7 +65,10 @@ struct Dialer: Sendable {
         }
     }
 
-    private func socket(to address: AMQPServerAddress, on loop: EventLoop) async throws(AMQPError) -> StreamSocket {
+    private func transport(
+        to address: AMQPServerAddress,
+        on loop: EventLoop
+    ) async throws(AMQPError) -> any ByteTransport & Sendable {
         let options = SocketOptions(self.configuration)
         do throws(NetworkError) {
             if let path = address.unixPath {
@@ -76,7 +79,7 @@ struct Dialer: Sendable {
                     options: options
                 )
             }
-            return try await Connector.connect(
+            return try await Connector.open(
                 host: address.host,
                 port: address.port,
                 deadline: self.deadline,

@@ -232,6 +232,15 @@ final class BrokerQueue {
         return entries.count
     }
 
+    /// Loses the messages that a crash of the broker loses: transient ones of a classic queue.
+    func loseTransient() {
+        guard !self.options.isQuorum else { return }
+        let entries = self.ready.removeAll()
+        let kept = entries.filter { $0.message.properties.deliveryMode == 2 }
+        for entry in entries where entry.message.properties.deliveryMode != 2 { self.forget(entry) }
+        self.ready.restore(kept)
+    }
+
     // MARK: consumers and the end
 
     /// Starts a consumer, unless exclusive use forbids it.

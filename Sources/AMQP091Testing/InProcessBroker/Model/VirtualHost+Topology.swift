@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091Wire
+import EpollConcurrency
 
 // Declaring, binding and deleting, with RabbitMQ's checks in RabbitMQ's order. `owner` is the requesting connection.
 
@@ -61,7 +62,8 @@ extension VirtualHost {
     /// Returns a unique name: the prefix and 22 characters.
     static func generated(_ prefix: String) -> String {
         let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
-        return prefix + String((0..<22).map { _ in alphabet[Int.random(in: 0..<alphabet.count)] })
+        var random = RandomNumbers()
+        return prefix + String((0..<22).map { _ in alphabet[Int.random(in: 0..<alphabet.count, using: &random)] })
     }
 
     /// Deletes a queue and returns the number of its messages.
@@ -164,7 +166,7 @@ extension VirtualHost {
         self.delete(exchange)
     }
 
-    private func delete(_ exchange: BrokerExchange) {
+    fileprivate func delete(_ exchange: BrokerExchange) {
         self.exchanges[exchange.name] = nil
         self.topologyVersion += 1
         self.removeBindings(to: exchange)
@@ -214,8 +216,20 @@ extension VirtualHost {
     }
 
     private func removeBindings(to destination: AnyObject) {
-        for exchange in Array(self.exchanges.values) {
+        for exchange in self.exchanges.sorted(by: { $0.key < $1.key }).map(\.value) {
             self.remove(from: exchange) { $0.destination.object === destination }
+        }
+    }
+}
+
+extension VirtualHost {
+    /// Loses what a crash of the broker loses.
+    func lose() {
+        for queue in self.queues.sorted(by: { $0.key < $1.key }).map(\.value) {
+            if queue.isDurable, !queue.isExclusive { queue.loseTransient() } else { self.delete(queue) }
+        }
+        for exchange in self.exchanges.sorted(by: { $0.key < $1.key }).map(\.value) where !exchange.isDurable {
+            self.delete(exchange)
         }
     }
 }

@@ -162,7 +162,7 @@ final class BrokerChannel: DeliverySink {
 
     /// Schedules the queues of its consumers: there is room now.
     func serveConsumers() {
-        for consumer in self.consumers.values where !consumer.queue.isServiceDue {
+        for consumer in self.core.inOrder(self.consumers) where !consumer.queue.isServiceDue {
             self.core.serviceSoon(consumer.queue)
         }
     }
@@ -310,7 +310,7 @@ final class BrokerChannel: DeliverySink {
     }
 
     func settle(_ deliveries: [UnackedDelivery], _ settlement: Settlement) {
-        var returned: [ObjectIdentifier: (BrokerQueue, [QueueEntry])] = [:]
+        var returned: [(queue: BrokerQueue, entries: [QueueEntry])] = []
         for delivery in deliveries {
             guard !delivery.isLate else {
                 self.settledLate(delivery)
@@ -320,13 +320,17 @@ final class BrokerChannel: DeliverySink {
             case .acknowledge: delivery.queue.acknowledged(delivery.entry)
             case .reject: delivery.queue.rejected(delivery.entry)
             case .requeue, .fail:
-                returned[ObjectIdentifier(delivery.queue), default: (delivery.queue, [])].1.append(delivery.entry)
+                if let index = returned.firstIndex(where: { $0.queue === delivery.queue }) {
+                    returned[index].entries.append(delivery.entry)
+                } else {
+                    returned.append((delivery.queue, [delivery.entry]))
+                }
             }
             guard let consumer = delivery.consumer else { continue }
             consumer.unacknowledged -= 1
             if !consumer.queue.isServiceDue { self.core.serviceSoon(consumer.queue) }
         }
-        for (queue, entries) in returned.values { queue.requeued(entries, isFailure: settlement == .fail) }
+        for (queue, entries) in returned { queue.requeued(entries, isFailure: settlement == .fail) }
         if self.channelPrefetch > 0 { self.serveConsumers() }
     }
 
@@ -357,7 +361,7 @@ final class BrokerChannel: DeliverySink {
 
     /// Requeues all unacknowledged deliveries.
     func end() {
-        for consumer in Array(self.consumers.values) { self.remove(consumer) }
+        for consumer in self.core.inOrder(self.consumers) { self.remove(consumer) }
         for (deliveries, _) in self.transaction?.settled ?? [] { self.unacknowledged.restore(deliveries) }
         self.host.usedOctets -= self.transaction?.octets ?? 0
         self.transaction = nil

@@ -223,7 +223,7 @@ final class BrokerConnection: StreamOwner, @unchecked Sendable {
     func finishTurn() {
         self.isTouched = false
         guard self.phase != .ended, !self.core.isFrozen else { return }
-        for channel in self.channels.values {
+        for channel in self.core.inOrder(self.channels) {
             if channel.mail == nil { channel.finishCommit() } else { channel.passOnMail() }
             channel.flushConfirms()
         }
@@ -239,7 +239,7 @@ final class BrokerConnection: StreamOwner, @unchecked Sendable {
         }
         if self.isStarved, self.hasRoom {
             self.isStarved = false
-            for channel in self.channels.values { channel.serveConsumers() }
+            for channel in self.core.inOrder(self.channels) { channel.serveConsumers() }
         }
     }
 
@@ -400,10 +400,10 @@ final class BrokerConnection: StreamOwner, @unchecked Sendable {
 
     /// Gives back what the channels hold, and drops what is the connection's own.
     func dropChannels() {
-        for channel in self.channels.values { channel.end() }
+        for channel in self.core.inOrder(self.channels) { channel.end() }
         self.channels = [:]
         guard let host = self.host else { return }
-        for queue in Array(host.queues.values) where queue.owner == ObjectIdentifier(self) { host.delete(queue) }
+        for queue in self.core.inOrder(host.queues) where queue.owner == ObjectIdentifier(self) { host.delete(queue) }
     }
 
     /// Drops the link.

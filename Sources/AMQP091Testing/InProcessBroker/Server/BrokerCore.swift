@@ -36,6 +36,9 @@ final class BrokerCore: LoopWork, QueueServices, @unchecked Sendable {
     /// Maximum size of a write in octets, if a test limits it.
     var pieceSize: Int?
 
+    /// Links of a simulation that were not accepted while the broker was frozen.
+    private var backlog: [SimulatedStream] = []
+
     private var isFlushScheduled = false
     private var dueQueues: [BrokerQueue] = []
     private var deaths = Deque<Death>()
@@ -62,6 +65,17 @@ final class BrokerCore: LoopWork, QueueServices, @unchecked Sendable {
         self.users = options.users
         self.consumerTimeout = options.consumerTimeout?.milliseconds
         for name in options.virtualHosts { self.virtualHosts[name] = VirtualHost(name: name, services: self) }
+    }
+
+    // MARK: the order of things
+
+    /// The connections in the order of connecting.
+    var connectionsInOrder: [BrokerConnection] { self.connections.values.sorted { $0.number < $1.number } }
+
+    /// The values of a table; in a simulation by key, so that equal seeds make equal runs.
+    func inOrder<Key: Comparable, Value>(_ table: [Key: Value]) -> [Value] {
+        guard table.count > 1, self.loop.simulation != nil else { return Array(table.values) }
+        return table.sorted { $0.key < $1.key }.map(\.value)
     }
 
     // MARK: the turn
@@ -215,7 +229,7 @@ final class BrokerCore: LoopWork, QueueServices, @unchecked Sendable {
         guard alarm != self.alarm else { return }
         self.alarm = alarm
         if alarm == nil {
-            for connection in self.connections.values { connection.unblock() }
+            for connection in self.connectionsInOrder { connection.unblock() }
         }
     }
 
@@ -224,7 +238,22 @@ final class BrokerCore: LoopWork, QueueServices, @unchecked Sendable {
         self.isFrozen = frozen
         guard !frozen else { return }
         for acceptor in self.acceptors { acceptor.accept() }
-        for connection in Array(self.connections.values) { connection.thaw() }
+        for stream in self.backlog { self.admit(stream) }
+        self.backlog = []
+        for connection in self.connectionsInOrder { connection.thaw() }
+    }
+
+    // MARK: links of a simulation
+
+    /// Takes a link of a simulation, as an acceptor takes that of a socket.
+    func admit(_ stream: SimulatedStream) {
+        if self.isFrozen {
+            self.backlog.append(stream)
+        } else if self.refusesConnections {
+            stream.reset()
+        } else {
+            BrokerConnection(core: self, stream).start()
+        }
     }
 
     // MARK: waits for a condition
@@ -252,15 +281,17 @@ final class BrokerCore: LoopWork, QueueServices, @unchecked Sendable {
 
     private func checkWaits() {
         guard !self.waits.isEmpty else { return }
-        for (token, wait) in self.waits where wait.condition() { self.endWait(token, true) }
+        for (token, wait) in self.waits.sorted(by: { $0.key < $1.key }) where wait.condition() {
+            self.endWait(token, true)
+        }
     }
 
     /// Ends the broker: every link is dropped.
     func stop() {
         for acceptor in self.acceptors { acceptor.close() }
         self.acceptors = []
-        for connection in Array(self.connections.values) { connection.end() }
-        for token in Array(self.waits.keys) { self.endWait(token, false) }
+        for connection in self.connectionsInOrder { connection.end() }
+        for token in self.waits.keys.sorted() { self.endWait(token, false) }
         for timer in self.timers.values { self.loop.cancel(timer) }
         self.timers = [:]
         self.dueQueues = []
