@@ -70,9 +70,7 @@ struct PublishOptions: ParsableArguments {
     func validate() throws {
         guard 1...1000 ~= self.producers else { throw ValidationError("--producers takes 1 to 1000.") }
         guard 1...(1 << 22) ~= self.confirms ?? 1 else { throw ValidationError("--confirms takes 1 to \(1 << 22).") }
-        guard self.size.high <= 16 << 20 else {
-            throw ValidationError("--size takes at most 16m, the largest body the client accepts by default.")
-        }
+        try self.size.checked()
         guard self.rate == nil || self.rateProfile == nil else {
             throw ValidationError("--rate and --rate-profile cannot go together.")
         }

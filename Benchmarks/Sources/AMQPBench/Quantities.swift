@@ -49,6 +49,15 @@ struct SizeRange: ExpressibleByArgument, Hashable, Sendable {
     }
 
     var defaultValueDescription: String { self.low == self.high ? String(self.low) : "\(self.low):\(self.high)" }
+
+    /// Makes sure that the client accepts such bodies.
+    ///
+    /// - Throws: `ValidationError` where it does not.
+    func checked() throws {
+        guard self.high <= 16 << 20 else {
+            throw ValidationError("--size takes at most 16m, the largest body the client accepts by default.")
+        }
+    }
 }
 
 /// A number of messages: `500`, `10k`, `1.5m`; k and m are powers of 1000.
@@ -86,15 +95,19 @@ struct Seconds: ExpressibleByArgument, Codable, Hashable, Sendable {
             let name = rest.prefix { !$0.isNumber && $0 != "." }
             rest = rest.dropFirst(name.count)
             // A bare number stands alone; of several parts each has a smaller unit than the one before.
-            guard let number = Double(digits), number.isFinite, number < 1e9,
+            guard let number = Double(digits), number.isFinite,
                 let unit = name.isEmpty && last == .infinity && rest.isEmpty ? 1 : Self.units[String(name)], unit < last
             else { return nil }
             // Divided by a whole number, so that 100us is the number that is nearest to it.
             sum += unit < 1 ? number / (1 / unit).rounded() : number * unit
             last = unit
         } while !rest.isEmpty
+        guard sum < Self.limit else { return nil }
         self.seconds = sum
     }
+
+    /// 31 years: several such times are nanoseconds of 64 bits.
+    static let limit = 1e9
 
     private static let units: [String: Double] = [
         "h": 3600, "m": 60, "s": 1, "ms": 0.001, "us": 1e-6, "µs": 1e-6, "μs": 1e-6,

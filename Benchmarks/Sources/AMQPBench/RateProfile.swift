@@ -26,6 +26,7 @@ struct RateProfile: ExpressibleByArgument, Codable, Hashable, Sendable {
             parts.append(Part(rate: rate.perSecond, seconds: time.seconds))
         }
         self.parts = parts
+        guard self.seconds < Seconds.limit else { return nil }
     }
 
     /// How long all of it takes.

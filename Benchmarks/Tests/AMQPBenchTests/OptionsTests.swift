@@ -7,7 +7,8 @@ import Testing
 @Suite("Options")
 struct OptionsTests {
     static let refused = [
-        ["--count", "0"], ["--count", "10", "--warmup", "1s"], ["--time", "0"], ["--interval", "50ms"],
+        ["--count", "0"], ["--count", "10", "--warmup", "1s"], ["--time", "0"], ["--time", "999999999h"],
+        ["--interval", "50ms"],
         ["--producers", "0"], ["--producers", "1001"], ["--confirms", "0"], ["--confirms", "4194305"],
         ["--size", "17m"], ["--size", "big"], ["--consumers", "0"], ["--ack-every", "0"],
         ["--ack-every", "513"], ["--prefetch", "65536"], ["--broker", "none"], ["--id", "a b"], ["--id", ""],
@@ -21,7 +22,8 @@ struct OptionsTests {
         ["--predeclared", "--queue", "q", "--queue-arg", "x-max-length=1"], ["--exchange", "e", "--queues", "2"],
         ["--predeclared", "--exchange", "e"], ["--threads", "0"], ["--threads", "65"], ["--instances", "2"],
         ["--instances", "2", "--id", "a"], ["--exit-when", "empty"], ["--body", "/no/such/file"],
-        ["latency", "--size", "31"], ["rpc", "--size", "39"], ["rpc", "--fault", "kill@1s"],
+        ["latency", "--size", "31"], ["consume", "--size", "17m"], ["consume", "--size", "64:9223372036854775807"],
+        ["rpc", "--size", "39"], ["rpc", "--fault", "kill@1s"],
         ["churn", "--what", "host"], ["--reconnect", "--queue-type", "stream"], ["rpc", "--reconnect"], ["--requeue"],
         ["--nack", "--auto-ack"], ["--key-distribution", "zipf"],
         ["--routing-key", "a", "--key-distribution", "random"],

@@ -24,7 +24,9 @@ struct QuantitiesTests {
             ("10", 10), ("10s", 10), ("500ms", 0.5), ("2m", 120), ("1h", 3600), ("0.5", 0.5), ("0", 0),
             ("1m30s", 90), ("1h1m1s", 3661), ("100us", 0.0001), ("250µs", 0.00025), ("1s500ms", 1.5),
             ("30s1m", nil), ("1m30", nil), ("5 s", nil), ("1s1s", nil), ("", nil), ("s", nil), ("-1s", nil),
-            ("ten", nil), ("inf", nil), ("nan", nil), ("1e99", nil),
+            ("ten", nil), ("inf", nil), ("nan", nil), ("1e99", nil), ("999999999s", 999_999_999),
+            // More than 31 years do not fit into the nanoseconds of the clock together with a start.
+            ("999999999h", nil), ("999999999s999999999ms", nil), ("20000000m", nil),
         ] as [(String, Double?)]
     )
     func durations(_ text: String, _ seconds: Double?) {

@@ -13,7 +13,10 @@ struct RateProfileTests {
         #expect(profile.mean == 3000)
     }
 
-    @Test("Anything else is refused", arguments: ["", "1k", "1k:", ":10s", "1k:0s", "1k:1s,", "1k:1s:2s", "0:1s"])
+    @Test(
+        "Anything else is refused",
+        arguments: ["", "1k", "1k:", ":10s", "1k:0s", "1k:1s,", "1k:1s:2s", "0:1s", "1:900000000,1:900000000"]
+    )
     func refuses(_ text: String) { #expect(RateProfile(argument: text) == nil) }
 
     @Test("Each part has its number of messages, and the last goes on")
