@@ -124,17 +124,33 @@ struct Arrived: Sendable {
                 (inQueue, consumers) = try await queue.state(on: connection)
             }
         }
-        var doubt: String?
-        if let arguments = self.options.queueArguments, !arguments.isEmpty {
-            doubt = "the arguments of the queue (\(arguments.keys.sorted().joined(separator: ", "))) may drop messages"
-        } else if interruption.signal != nil {
-            doubt = "the run was interrupted"
-        } else if self.isLeft, self.options.autoAck {
-            doubt = "consumers with --auto-ack were stopped before they took what they had been sent"
-        } else if !queue.isGenerated, consumers > 0 {
-            doubt = "the queue has other consumers"
-        }
+        let doubt = self.doubt(
+            isInterrupted: interruption.signal != nil,
+            isGenerated: queue.isGenerated,
+            consumers: consumers
+        )
         return Self.verdict(missing: missing, inQueue: inQueue, doubt: doubt)
+    }
+
+    /// Why a message that is in no queue need not be lost; nil when it is.
+    ///
+    /// - Parameters:
+    ///   - isInterrupted: Whether a signal ended the run.
+    ///   - isGenerated: Whether the queues are the run's own.
+    ///   - consumers: Those that the broker still counts, though the run's own have been cancelled.
+    /// - Returns: The reason.
+    func doubt(isInterrupted: Bool, isGenerated: Bool, consumers: Int) -> String? {
+        if let arguments = self.options.queueArguments, !arguments.isEmpty {
+            return "the arguments of the queue (\(arguments.keys.sorted().joined(separator: ", "))) may drop messages"
+        }
+        if isInterrupted { return "the run was interrupted" }
+        if self.isLeft, self.options.autoAck {
+            return "consumers with --auto-ack were stopped before they took what they had been sent"
+        }
+        guard consumers > 0 else { return nil }
+        // A quorum queue of RabbitMQ 4.3 keeps what a consumer of a lost node had for a minute.
+        if self.options.resumes { return "the broker still holds what it sent to consumers whose connection was lost" }
+        return isGenerated ? nil : "the queue has other consumers"
     }
 }
 

@@ -73,6 +73,23 @@ struct ArrivedTests {
         )
     }
 
+    @Test("Nothing is proven while the broker still counts consumers that are gone")
+    func consumersThatAreGone() {
+        func doubt(reconnects: Bool, isGenerated: Bool, consumers: Int) -> String? {
+            var options = RunOptions.example
+            options.reconnects = reconnects ? true : nil
+            return Arrived(counts: .init(published: 10, confirmed: 10), options: options, arrived: 9)
+                .doubt(isInterrupted: false, isGenerated: isGenerated, consumers: consumers)
+        }
+        for isGenerated in [true, false] {
+            #expect(doubt(reconnects: true, isGenerated: isGenerated, consumers: 0) == nil)
+            let held = doubt(reconnects: true, isGenerated: isGenerated, consumers: 1)
+            #expect(held?.contains("consumers whose connection was lost") == true, "\(held ?? "nil")")
+        }
+        #expect(doubt(reconnects: false, isGenerated: true, consumers: 1) == nil)
+        #expect(doubt(reconnects: false, isGenerated: false, consumers: 1) == "the queue has other consumers")
+    }
+
     @Test("The ledger tells which of the forgotten arrived")
     func forgotten() {
         let ledger = Ledger(run: 1, streams: 2)
