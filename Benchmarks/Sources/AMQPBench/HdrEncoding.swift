@@ -9,7 +9,10 @@ import Foundation
 enum HdrEncoding {
     private static let digits: Int32 = 3
     /// Counts of one power of two: the next power of two above 2 * 10^digits.
-    private static let subBuckets = 2048
+    static let subBuckets = 2048
+    static let subBucketBits = 11
+    /// Powers of two up to 60 s.
+    static let buckets = 26
     private static let halfMagnitude = 10
     private static let cookie: Int32 = 0x1C84_9303 | 0x10
     private static let compressedCookie: Int32 = 0x1C84_9304 | 0x10
