@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 import Foundation
-import Histogram
 
 // Exports: a result in the forms of other programs: CSV of the intervals, a table in Markdown, and percentile
 // distributions as HdrHistogram's own tools read them. Pure.
@@ -36,7 +35,7 @@ enum Exports {
         if report.options.consumers > 0 { rows.append(("consumed", Text.rate(totals.consumedPerSecond))) }
         for (name, latency) in [("confirm", report.latency.confirm), ("end to end", report.latency.endToEnd)] {
             guard let latency else { continue }
-            let values = [latency.p50, latency.p99, latency.p999].map { Text.milliseconds($0) }
+            let values = [0.5, 0.99, 0.999].map { Text.milliseconds(latency.known($0)) }
             rows.append(("\(name) p50 / p99 / p99.9", values.joined(separator: " / ") + " ms"))
         }
         rows.append(("client", Text.decimal(client.cpuMicrosecondsPerMessage, places: 2) + " µs/message"))
@@ -47,19 +46,11 @@ enum Exports {
             .joined(separator: "\n") + "\n"
     }
 
-    /// The percentile distribution of the end-to-end latency, or of the confirms where there are no consumers.
+    /// The percentile distribution of the end-to-end latency, or of the confirms or operations where there is none.
     static func hgrm(_ report: Report) -> String {
-        guard let latency = report.latency.endToEnd ?? report.latency.confirm else { return "" }
-        var histogram = LatencyMeter.emptyHistogram
-        for pair in latency.histogram where pair.count == 2 { histogram.record(pair[0], count: pair[1]) }
-        var text = ""
-        // Milliseconds, as the tools that draw such files expect.
-        histogram.outputPercentileDistribution(
-            to: &text,
-            outputValueUnitScalingRatio: 1_000_000,
-            percentileTicksPerHalfDistance: 5
-        )
-        return text
+        let latencies = report.latency
+        guard let latency = latencies.endToEnd ?? latencies.confirm ?? latencies.operation else { return "" }
+        return PercentileDistribution.text(latency)
     }
 
     /// Writes what the options ask for.

@@ -57,7 +57,7 @@ struct HTMLReport: Sendable {
             tiles.append(
                 (
                     "\(self.report.options.intervalLatencyName) p50 / p99",
-                    "\(Text.milliseconds(confirm.p50)) / \(Text.milliseconds(confirm.p99)) ms", false
+                    "\(Text.milliseconds(confirm.known(0.5))) / \(Text.milliseconds(confirm.known(0.99))) ms", false
                 )
             )
         }
@@ -202,12 +202,13 @@ struct HTMLReport: Sendable {
 
     static func spectrum(_ latency: LatencySummary) -> [(x: Double, y: Double)] {
         var points: [(x: Double, y: Double)] = []
-        var seen: UInt64 = 0
+        let count = Double(max(1, latency.count))
+        var seen = 0.0
         for pair in latency.histogram where pair.count == 2 {
             // At the value of a step of the distribution, as many were below it as before the step.
-            let above = Double(latency.count - seen) / Double(max(1, latency.count))
+            let above = (Double(latency.count) - seen) / count
             if above > 0 { points.append((-log10(above), Double(pair[0]) / 1e6)) }
-            seen += pair[1]
+            seen += Double(pair[1])
         }
         return points
     }
@@ -245,7 +246,7 @@ struct HTMLReport: Sendable {
         ]
         let rows = kinds.compactMap { name, latency -> [String]? in
             guard let latency else { return nil }
-            let values = [latency.p50, latency.p90, latency.p99, latency.p999, latency.p9999, latency.max]
+            let values = [0.5, 0.9, 0.99, 0.999, 0.9999].map { latency.known($0) } + [latency.max]
             return [name] + values.map { Text.milliseconds($0) }
                 + [Text.count(latency.count), Text.count(latency.censored ?? 0)]
         }

@@ -13,7 +13,7 @@ enum LatencyExports {
         ]
         for step in report.steps {
             let (run, latency) = (step.report, step.report.latency.endToEnd)
-            let times = [latency?.p50, latency?.p90, latency?.p99, latency?.p999, latency?.p9999, latency?.max]
+            let times = [0.5, 0.9, 0.99, 0.999, 0.9999].map { latency?.known($0) } + [latency?.max]
             var fields = [
                 Text.decimal(run.options.rate ?? 0, places: 1), step.ofCapacity.map { String($0) } ?? "",
                 Text.decimal(run.totals.publishedPerSecond, places: 1),
@@ -36,8 +36,7 @@ enum LatencyExports {
             var fields = [
                 Text.rate(step.report.options.rate ?? 0), step.ofCapacity.map { Text.percent($0 * 100) } ?? "–",
             ]
-            fields += [latency?.p50, latency?.p99, latency?.p999, latency?.max]
-                .map { $0.map { Text.milliseconds($0) } ?? "–" }
+            fields += ([0.5, 0.99, 0.999].map { latency?.known($0) } + [latency?.max]).map { Text.milliseconds($0) }
             fields.append(Text.count(step.report.lost))
             lines.append("| " + fields.joined(separator: " | ") + " |")
         }

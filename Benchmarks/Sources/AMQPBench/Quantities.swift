@@ -175,6 +175,9 @@ enum Text {
     /// Milliseconds of a time in microseconds.
     static func milliseconds(_ microseconds: Double) -> String { self.decimal(microseconds / 1000, places: 2) }
 
+    /// The same of a time that may not be known.
+    static func milliseconds(_ microseconds: Double?) -> String { microseconds.map { Self.milliseconds($0) } ?? "–" }
+
     /// A share, as in `33 %`.
     static func percent(_ value: Double) -> String { "\(Int(exactly: value.rounded()) ?? 0) %" }
 

@@ -110,8 +110,8 @@ struct SeriesHTML: Sendable {
             rates.append(line("consumed", "c2") { $0.totals.consumedPerSecond })
         }
         let latencies = [
-            line("p50", "c1") { self.latency($0).map { $0.p50 / 1000 } },
-            line("p99", "c2") { self.latency($0).map { $0.p99 / 1000 } },
+            line("p50", "c1") { self.latency($0).flatMap { $0.known(0.5).map { $0 / 1000 } } },
+            line("p99", "c2") { self.latency($0).flatMap { $0.known(0.99).map { $0 / 1000 } } },
             line("max", "c3") { self.latency($0).map { $0.max / 1000 } },
         ]
         let ticks = self.steps.enumerated().map { (x: Double($0.offset), text: $0.element.name) }
@@ -143,11 +143,9 @@ struct SeriesHTML: Sendable {
             ]
         let rows = self.steps.map { name, report -> [String] in
             let latency = self.latency(report)
-            let times = [
-                latency?.p50, latency?.p90, latency?.p99, latency?.p999, latency?.max, report.latency.lag?.max,
-            ]
+            let times = [0.5, 0.9, 0.99, 0.999].map { latency?.known($0) } + [latency?.max, report.latency.lag?.max]
             var row = [name, Text.rate(report.totals.publishedPerSecond), Text.rate(report.totals.consumedPerSecond)]
-            row += times.map { $0.map { Text.milliseconds($0) } ?? "–" }
+            row += times.map { Text.milliseconds($0) }
             row += [Text.count(latency?.count ?? 0), Text.count(latency?.censored ?? 0)]
             row += [Text.decimal(report.client.cpuMicrosecondsPerMessage, places: 2), Text.count(report.lost)]
             return row

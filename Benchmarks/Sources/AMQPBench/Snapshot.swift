@@ -74,11 +74,11 @@ extension Report.Interval {
         self.inFlight = end.inFlight
         self.clientCPUPercent = end.clientPercent(since: start)
         self.brokerCPUPercent = end.brokerPercent(since: start)
-        self.confirmP50 = confirm?.p50
-        self.confirmP99 = confirm?.p99
+        self.confirmP50 = confirm?.known(0.5)
+        self.confirmP99 = confirm?.known(0.99)
         self.confirmMax = confirm?.max
-        self.endToEndP50 = endToEnd?.p50
-        self.endToEndP99 = endToEnd?.p99
+        self.endToEndP50 = endToEnd?.known(0.5)
+        self.endToEndP99 = endToEnd?.known(0.99)
         self.endToEndMax = endToEnd?.max
     }
 }

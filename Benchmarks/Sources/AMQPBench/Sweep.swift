@@ -209,7 +209,7 @@ struct SweepText: Sendable {
         let text = grid.row([
             "  " + value, options.producers > 0 ? Text.rate(totals.publishedPerSecond) : "–",
             hasConsumed ? Text.rate(totals.consumedPerSecond) : "–", Text.decimal(octets / 1e6, places: 1),
-            latency.map { Text.milliseconds($0.p50) } ?? "–", latency.map { Text.milliseconds($0.p99) } ?? "–",
+            Text.milliseconds(latency?.known(0.5)), Text.milliseconds(latency?.known(0.99)),
             latency.map { Text.milliseconds($0.max) + (grid.isNarrow ? "" : " ms") } ?? "–",
             Text.decimal(report.client.cpuMicrosecondsPerMessage, places: 2) + " µs",
             report.broker.cpuPercent.map { Text.percent($0) } ?? "–", Text.count(report.lost),
@@ -250,7 +250,8 @@ enum SweepExports {
             let (run, totals) = (step.report, step.report.totals)
             let latency = run.mainLatency
             let figures = [
-                totals.publishedPerSecond, totals.consumedPerSecond, latency?.p50, latency?.p99, latency?.max,
+                totals.publishedPerSecond, totals.consumedPerSecond, latency?.known(0.5), latency?.known(0.99),
+                latency?.max,
             ]
             var fields = [step.value] + figures.map { $0.map { Text.decimal($0, places: 1) } ?? "" }
             fields.append(Text.decimal(run.client.cpuMicrosecondsPerMessage, places: 3))

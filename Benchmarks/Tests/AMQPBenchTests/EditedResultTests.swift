@@ -35,7 +35,8 @@ struct EditedResultTests {
 
     @Test("It is refused with a sentence, or shown: nothing traps")
     func edited() throws {
-        let original = Report.example()
+        var original = Report.example()
+        original.latency.confirm?.histogram = [[1000, 5], [2000, 4], [3000, 1], [4000, 1]]
         let whole = try #require(JSONSerialization.jsonObject(with: original.json()) as? [String: Any])
         let file = FileManager.default.temporaryDirectory
             .appendingPathComponent("amqp-bench-edited-\(UInt32.random(in: 0 ... .max)).json").path

@@ -227,6 +227,7 @@ extension Report {
         var confirm = LatencyMeter.emptyHistogram
         confirm.record(9_000_000)
         report.latency.confirm = LatencySummary(confirm)
+        report.latency.confirm?.count = 600_000
         report.latency.confirm?.p50 = 9000
         report.latency.confirm?.p99 = 18_900
         report.intervals = [
