@@ -16,7 +16,7 @@ struct HTMLPage: Sendable {
 
     /// The whole page.
     var text: String {
-        let json = String(decoding: self.json, as: UTF8.self).replacing("</", with: "<\\/")
+        let json = String(decoding: self.json, as: UTF8.self).replacing("<", with: "\\u003C")
         let last = self.head.count - 1
         let head = self.head.enumerated().map { index, line in
             "<p\(index == last ? " class=\"note\"" : "")>\(HTML.escape(line))</p>"
