@@ -147,6 +147,10 @@ struct ComparisonText: Sendable {
             let ratio = row.other / row.base
             lines.append("  \(self.other) is \(Text.decimal(ratio, places: 2)) × \(self.base) in \(row.name).")
         }
+        if comparison.isUnsound {
+            let text = "  \(self.other) lost, doubled, reordered or corrupted messages, and \(self.base) did not."
+            lines.append(self.style.red(text))
+        }
         if let runs = comparison.runsNeeded {
             lines.append(
                 "  A verdict takes \(runs) runs of each: --runs \(runs), or compare --run 'A' --run 'B' --pairs 10."

@@ -39,6 +39,8 @@ struct Comparison: Sendable {
     var differences: [String] = []
     /// True when a figure is worse, or messages were lost that were not before.
     var isRegression = false
+    /// True when some run of the other lost, doubled, reordered or corrupted messages, and none of the base did.
+    var isUnsound = false
     /// Runs of each that a verdict takes; nil when there are as many.
     var runsNeeded: Int?
 
@@ -89,7 +91,8 @@ struct Comparison: Sendable {
             }
         }
         self.differences = Self.differences(base, other)
-        self.isRegression = self.rows.contains { $0.verdict == .worse } || (base.isSound && !other.isSound)
+        self.isUnsound = base.areAllSound && !other.areAllSound
+        self.isRegression = self.rows.contains { $0.verdict == .worse } || self.isUnsound
     }
 
     private static func differences(_ base: Report, _ other: Report) -> [String] {

@@ -62,6 +62,10 @@ struct ComparisonHTML: Sendable {
                 "<li class=\"bad\">\(HTML.escape("\(name): \($0.name) \($0.text)"))</li>"
             }
         }
+        if part.comparison.isUnsound {
+            let text = "\(self.other) lost, doubled, reordered or corrupted messages, and \(self.base) did not"
+            notes.append("<li class=\"bad\">\(HTML.escape(text))</li>")
+        }
         if let runs = part.comparison.runsNeeded { notes.append("<li>A verdict takes \(runs) runs of each.</li>") }
         let title = part.name.isEmpty ? "" : "<h2>\(HTML.escape(part.name))</h2>"
         return """

@@ -209,6 +209,11 @@ extension Report {
         self.lost == 0 && self.verify.duplicated == 0 && self.verify.reordered == 0 && self.verify.corrupted == 0
     }
 
+    /// True when that holds for each of several runs.
+    var areAllSound: Bool {
+        self.isSound && (self.runs ?? []).allSatisfy { $0.lost == 0 && $0.isSound != false }
+    }
+
     /// The status the tool exits with.
     func status(signal: Int32?) -> Int32 {
         switch self.ended {
@@ -254,6 +259,8 @@ struct RunFigures: Codable, Hashable, Sendable {
     var endToEndP99: Double?
     var cpuMicrosecondsPerMessage: Double
     var lost: UInt64
+    /// False when messages were lost, doubled, out of order or corrupted; missing in results of older versions.
+    var isSound: Bool?
 
     init(_ report: Report) {
         self.publishedPerSecond = report.totals.publishedPerSecond
@@ -264,6 +271,7 @@ struct RunFigures: Codable, Hashable, Sendable {
         self.endToEndP99 = report.latency.endToEnd?.p99
         self.cpuMicrosecondsPerMessage = report.client.cpuMicrosecondsPerMessage
         self.lost = report.lost
+        self.isSound = report.isSound
     }
 }
 

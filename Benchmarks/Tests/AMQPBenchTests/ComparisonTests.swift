@@ -139,6 +139,14 @@ struct ComparisonTests {
         other.lost = 1
         #expect(Comparison(base, other, tolerance: 2).isRegression)
         other.lost = 0
+        // The median of several runs may be sound where another is not.
+        other.runs?[2].isSound = false
+        let unsound = Comparison(base, other, tolerance: 2)
+        #expect(unsound.isRegression)
+        let text = ComparisonText(style: .plain, base: "main", other: "branch").lines(unsound)
+        #expect(text.contains { $0.hasPrefix("  branch lost") }, "\(text)")
+        #expect(!Comparison(other, other, tolerance: 2).isRegression)
+        other.runs?[2].isSound = true
         other.broker.version = "4.2.0"
         other.options.size = 1024
         #expect(
