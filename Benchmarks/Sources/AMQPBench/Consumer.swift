@@ -159,6 +159,16 @@ struct Consumer: Sendable {
         }
     }
 
+    /// Works on a message; long work ends early when nobody waits for it any more.
+    private func work(for seconds: Double) async throws {
+        guard seconds > Self.shortWork else { return try await Task.sleep(for: .seconds(seconds), tolerance: .zero) }
+        await Fault.sleep(seconds, until: self.hurry)
+        try Task.checkCancellation()
+    }
+
+    /// Seconds.
+    private static let shortWork = 0.05
+
     private func consume(
         _ deliveries: AMQPDeliveries,
         on channel: AMQPChannel,
@@ -168,7 +178,7 @@ struct Consumer: Sendable {
         let isVerified = self.options.verify
         // A consumer takes from the budget what it has received: what it took before would be missing to the others.
         let isLimited = self.options.count != nil && self.options.producers == 0
-        let work = self.options.consumerWork.map { Duration.seconds($0) }
+        let work = self.options.consumerWork.flatMap { $0 > 0 ? $0 : nil }
         let ackEvery = self.options.ackEvery ?? .max
         var unacked = 0
         var last: AMQPDelivery?
@@ -203,7 +213,7 @@ struct Consumer: Sendable {
                     self.foreign.add()
                 }
             }
-            if let work { try await Task.sleep(for: work, tolerance: .zero) }
+            if let work { try await self.work(for: work) }
             self.consumed.add()
             unacked += 1
             if unacked >= ackEvery {

@@ -43,14 +43,18 @@ struct Publish: AsyncParsableCommand {
 
 /// Consume only.
 struct Consume: AsyncParsableCommand {
-    /// Messages put into a generated queue when no count is given.
-    static let defaultCount = 500_000
+    /// Messages put into a generated queue when no count is given: so many, or as many as have room in 512 MiB, which
+    /// brokers hold without an alarm.
+    static func defaultCount(of size: SizeRange) -> Int {
+        let mean = max(1, (size.low + size.high) / 2)
+        return max(1, min(500_000, (512 << 20) / mean))
+    }
 
     static let configuration = CommandConfiguration(
         abstract: "Drain a queue.",
         discussion: """
-            Without --queue, a queue is made and filled with --count messages (\(Self.defaultCount) by default) before the
-            measuring begins.
+            Without --queue, a queue is made and filled with --count messages (500 000, or 512 MiB of them, by default)
+            before the measuring begins.
             """
     )
     @OptionGroup(title: "Run") var common: CommonOptions
@@ -71,7 +75,7 @@ struct Consume: AsyncParsableCommand {
             }
             options.size = self.size.low
             if self.size.high > self.size.low { options.sizeMax = self.size.high }
-            options.count = options.count ?? Self.defaultCount
+            options.count = options.count ?? Self.defaultCount(of: self.size)
             options.time = nil
             options.warmup = 0
         }
