@@ -10,7 +10,11 @@ enum Main {
     static func main() async {
         let environment = ProcessInfo.processInfo.environment
         let arguments = Array(CommandLine.arguments.dropFirst())
-        if let hint = CommandHint.text(for: arguments, commands: AMQPBench.commandNames) {
+        if let hint = CommandHint.text(
+            for: arguments,
+            commands: AMQPBench.commandNames,
+            hidden: AMQPBench.hiddenCommandNames
+        ) {
             Screen.write(Data("amqp-bench: \(hint)\n".utf8), to: STDERR_FILENO)
             exit(64)
         }
@@ -46,6 +50,11 @@ struct AMQPBench: AsyncParsableCommand {
     static let commandNames =
         Self.configuration.subcommands
         .map { $0.configuration.commandName ?? "\($0)".lowercased() } + ["help"]
+
+    /// The commands that are not for people.
+    static let hiddenCommandNames =
+        Self.configuration.subcommands.filter { !$0.configuration.shouldDisplay }
+        .map { $0.configuration.commandName ?? "\($0)".lowercased() }
 }
 
 /// One or more runs of the same load, from the options to the exit code.

@@ -12,15 +12,17 @@ enum CommandHint {
     /// - Parameters:
     ///   - arguments: The arguments of the program.
     ///   - commands: The names of its commands.
+    ///   - hidden: Those of them that are not for people.
     /// - Returns: A sentence that names the commands there are.
-    static func text(for arguments: [String], commands: [String]) -> String? {
+    static func text(for arguments: [String], commands: [String], hidden: [String] = []) -> String? {
         guard let name = arguments.first, !name.hasPrefix("-"), !name.isEmpty, !commands.contains(name) else {
             return nil
         }
-        let nearest = commands.map { (name: $0, distance: Self.distance(Array(name), Array($0))) }
+        let shown = commands.filter { !hidden.contains($0) }
+        let nearest = shown.map { (name: $0, distance: Self.distance(Array(name), Array($0))) }
             .min { $0.distance < $1.distance }
         let hint = nearest.flatMap { $0.distance <= Self.reach ? " Did you mean '\($0.name)'?" : nil } ?? ""
-        return "there is no command '\(name)'.\(hint) There are: \(commands.joined(separator: ", "))."
+        return "there is no command '\(name)'.\(hint) There are: \(shown.joined(separator: ", "))."
     }
 
     /// Letters to insert, to take out or to change.

@@ -135,8 +135,8 @@ struct RunText: Sendable {
         let warmup =
             report.options.warmup > 0 ? " after \(Text.decimal(report.options.warmup, places: 2)) s warm-up" : ""
         var title = "── summary, \(Text.decimal(totals.seconds, places: 2)) s\(warmup) "
-        title += String(repeating: "─", count: max(4, min(100, (self.style.width ?? .max) - 1) - title.count))
-        lines.append(self.style.dim(" " + title))
+        title += String(repeating: "─", count: max(0, min(100, (self.style.width ?? .max) - 1) - title.count))
+        lines.append(self.style.dim(" " + title.trimmingBlanksAtEnd))
         switch report.ended {
         case .completed: break
         case .interrupted:

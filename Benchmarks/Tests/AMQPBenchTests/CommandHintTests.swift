@@ -21,6 +21,17 @@ struct CommandHintTests {
         #expect(text?.contains("latency") == true)
     }
 
+    @Test("Commands that are not for people are not named, and not meant")
+    func hidden() {
+        let text = CommandHint.text(
+            for: ["embedded-brokr"],
+            commands: AMQPBench.commandNames,
+            hidden: AMQPBench.hiddenCommandNames
+        )
+        #expect(text?.contains("latency") == true)
+        #expect(text?.contains("embedded-broker") == false, "\(text ?? "nothing")")
+    }
+
     @Test(
         "Commands, options and no arguments are let through",
         arguments: [

@@ -76,6 +76,14 @@ struct RunTextTests {
         #expect(!interrupted.contains { $0.contains("of one core") })
     }
 
+    @Test("The line above the summary fits a narrow terminal", arguments: [40, 60, 80, 200])
+    func titleWidth(_ width: Int) {
+        var report = Report.example()
+        report.totals.seconds = 9.87
+        let title = RunText(style: .plain.fitting(width)).summary(report).first { $0.contains("summary") }
+        #expect(title.map { $0.count <= width } == true, "\(title ?? "nothing")")
+    }
+
     @Test("A failure and what is missing are red on a terminal, and nothing is escaped elsewhere")
     func colours() {
         var report = Report.example()
