@@ -18,14 +18,19 @@ struct Connector: Sendable {
     /// - Parameters:
     ///   - role: What the connection is for.
     ///   - number: Whose turn it is.
+    ///   - avoidsLast: Whether the node that the connection of this role was to before comes last: one that is frozen takes
+    ///     connections and does not answer.
     /// - Returns: An open connection.
     /// - Throws: ``BenchFailure``, or `CancellationError`.
-    func connect(_ role: String, number: Int = 0) async throws -> AMQPConnection {
+    func connect(_ role: String, number: Int = 0, avoidsLast: Bool = false) async throws -> AMQPConnection {
         do {
             var configuration = try self.configuration(number)
             if configuration.connectionName.isEmpty { configuration.connectionName = "amqp-bench \(self.id) \(role)" }
             // One after the other, so that it is known which one it is.
-            let addresses = configuration.addresses
+            var addresses = configuration.addresses
+            if avoidsLast, let last = addresses.firstIndex(where: { $0.description == self.nodes[role] }) {
+                addresses = Array(addresses[(last + 1)...] + addresses[...last])
+            }
             for address in addresses.dropLast() {
                 configuration.addresses = [address]
                 if let connection = try? await AMQPConnection.connect(configuration) {

@@ -73,7 +73,7 @@ struct LoadRun: Sendable {
     func connect(_ role: String) async throws -> AMQPConnection {
         // The nodes of a cluster take turns by the number in the name.
         let number = role.split(separator: " ").last.flatMap { Int($0) } ?? 0
-        return try await self.connector.connect(role, number: number)
+        return try await self.connector.connect(role, number: number, avoidsLast: true)
     }
 
     /// Waits for the other instances.

@@ -59,6 +59,26 @@ struct OutageTests {
         #expect(page.contains("consumer 0 was lost") && page.contains("producer 0 was lost"))
     }
 
+    @Test("A connection is made again to the node behind the one that was lost, and not to that one while it is frozen")
+    func nextNode() async throws {
+        try await Tool.withBroker { port in
+            let proxies = try (0..<3).map { _ in try TestProxy(to: port) }
+            defer { for proxy in proxies { proxy.close() } }
+            let connector = Connector(broker: BrokerUnderTest(uris: proxies.map(\.uri)), id: "test")
+            for turn in [1, 2, 0, 1] {
+                let connection = try await connector.connect("producer 1", number: 1, avoidsLast: true)
+                #expect(connector.nodes["producer 1"] == "127.0.0.1:\(proxies[turn].port)")
+                connection.abort()
+            }
+            // Connections that come and go take their turns.
+            for number in [0, 0, 2] {
+                let connection = try await connector.connect("churn", number: number)
+                #expect(connector.nodes["churn"] == "127.0.0.1:\(proxies[number].port)")
+                connection.abort()
+            }
+        }
+    }
+
     @Test("A queue that is deleted under a consumer is made again, and what it held is counted as lost")
     func deletedQueue() async throws {
         try await Tool.withBroker { port in
