@@ -87,7 +87,13 @@ struct InstrumentTests {
             let seconds = options.time ?? 0
             return Found(
                 report: found,
-                truth: ProxyTruth(proxy.log, rate: options.rate, seconds: seconds),
+                truth: ProxyTruth(
+                    proxy.log,
+                    rate: options.rate,
+                    seconds: seconds,
+                    window: options.confirms ?? .max / 2,
+                    backlog: options.backlog
+                ),
                 unrest: unrest
             )
         }

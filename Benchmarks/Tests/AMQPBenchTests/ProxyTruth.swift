@@ -12,7 +12,8 @@ import Synchronization
 
 /// Latencies as a proxy saw them, nanoseconds.
 struct ProxyTruth: Sendable {
-    /// At least, and at most: without a schedule the call of a publish lies between the coming of the one before and its own.
+    /// At least, and at most: without a schedule the call of a publish lies before it came, and behind what made room for the
+    /// one before: messages wait in the sockets on their way, too.
     typealias Bounds = (low: [UInt64], high: [UInt64])
 
     var confirm: Bounds = ([], [])
@@ -21,25 +22,37 @@ struct ProxyTruth: Sendable {
     /// Contradictions to the arithmetic of the schedule.
     var contradictions: [String] = []
 
-    init(_ log: ProxyLog, rate: Double?, seconds: Double) {
+    /// The latencies of a run.
+    ///
+    /// - Parameters:
+    ///   - log: What came and went, and when.
+    ///   - rate: Of the schedule; nil without one.
+    ///   - seconds: How long messages were due.
+    ///   - window: Publishes unconfirmed at which the producer waited.
+    ///   - backlog: Messages not consumed at which it waited, asked for every 64 messages.
+    init(_ log: ProxyLog, rate: Double?, seconds: Double, window: Int, backlog: Int?) {
         self.isSaturated = rate == nil
         let publishes = log.publishes
         guard let first = publishes.first else { return }
         if let rate {
             self.take(publishes, first.due, rate, count: Int((rate * seconds).rounded()))
         } else {
-            var before = first.seen
-            for publish in publishes {
+            var earliest = first.seen
+            for (index, publish) in publishes.enumerated() {
+                if index > window, let room = publishes[index - 1 - window].confirmed { earliest = max(earliest, room) }
+                if let backlog, index >= backlog + 64, let room = publishes[index - backlog - 64].delivered {
+                    earliest = max(earliest, room)
+                }
+                let called = min(earliest, publish.seen)
                 if let confirmed = publish.confirmed {
                     self.confirm.low.append(confirmed - publish.seen)
-                    self.confirm.high.append(confirmed - before)
+                    self.confirm.high.append(confirmed - called)
                 }
                 // Each 16th message carries its times.
                 if let delivered = publish.delivered, publish.due > 0 {
                     self.endToEnd.low.append(delivered - publish.seen)
-                    self.endToEnd.high.append(delivered - before)
+                    self.endToEnd.high.append(delivered - called)
                 }
-                before = publish.seen
             }
         }
         for path in [\ProxyTruth.confirm.low, \.confirm.high, \.endToEnd.low, \.endToEnd.high] {
