@@ -18,6 +18,10 @@ enum Main {
             Screen.write(Data("amqp-bench: \(hint)\n".utf8), to: STDERR_FILENO)
             exit(64)
         }
+        if let hint = EnvironmentOptions.hint(for: environment) {
+            Screen.write(Data("amqp-bench: \(hint)\n".utf8), to: STDERR_FILENO)
+            exit(64)
+        }
         await AMQPBench.main(EnvironmentOptions.merge(arguments, environment))
     }
 }

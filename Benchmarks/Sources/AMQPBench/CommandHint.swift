@@ -19,10 +19,15 @@ enum CommandHint {
             return nil
         }
         let shown = commands.filter { !hidden.contains($0) }
-        let nearest = shown.map { (name: $0, distance: Self.distance(Array(name), Array($0))) }
-            .min { $0.distance < $1.distance }
-        let hint = nearest.flatMap { $0.distance <= Self.reach ? " Did you mean '\($0.name)'?" : nil } ?? ""
+        let hint = Self.nearest(to: name, of: shown).map { " Did you mean '\($0)'?" } ?? ""
         return "there is no command '\(name)'.\(hint) There are: \(shown.joined(separator: ", "))."
+    }
+
+    /// The name that was meant; nil when none is near.
+    static func nearest(to name: String, of names: [String]) -> String? {
+        let nearest = names.map { (name: $0, distance: Self.distance(Array(name), Array($0))) }
+            .min { $0.distance < $1.distance }
+        return nearest.flatMap { $0.distance <= Self.reach ? $0.name : nil }
     }
 
     /// Letters to insert, to take out or to change.

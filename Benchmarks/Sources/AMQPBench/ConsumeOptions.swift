@@ -16,6 +16,9 @@ struct ConsumeOptions: ParsableArguments {
     @Option(name: .letter("y"), help: "Consumers, each with a connection of its own.")
     var consumers = 1
 
+    @Option(name: .letter("Y"), help: "Channels of each consumer. (default: as --channels)")
+    var consumerChannels: Int?
+
     @Option(name: .letter("q"), help: "Deliveries the broker sends ahead of acknowledgement.")
     var prefetch: UInt16 = 512
 
@@ -53,6 +56,9 @@ struct ConsumeOptions: ParsableArguments {
             throw ValidationError("--requeue needs --nack, and --nack does not go with --auto-ack.")
         }
         guard 1...1000 ~= self.consumers else { throw ValidationError("--consumers takes 1 to 1000.") }
+        guard 1...100 ~= self.consumerChannels ?? 1 else {
+            throw ValidationError("--consumer-channels takes 1 to 100.")
+        }
         guard self.ackEvery >= 1 else { throw ValidationError("--ack-every takes at least 1.") }
         guard self.backlog?.messages ?? 0 >= 0 else { throw ValidationError("--backlog must not be negative.") }
         guard self.autoAck || self.prefetch == 0 || self.ackEvery <= Int(self.prefetch) else {

@@ -202,9 +202,11 @@ struct Consumer: Sendable {
                 {
                     progress.findings.corrupted += 1
                 } else if let header = MessageHeader(body),
+                    case let isAgain = isRedelivered && progress.entries.hasArrived(header),
                     progress.entries.insert(header, isRedelivered: isRedelivered)
                 {
-                    if header.due > 0, self.ownStreams.contains(header.stream) {
+                    // Its first arrival was timed.
+                    if header.due > 0, !isAgain, self.ownStreams.contains(header.stream) {
                         let now = MonotonicClock.now
                         self.latency.record(now - min(now, header.due), due: header.due)
                         if header.sent > 0 { self.sentLatency.record(now - min(now, header.sent), due: header.due) }

@@ -2,7 +2,8 @@
 import ArgumentParser
 
 // EnvironmentOptions: every option from the environment too: AMQP_BENCH_ACK_EVERY=10 is --ack-every 10 for the commands
-// that have it, unless it is given on the command line. A flag is set by 1, true or yes. Pure.
+// that have it, unless it is given on the command line. A flag is set by 1, true or yes. A variable of no option at all is
+// told, as an option that does not exist. Pure.
 
 /// Reads options from the environment.
 enum EnvironmentOptions {
@@ -37,6 +38,25 @@ enum EnvironmentOptions {
             }
         }
         return result + rest
+    }
+
+    /// Variables that are no options: ./amqp-bench and the tests read them.
+    private static let others: Set<String> = ["AMQP_BENCH_BROKER_SCRIPT", "AMQP_BENCH_PROXY_TABLE"]
+
+    /// A sentence about the first variable that is no option of any command; nil for none.
+    ///
+    /// - Parameter environment: The environment.
+    /// - Returns: The sentence, with the nearest variable there is.
+    static func hint(for environment: [String: String]) -> String? {
+        let names = environment.keys.filter { $0.hasPrefix(Self.prefix) && !Self.others.contains($0) }
+        guard !names.isEmpty else { return nil }
+        let known = Set(
+            AMQPBench.configuration.subcommands.flatMap { Option.all(of: $0) }
+                .map { Self.prefix + $0.long.dropFirst(2).uppercased().replacing("-", with: "_") }
+        )
+        guard let unknown = names.sorted().first(where: { !known.contains($0) }) else { return nil }
+        let hint = CommandHint.nearest(to: unknown, of: known.sorted()).map { " Did you mean \($0)?" }
+        return "the environment has \(unknown), and no command has that option.\(hint ?? "")"
     }
 
     /// An option, as the help of a command lists it.

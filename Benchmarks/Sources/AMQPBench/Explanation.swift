@@ -100,7 +100,10 @@ struct Explanation: Sendable {
         if self.options.predeclared == true { rows.append(("--predeclared", "nothing is declared, bound or deleted")) }
         let sum = self.options.producers + self.options.consumers
         rows.append(
-            ("--connections \(self.options.connections ?? sum)", "with \(self.options.channels) channel(s) each")
+            (
+                "--connections \(self.options.connections ?? sum)",
+                "with \(self.options.channelsText ?? "1 channel each")"
+            )
         )
         return rows
     }

@@ -32,6 +32,11 @@ final class Ledger: Sendable {
         }
     }
 
+    /// True when a message has arrived before.
+    func hasArrived(_ number: UInt64, stream: Int) -> Bool {
+        self.streams.withLock { $0[stream].received(in: number..<number &+ 1) > 0 }
+    }
+
     /// Different messages that have arrived.
     var received: UInt64 { self.streams.withLock { $0.reduce(0) { $0 + $1.received } } }
 
@@ -102,6 +107,15 @@ struct ConsumerLedger {
             if self.batch.count >= Self.batchSize { self.flush() }
         }
         return true
+    }
+
+    /// True when a message of the run, which is marked redelivered, has arrived before.
+    mutating func hasArrived(_ header: MessageHeader) -> Bool {
+        guard header.run == self.ledger.run, header.stream < self.streamCount, header.sequence < .max else {
+            return false
+        }
+        self.flush()
+        return self.ledger.hasArrived(header.sequence, stream: Int(header.stream))
     }
 
     /// Hands over what was noted since the last batch.

@@ -51,8 +51,8 @@ struct Load: Sendable {
         let taken = Budget(self.options.producers == 0 ? self.options.count : nil)
         for number in 0..<self.options.consumers {
             let link = try await self.link(for: number, "consumer \(number)", connect)
-            for channel in 0..<self.options.channels {
-                let queue = queues[(number * self.options.channels + channel) % queues.count]
+            for channel in 0..<self.options.channelsOfConsumer {
+                let queue = queues[(number * self.options.channelsOfConsumer + channel) % queues.count]
                 try await self.addConsumer(queue: queue, budget: taken, on: link)
             }
         }
@@ -63,8 +63,8 @@ struct Load: Sendable {
         let given = Budget(self.options.count)
         for number in 0..<self.options.producers {
             let link = try await self.link(for: self.options.consumers + number, "producer \(number)", connect)
-            for channel in 0..<self.options.channels {
-                let publisher = number * self.options.channels + channel
+            for channel in 0..<self.options.channelsOfProducer {
+                let publisher = number * self.options.channelsOfProducer + channel
                 let queue = queues.isEmpty ? "" : queues[publisher % queues.count]
                 try await self.addProducer(publisher, queue: queue, budget: given, on: link)
             }

@@ -13,6 +13,9 @@ struct PublishOptions: ParsableArguments {
     @Option(name: .letter("x"), help: "Producers, each with a connection of its own.")
     var producers = 1
 
+    @Option(name: .letter("X"), help: "Channels of each producer. (default: as --channels)")
+    var producerChannels: Int?
+
     @Option(name: .letter("s"), help: "Octets of a body: 256, 1k, 1m; 64:4k for sizes spread evenly between two.")
     var size: SizeRange = .init(256)
 
@@ -69,6 +72,9 @@ struct PublishOptions: ParsableArguments {
 
     func validate() throws {
         guard 1...1000 ~= self.producers else { throw ValidationError("--producers takes 1 to 1000.") }
+        guard 1...100 ~= self.producerChannels ?? 1 else {
+            throw ValidationError("--producer-channels takes 1 to 100.")
+        }
         guard 1...(1 << 22) ~= self.confirms ?? 1 else { throw ValidationError("--confirms takes 1 to \(1 << 22).") }
         try self.size.checked()
         guard self.rate == nil || self.rateProfile == nil else {

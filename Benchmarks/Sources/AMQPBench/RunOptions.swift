@@ -26,7 +26,10 @@ struct RunOptions: Codable, Hashable, Sendable {
     var keyDistribution: KeyDistribution?
     /// Nil for one each.
     var connections: Int?
+    /// Channels of each producer and consumer, unless one of the next two says otherwise.
     var channels = 1
+    var producerChannels: Int?
+    var consumerChannels: Int?
     /// Nil for the default.
     var threads: Int?
     /// How many instances of the tool make this run together.
@@ -88,7 +91,13 @@ struct RunOptions: Codable, Hashable, Sendable {
 
 extension RunOptions {
     /// Tasks of this instance that publish, each on a channel of its own.
-    var publishers: Int { self.producers * self.channels }
+    var publishers: Int { self.producers * self.channelsOfProducer }
+
+    /// Tasks of this instance that consume.
+    var subscribers: Int { self.consumers * self.channelsOfConsumer }
+
+    var channelsOfProducer: Int { self.producerChannels ?? self.channels }
+    var channelsOfConsumer: Int { self.consumerChannels ?? self.channels }
 
     /// Whether connections that are lost are made again.
     var resumes: Bool { self.fault?.kind == .kill || self.reconnects == true }
@@ -125,6 +134,7 @@ extension RunOptions {
         if let publish { self.take(publish, warmup: common.warmup) }
         if let consume {
             self.consumers = consume.consumers
+            self.consumerChannels = consume.consumerChannels
             self.prefetch = Int(consume.prefetch)
             self.ackEvery = consume.autoAck ? nil : consume.ackEvery
             self.autoAck = consume.autoAck
@@ -143,7 +153,7 @@ extension RunOptions {
         guard self.producers > 0 else { return }
         if let consume, self.command == "both", self.instances == nil, self.queue == nil, self.exchange == nil {
             let perConsumer = max(Int(consume.prefetch), 1) * Backlog.prefetches
-            let limit = consume.backlog?.messages ?? perConsumer * self.consumers * self.channels
+            let limit = consume.backlog?.messages ?? perConsumer * self.subscribers
             self.backlog = limit > 0 ? limit : nil
         }
         let isGenerated = self.queue == nil && self.predeclared != true && self.queueType != .stream
@@ -159,6 +169,7 @@ extension RunOptions {
 
     private mutating func take(_ publish: PublishOptions, warmup: Seconds?) {
         self.producers = publish.producers
+        self.producerChannels = publish.producerChannels
         let fileSize = publish.body.flatMap { try? BodyFile.read($0).count }
         self.size = fileSize ?? publish.size.low
         if fileSize == nil, publish.size.high > publish.size.low { self.sizeMax = publish.size.high }
@@ -208,6 +219,18 @@ extension RunOptions {
         }
         if self.exitWhen != nil, self.producers > 0 { return "--exit-when is for consume." }
         return nil
+    }
+}
+
+extension RunOptions {
+    /// The channels in words; nil for one each.
+    var channelsText: String? {
+        let (ofProducer, ofConsumer) = (self.channelsOfProducer, self.channelsOfConsumer)
+        if self.producers == 0 || self.consumers == 0 || ofProducer == ofConsumer {
+            let count = self.producers > 0 ? ofProducer : ofConsumer
+            return count > 1 ? "\(count) channels each" : nil
+        }
+        return "\(ofProducer) channel\(ofProducer == 1 ? "" : "s") of each producer, \(ofConsumer) of each consumer"
     }
 }
 

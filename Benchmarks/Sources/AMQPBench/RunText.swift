@@ -38,7 +38,7 @@ struct RunText: Sendable {
             let top = options.sizeMax.map { " to \(Text.count(UInt64($0)))" } ?? ""
             parts.append("\(Text.count(UInt64(size)))\(top) B" + (options.bodyFile == nil ? "" : " of a file"))
         }
-        if options.channels > 1 { parts.append("\(options.channels) channels each") }
+        if let channels = options.channelsText { parts.append(channels) }
         if let connections = options.connections { parts.append(number(connections, "connection") + " in all") }
         if let instances = options.instances { parts.append("\(instances) instances") }
         if let profile = options.rateProfile {

@@ -54,6 +54,21 @@ struct EnvironmentOptionsTests {
         )
     }
 
+    @Test("A variable of no option is told, with the one that was meant")
+    func misspelled() throws {
+        let hint = try #require(EnvironmentOptions.hint(for: ["AMQP_BENCH_PRODUCER": "3", "AMQP_BENCH_SIZE": "1k"]))
+        #expect(hint.contains("AMQP_BENCH_PRODUCER,") && hint.contains("Did you mean AMQP_BENCH_PRODUCERS?"))
+        #expect(EnvironmentOptions.hint(for: ["AMQP_BENCH_WHATEVER_ELSE": "1"])?.contains("Did you mean") == false)
+    }
+
+    @Test("Options of other commands, and what is no option by design, are not told")
+    func known() {
+        let environment = [
+            "AMQP_BENCH_WHAT": "channel", "AMQP_BENCH_OVER": "size=1", "AMQP_BENCH_BROKER_SCRIPT": "/x", "PATH": "/",
+        ]
+        #expect(EnvironmentOptions.hint(for: environment) == nil)
+    }
+
     @Test("What the environment gives is parsed like the command line")
     func parses() throws {
         let arguments = EnvironmentOptions.merge([], ["AMQP_BENCH_RATE": "5k", "AMQP_BENCH_PRODUCERS": "3"])

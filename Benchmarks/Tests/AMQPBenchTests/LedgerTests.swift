@@ -37,6 +37,19 @@ struct LedgerTests {
         #expect(ledger.duplicated == 1)
     }
 
+    @Test("A redelivered message is known when it had arrived, at the same consumer or another")
+    func redelivered() {
+        let ledger = Ledger(run: 7, streams: 1)
+        var (first, second) = (ConsumerLedger(ledger), ConsumerLedger(ledger))
+        let isKnown = first.hasArrived(self.header(3))
+        #expect(!isKnown)
+        _ = first.insert(self.header(3), isRedelivered: false)
+        let isKnownThen = first.hasArrived(self.header(3))
+        let (isKnownElsewhere, isOther) = (second.hasArrived(self.header(3)), second.hasArrived(self.header(4)))
+        let isOfOtherRun = second.hasArrived(self.header(3, run: 8))
+        #expect(isKnownThen && isKnownElsewhere && !isOther && !isOfOtherRun)
+    }
+
     @Test("Messages of another run or stream are not taken")
     func foreign() {
         let ledger = Ledger(run: 7, streams: 1)

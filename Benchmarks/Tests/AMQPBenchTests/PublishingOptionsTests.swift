@@ -46,6 +46,18 @@ struct PublishingOptionsTests {
         }
     }
 
+    @Test("Producers and consumers have the channels that each was given")
+    func channels() async throws {
+        try await InProcessBroker.withBroker { broker in
+            let report = try await Self.run(
+                try Both.parse(["-C", "60", "-x", "2", "-X", "3", "-Y", "2", "--verify"]).options(),
+                on: broker
+            )
+            #expect(report.wholeRun.consumed == 60 && report.isSound)
+            #expect(report.verify.publishers?.count == 6 && report.verify.consumers?.count == 2)
+        }
+    }
+
     @Test("Consumers have the arguments that were given: one of a higher priority gets all")
     func consumerArguments() async throws {
         try await InProcessBroker.withBroker { broker in
