@@ -33,6 +33,12 @@ struct ConsumeOptions: ParsableArguments {
     )
     var consumerArg: [Label] = []
 
+    @Flag(help: "Ask for each message with basic.get instead of subscribing.")
+    var polling = false
+
+    @Option(help: "How long to wait from one basic.get to the next. (default: not at all, 1ms where the queue is empty)")
+    var pollingInterval: Seconds?
+
     @Option(help: "End when the queue is empty, or idle: nothing has come for a second.")
     var exitWhen: ExitWhen?
 
@@ -61,7 +67,10 @@ struct ConsumeOptions: ParsableArguments {
         }
         guard self.ackEvery >= 1 else { throw ValidationError("--ack-every takes at least 1.") }
         guard self.backlog?.messages ?? 0 >= 0 else { throw ValidationError("--backlog must not be negative.") }
-        guard self.autoAck || self.prefetch == 0 || self.ackEvery <= Int(self.prefetch) else {
+        guard self.polling || self.pollingInterval == nil else {
+            throw ValidationError("--polling-interval needs --polling.")
+        }
+        guard self.autoAck || self.polling || self.prefetch == 0 || self.ackEvery <= Int(self.prefetch) else {
             throw ValidationError("--ack-every must not be larger than --prefetch: the broker would wait for ever.")
         }
     }

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 import AMQP091
-import Synchronization
 
 // Consumer: takes what comes on one channel, checks it against the ledger and acknowledges in steps.
 
@@ -10,98 +9,6 @@ struct ConsumerFindings: Sendable {
     var reordered: UInt64 = 0
     /// Messages whose checksum is wrong.
     var corrupted: UInt64 = 0
-}
-
-/// A channel that is subscribed to a queue, and can be opened again after it was lost.
-final class Subscription: Sendable {
-    private struct State {
-        var connection: AMQPConnection
-        var channel: AMQPChannel
-        var deliveries: AMQPDeliveries
-        var isEnded = false
-    }
-
-    let queue: String
-    private let link: Link
-    private let options: RunOptions
-    private let state: Mutex<State>
-
-    init(queue: String, options: RunOptions, on link: Link) async throws {
-        self.queue = queue
-        self.link = link
-        self.options = options
-        let connection = link.connection
-        let (channel, deliveries) = try await Self.open(queue, options, on: connection)
-        self.state = Mutex(State(connection: connection, channel: channel, deliveries: deliveries))
-    }
-
-    private static func open(
-        _ queue: String,
-        _ options: RunOptions,
-        on connection: AMQPConnection
-    ) async throws -> (AMQPChannel, AMQPDeliveries) {
-        let channel = try await connection.openChannel()
-        if let prefetch = options.prefetch, !options.autoAck {
-            try await channel.setPrefetch(count: UInt16(prefetch))
-        }
-        // A stream that was filled before is read from its beginning; by default only what comes next is sent.
-        let isFilled = options.queueType == .stream && options.producers == 0
-        var arguments = FieldTable(typing: options.consumerArguments ?? [:])
-        if isFilled, options.consumerArguments?["x-stream-offset"] == nil {
-            arguments.append(.string("first"), named: "x-stream-offset")
-        }
-        let deliveries = try await channel.deliveries(
-            from: queue,
-            acknowledgement: options.autoAck ? .automatic : .manual,
-            arguments: arguments
-        )
-        return (channel, deliveries)
-    }
-
-    var channel: AMQPChannel { self.state.withLock { $0.channel } }
-    var deliveries: AMQPDeliveries { self.state.withLock { $0.deliveries } }
-
-    /// True when nothing more is wanted.
-    var isEnded: Bool { self.state.withLock { $0.isEnded } }
-
-    /// Subscribes again after the connection was lost.
-    func renew() async throws {
-        let deadline = ContinuousClock.now + Link.patience
-        while true {
-            let lost = self.state.withLock { $0.connection }
-            // Where the queue alone was lost, the connection stays.
-            let connection = lost.isOpen ? lost : try await self.link.renewed(after: lost)
-            do {
-                try await QueueUnderTest.restore(self.queue, self.options, on: connection)
-                let (channel, deliveries) = try await Self.open(self.queue, self.options, on: connection)
-                self.state.withLock { ($0.connection, $0.channel, $0.deliveries) = (connection, channel, deliveries) }
-                return
-            } catch let error as AMQPError where error.isLoss {
-                self.state.withLock { $0.connection = connection }
-            } catch let error as AMQPError where error.code != .cancelled && ContinuousClock.now < deadline {
-                // A cluster refuses what it will have again when the node that is gone is back.
-                try await Task.sleep(for: Link.pause)
-            }
-        }
-    }
-
-    /// Whether an error is mended by subscribing again: the connection was lost, or the broker cancelled the consumer.
-    func resumes(after error: AMQPError) -> Bool {
-        self.options.resumes && !self.isEnded && (error.isLoss || error.code == .consumerCancelled)
-    }
-
-    /// Notes the first delivery after the connection was made again.
-    func noteDelivery() { self.link.resumed(at: MonotonicClock.now) }
-
-    /// Asks the broker to send no more; the deliveries end behind what it has sent.
-    func cancel() async {
-        let (channel, deliveries) = self.state.withLock { state in
-            state.isEnded = true
-            return (state.channel, state.deliveries)
-        }
-        // A failure shows in the consumer itself.
-        try? await channel.cancel(deliveries)
-    }
 }
 
 /// One consumer of a run.
@@ -137,7 +44,12 @@ struct Consumer: Sendable {
         var progress = Progress(entries: ConsumerLedger(self.ledger))
         while true {
             do {
-                try await self.consume(self.subscription.deliveries, on: self.subscription.channel, &progress)
+                let channel = self.subscription.channel
+                if let deliveries = self.subscription.deliveries {
+                    try await self.consume(deliveries, on: channel, &progress)
+                } else {
+                    try await self.consume(PolledDeliveries(self.subscription, self.options), on: channel, &progress)
+                }
                 break
             } catch let error as AMQPError where self.subscription.resumes(after: error) {
                 progress.hasLost = true
@@ -169,11 +81,12 @@ struct Consumer: Sendable {
     /// Seconds.
     private static let shortWork = 0.05
 
-    private func consume(
-        _ deliveries: AMQPDeliveries,
+    @inline(__always)
+    private func consume<Deliveries: AsyncSequence>(
+        _ deliveries: Deliveries,
         on channel: AMQPChannel,
         _ progress: inout Progress
-    ) async throws {
+    ) async throws where Deliveries.Element == AMQPDelivery {
         let isNumbered = self.options.isNumbered
         let isVerified = self.options.verify
         // A consumer takes from the budget what it has received: what it took before would be missing to the others.

@@ -143,10 +143,14 @@ struct Explanation: Sendable {
     private var consuming: Rows {
         guard self.options.consumers > 0 else { return [] }
         var rows: Rows = [("--consumers \(self.options.consumers)", "consume")]
+        if let interval = self.options.pollingInterval {
+            let pause = interval > 0 ? ", \(Text.decimal(interval * 1000, places: 1)) ms after the one before" : ""
+            rows.append(("--polling", "each message is asked for\(pause): a message costs a round trip"))
+        }
         if self.options.autoAck {
             rows.append(("--auto-ack", "the broker forgets a message when it has sent it"))
         } else {
-            rows.append(("--prefetch \(self.options.prefetch ?? 0)", "deliveries are sent ahead of acknowledgement"))
+            if !self.options.isPolling { rows.append(("--prefetch \(self.options.prefetch ?? 0)", "deliveries are sent ahead of acknowledgement")) }
             rows.append(("--ack-every \(self.options.ackEvery ?? 1)", "one acknowledgement for so many messages"))
         }
         return rows

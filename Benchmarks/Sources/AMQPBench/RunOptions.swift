@@ -75,6 +75,8 @@ struct RunOptions: Codable, Hashable, Sendable {
     var consumerArguments: [String: String]?
     /// Seconds a consumer works on each message.
     var consumerWork: Double?
+    /// Seconds from one `basic.get` to the next, where queues are polled.
+    var pollingInterval: Double?
     var exitWhen: ExitWhen?
     /// Whether messages carry a checksum.
     var verify = false
@@ -101,6 +103,9 @@ extension RunOptions {
 
     /// Whether connections that are lost are made again.
     var resumes: Bool { self.fault?.kind == .kill || self.reconnects == true }
+
+    /// Whether consumers ask for each message.
+    var isPolling: Bool { self.pollingInterval != nil }
 
     /// What sizes bodies have.
     var sizes: SizeRange { SizeRange(low: self.size ?? 0, high: self.sizeMax ?? self.size ?? 0) }
@@ -135,7 +140,8 @@ extension RunOptions {
         if let consume {
             self.consumers = consume.consumers
             self.consumerChannels = consume.consumerChannels
-            self.prefetch = Int(consume.prefetch)
+            self.pollingInterval = consume.polling ? consume.pollingInterval?.seconds ?? 0 : nil
+            self.prefetch = consume.polling ? nil : Int(consume.prefetch)
             self.ackEvery = consume.autoAck ? nil : consume.ackEvery
             self.autoAck = consume.autoAck
             self.nackRequeues = consume.nack ? consume.requeue : nil
@@ -216,6 +222,9 @@ extension RunOptions {
         if self.predeclared == true {
             if self.exchange == nil, self.queue == nil { return "--predeclared needs --queue or --exchange." }
             if self.consumers > 0, self.queue == nil { return "--predeclared needs --queue where there are consumers." }
+        }
+        if self.isPolling, self.queueType == .stream || self.consumerArguments != nil {
+            return "--polling is not for streams, which have no basic.get, nor for --consumer-arg: nobody subscribes."
         }
         if self.exitWhen != nil, self.producers > 0 { return "--exit-when is for consume." }
         return nil

@@ -50,8 +50,10 @@ struct RunText: Sendable {
         if options.persistent { parts.append("persistent") }
         if options.producers > 0 { parts.append(options.confirms.map { "confirms ≤ \($0)" } ?? "no confirms") }
         if options.consumers > 0 {
+            let ahead = options.isPolling ? "basic.get" : "prefetch \(options.prefetch ?? 0)"
             parts.append(
-                options.ackEvery.map { "prefetch \(options.prefetch ?? 0), ack every \($0)" } ?? "automatic acks"
+                options.ackEvery.map { "\(ahead), ack every \($0)" }
+                    ?? (options.isPolling ? "basic.get, automatic acks" : "automatic acks")
             )
         }
         if let backlog = options.backlog, options.rate == nil {

@@ -31,7 +31,8 @@ struct OptionsTests {
         ["sweep"], ["sweep", "--over", "size"], ["sweep", "--over", "size=1,"], ["sweep", "--over", "colour=red"],
         ["sweep", "--over", "size=1,2", "--command", "latency"], ["rpc", "--rate", "0"], ["--rate", "auto"],
         ["publish", "--rate", "auto"], ["rpc", "--rate", "auto"], ["churn", "--rate", "-1"],
-        ["-X", "0"], ["-Y", "101"],
+        ["-X", "0"], ["-Y", "101"], ["--polling-interval", "1s"], ["--polling", "--queue-type", "stream"],
+        ["--polling", "--consumer-arg", "x-priority=1"],
         ["sweep", "--over", "size=big"], ["sweep", "--over", "uri=amqp://a"],
     ]
 
@@ -48,7 +49,7 @@ struct OptionsTests {
         ["-C", "10", "-x", "2", "-y", "2", "-s", "1k", "-c", "10", "-q", "10", "-A", "10", "-a", "-u", "orders"],
         ["--property", "priority=255", "--property", "contentType=text/plain"], ["--consumer-arg", "x-priority=10"],
         ["--exchange", "e", "--exchange-type", "fanout"],
-        ["-X", "3", "-Y", "2", "--channels", "4"],
+        ["-X", "3", "-Y", "2", "--channels", "4"], ["--polling", "--polling-interval", "10ms", "-A", "1000"],
         ["publish", "--no-confirms"], ["consume", "--size", "1k"], ["--size", "64:4k"], ["--verify", "--size", "40"],
         ["--broker", "docker:3.13-management"], ["--broker", "rabbitmq:4.3"], ["--broker", "rabbitmq:forky"],
         ["--fault", "kill@5s", "--queue-type", "quorum"], ["--threads", "64"],

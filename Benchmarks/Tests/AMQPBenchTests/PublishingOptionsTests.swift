@@ -58,6 +58,37 @@ struct PublishingOptionsTests {
         }
     }
 
+    @Test("Polled queues are emptied, every message is accounted for, and the interval is kept")
+    func polling() async throws {
+        try await InProcessBroker.withBroker { broker in
+            for arguments in [["--polling", "-y", "2"], ["--polling", "--auto-ack"]] {
+                let report = try await Self.run(
+                    try Both.parse(["-C", "300", "--verify"] + arguments).options(),
+                    on: broker
+                )
+                #expect(report.wholeRun.consumed == 300 && report.lost == 0 && report.isSound)
+            }
+            let paced = try await Self.run(
+                try Both.parse(["-C", "10", "--polling", "--polling-interval", "40ms", "-r", "10k"]).options(),
+                on: broker
+            )
+            // The last message waits for nine intervals at least.
+            #expect(paced.wholeRun.consumed == 10 && (paced.latency.endToEnd?.max ?? 0) >= 350_000)
+        }
+    }
+
+    @Test("A message that comes back again and again is timed once")
+    func redelivered() async throws {
+        try await InProcessBroker.withBroker { broker in
+            let report = try await Self.run(
+                try Both.parse(["-C", "50", "-r", "500", "--nack", "--requeue", "-A", "5"]).options(),
+                on: broker
+            )
+            #expect(report.wholeRun.redelivered > 0)
+            #expect((report.latency.endToEnd?.count ?? 0) <= 50)
+        }
+    }
+
     @Test("Consumers have the arguments that were given: one of a higher priority gets all")
     func consumerArguments() async throws {
         try await InProcessBroker.withBroker { broker in
