@@ -19,7 +19,7 @@ struct Arrived: Sendable {
 
     /// Messages that consumers must get: those the broker took, or all without confirms.
     static func expected(_ counts: Report.Counts, _ options: RunOptions) -> UInt64 {
-        options.confirms == nil ? counts.published - min(counts.published, counts.returned) : counts.confirmed
+        !options.isConfirmed ? counts.published - min(counts.published, counts.returned) : counts.confirmed
     }
 
     /// Messages that the broker took and that did not arrive.
@@ -90,7 +90,7 @@ struct Arrived: Sendable {
         if options.instances != nil { return Verdict() }
         if options.consumers > 0 { return try await self.divide(self.lost, queue, interruption, on: connection) }
         // Without consumers, what the broker took must be in the queue.
-        guard options.confirms != nil else { return Verdict() }
+        guard options.isConfirmed else { return Verdict() }
         guard queue.isGenerated else { return Verdict(inQueue: self.counts.confirmed) }
         if options.sink != nil { return Verdict(inQueue: try await queue.state(on: connection).messages) }
         return try await self.divide(self.counts.confirmed, queue, interruption, on: connection)

@@ -36,7 +36,9 @@ struct ConsumeOptions: ParsableArguments {
     @Flag(help: "Ask for each message with basic.get instead of subscribing.")
     var polling = false
 
-    @Option(help: "How long to wait from one basic.get to the next. (default: not at all, 1ms where the queue is empty)")
+    @Option(
+        help: "How long to wait from one basic.get to the next; at least 1ms where the queue is empty. (default: 0s)"
+    )
     var pollingInterval: Seconds?
 
     @Option(help: "End when the queue is empty, or idle: nothing has come for a second.")
@@ -50,6 +52,9 @@ struct ConsumeOptions: ParsableArguments {
 
     @Flag(name: .shortAndLong, help: "Let the broker take messages as acknowledged when it has sent them.")
     var autoAck = false
+
+    @Option(name: .letter("n"), help: "Acknowledge in transactions of so many messages.")
+    var consumerTxSize: Int?
 
     @Flag(help: "Reject messages instead of acknowledging them, --ack-every at a time.")
     var nack = false
@@ -67,6 +72,14 @@ struct ConsumeOptions: ParsableArguments {
         }
         guard self.ackEvery >= 1 else { throw ValidationError("--ack-every takes at least 1.") }
         guard self.backlog?.messages ?? 0 >= 0 else { throw ValidationError("--backlog must not be negative.") }
+        guard 1...1_000_000 ~= self.consumerTxSize ?? 1, self.consumerTxSize == nil || !self.autoAck else {
+            throw ValidationError("--consumer-tx-size takes 1 to 1000000, and does not go with --auto-ack.")
+        }
+        if let size = self.consumerTxSize, !self.polling, self.prefetch > 0, size > Int(self.prefetch) {
+            throw ValidationError(
+                "--consumer-tx-size must not be larger than --prefetch: the broker would wait for ever."
+            )
+        }
         guard self.polling || self.pollingInterval == nil else {
             throw ValidationError("--polling-interval needs --polling.")
         }

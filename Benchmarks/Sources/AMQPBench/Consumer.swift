@@ -63,7 +63,7 @@ struct Consumer: Sendable {
     }
 
     /// Acknowledges, or rejects, all up to a delivery.
-    private func settle(_ delivery: AMQPDelivery) throws(AMQPError) {
+    func settle(_ delivery: AMQPDelivery) throws(AMQPError) {
         if let requeues = self.options.nackRequeues {
             try delivery.nack(requeue: requeues, multiple: true)
         } else {
@@ -93,6 +93,8 @@ struct Consumer: Sendable {
         let isLimited = self.options.count != nil && self.options.producers == 0
         let work = self.options.consumerWork.flatMap { $0 > 0 ? $0 : nil }
         let ackEvery = self.options.ackEvery ?? .max
+        var transaction = self.options.consumerTransactionSize.map { SettlingTransaction(size: $0) }
+        var limit = min(ackEvery, transaction?.left ?? .max)
         var unacked = 0
         var last: AMQPDelivery?
         for try await delivery in deliveries {
@@ -131,8 +133,13 @@ struct Consumer: Sendable {
             if let work { try await self.work(for: work) }
             self.consumed.add()
             unacked += 1
-            if unacked >= ackEvery {
-                try self.settle(delivery)
+            if unacked >= limit {
+                if transaction != nil {
+                    try await self.settle(delivery, of: unacked, in: &transaction, on: channel)
+                    limit = min(ackEvery, transaction?.left ?? .max)
+                } else {
+                    try self.settle(delivery)
+                }
                 unacked = 0
                 last = nil
                 progress.entries.flush()
@@ -140,6 +147,10 @@ struct Consumer: Sendable {
                 last = delivery
             }
         }
-        if unacked > 0, self.options.ackEvery != nil, let last, channel.isOpen { try self.settle(last) }
+        if unacked > 0, self.options.ackEvery != nil, let last, channel.isOpen {
+            if transaction == nil { try self.settle(last) }
+            transaction?.points.append(last)
+        }
+        try await self.commit(&transaction, on: channel)
     }
 }

@@ -132,7 +132,8 @@ struct Explanation: Sendable {
             rows.append(("no --rate", "as fast as the confirm window allows: latencies are queue lengths"))
         }
         rows.append(
-            options.confirms.map { ("--confirms \($0)", "a producer waits while so many are unconfirmed") }
+            options.transactionSize.map { ("--tx-size \($0)", "a producer commits so many messages and waits for it") }
+                ?? options.confirms.map { ("--confirms \($0)", "a producer waits while so many are unconfirmed") }
                 ?? ("--no-confirms", "nothing tells whether the broker took a message")
         )
         if options.persistent { rows.append(("--persistent", "the broker writes messages to disk before it confirms")) }
@@ -150,7 +151,10 @@ struct Explanation: Sendable {
         if self.options.autoAck {
             rows.append(("--auto-ack", "the broker forgets a message when it has sent it"))
         } else {
-            if !self.options.isPolling { rows.append(("--prefetch \(self.options.prefetch ?? 0)", "deliveries are sent ahead of acknowledgement")) }
+            if !self.options.isPolling {
+                let ahead = "deliveries are sent ahead of acknowledgement"
+                rows.append(("--prefetch \(self.options.prefetch ?? 0)", ahead))
+            }
             rows.append(("--ack-every \(self.options.ackEvery ?? 1)", "one acknowledgement for so many messages"))
         }
         return rows

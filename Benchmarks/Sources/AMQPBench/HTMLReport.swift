@@ -283,7 +283,7 @@ struct HTMLReport: Sendable {
             rows.append(
                 row(self.report.options.publishedName, totals.published, totals.publishedPerSecond, whole.published)
             )
-            if self.report.options.confirms != nil {
+            if self.report.options.isConfirmed {
                 rows.append(row("confirmed", totals.confirmed, totals.confirmedPerSecond, whole.confirmed))
             }
         }

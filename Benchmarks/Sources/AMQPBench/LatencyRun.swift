@@ -56,7 +56,7 @@ struct LatencyRun: Sendable {
                 return (report, probe.status(signal: self.session.interruption.signal))
             }
             let published =
-                self.options.confirms == nil ? probe.totals.publishedPerSecond : probe.totals.confirmedPerSecond
+                !self.options.isConfirmed ? probe.totals.publishedPerSecond : probe.totals.confirmedPerSecond
             let capacity = min(published, probe.totals.consumedPerSecond)
             guard (Self.parts[0] * capacity).rounded() >= 1 else {
                 throw BenchFailure(

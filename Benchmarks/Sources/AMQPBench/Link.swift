@@ -152,6 +152,11 @@ final class Lane: Sendable {
     private let restore: @Sendable (AMQPConnection) async throws -> Void
     private let state: Mutex<State>
 
+    /// Messages of transactions: all, and those that were committed; written by the producer only.
+    let opened = Counter()
+    private let committed = Counter()
+    private let abandoned = Counter()
+
     /// A new channel, with confirms where there is a window.
     ///
     /// - Parameters:
@@ -252,9 +257,29 @@ final class Lane: Sendable {
         }
     }
 
+    /// Notes that the broker has committed messages that were due at these times.
+    func commit(_ dues: [UInt64]) {
+        self.committed.add(UInt64(dues.count))
+        let now = MonotonicClock.now
+        self.meter?.record { recorded in for due in dues { recorded.record(now - min(now, due), due: due) } }
+        if self.link.isResuming { self.link.resumed(at: now) }
+    }
+
+    /// Notes that nobody knows whether the broker has committed messages that were due at these times.
+    func abandon(_ dues: [UInt64]) {
+        self.abandoned.add(UInt64(dues.count))
+        let now = MonotonicClock.now
+        self.meter?.record { recorded in for due in dues { recorded.record(now - min(now, due), due: due) } }
+        self.state.withLock { $0.censored += UInt64(dues.count) }
+    }
+
     /// How the publishes of all its channels have ended.
     var confirmCounts: AMQPConfirmCounts {
-        self.state.withLock { $0.channels }.reduce(into: AMQPConfirmCounts()) { sum, channel in
+        var counts = AMQPConfirmCounts()
+        counts.confirmed = self.committed.current
+        counts.unknown = self.abandoned.current
+        counts.unconfirmed = self.opened.current - min(self.opened.current, counts.confirmed + counts.unknown)
+        return self.state.withLock { $0.channels }.reduce(into: counts) { sum, channel in
             let counts = channel.confirmCounts
             sum.confirmed += counts.confirmed
             sum.nacked += counts.nacked

@@ -149,7 +149,9 @@ struct Load: Sendable {
     /// What publishes until its end, from when a schedule begins: each producer or, of many on a schedule, those of one
     /// loop together.
     var publishing: [@Sendable (UInt64) async throws -> Void] {
-        let isGrouped = self.options.rate != nil && self.producers.count >= ProducerGroup.smallest
+        let isGrouped =
+            self.options.rate != nil && self.options.transactionSize == nil
+            && self.producers.count >= ProducerGroup.smallest
         guard isGrouped else { return self.producers.map { producer in { try await producer.publish(from: $0) } } }
         let groups = Dictionary(grouping: self.producers) { ObjectIdentifier($0.clock) }.values
         return groups.map { producers in { try await ProducerGroup(producers: producers).publish(from: $0) } }

@@ -162,7 +162,7 @@ struct LoadRun: Sendable {
         if let reports = try await others.gather(report) {
             self.screen.show("  the sum of \(reports.count) instances:")
             report = ReportMerge.merge(reports)
-            let isQueueKnown = queue.isGenerated && self.options.consumers == 0 && self.options.confirms != nil
+            let isQueueKnown = queue.isGenerated && self.options.consumers == 0 && self.options.isConfirmed
             if isQueueKnown {
                 let there = UInt64(try await queue.messageCount(on: control.connection))
                 report.lost = report.wholeRun.confirmed - min(report.wholeRun.confirmed, there)

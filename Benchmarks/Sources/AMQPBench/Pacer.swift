@@ -45,7 +45,7 @@ struct Measurement: Sendable {
         guard unsent.totalCount > 0 else { return }
         self.lag.add(unsent)
         // The operations of rpc and churn are timed in the place of confirms.
-        if options.confirms != nil || options.operation != nil {
+        if options.isConfirmed || options.operation != nil {
             self.confirm.add(unsent)
             self.confirmCensored += unsent.totalCount
         }

@@ -16,7 +16,7 @@ struct PolledDeliveries: AsyncSequence, AsyncIteratorProtocol {
     private let interval: Duration
     private var isFirst = true
 
-    /// Those of the channel that the subscription has now.
+    /// The messages of the channel that the subscription has now.
     init(_ subscription: Subscription, _ options: RunOptions) {
         self.subscription = subscription
         self.channel = subscription.channel

@@ -52,7 +52,9 @@ struct Producer: Sendable {
     func publish(from start: UInt64) async throws {
         var pace = self.pace(from: start)
         try await self.resuming { station in
-            if pace != nil {
+            if let size = self.options.transactionSize {
+                try await self.publishInTransactions(&pace, station, size: size)
+            } else if pace != nil {
                 try await self.keep(&pace, station)
             } else {
                 try await self.publishLoad(station)
@@ -284,7 +286,7 @@ struct Producer: Sendable {
     }
 
     /// Sleeps in pieces, so that a run with a slow schedule can be ended.
-    private func sleep(until end: ContinuousClock.Instant) async throws {
+    func sleep(until end: ContinuousClock.Instant) async throws {
         let piece = Duration.seconds(1)
         while !self.stop.isSet {
             let now = ContinuousClock.now
@@ -296,7 +298,7 @@ struct Producer: Sendable {
     // MARK: - What is published
 
     /// The next header.
-    private var header: MessageHeader {
+    var header: MessageHeader {
         MessageHeader(sequence: self.published.current, stream: UInt32(self.number), run: self.run)
     }
 }

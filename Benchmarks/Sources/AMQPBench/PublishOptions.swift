@@ -40,6 +40,12 @@ struct PublishOptions: ParsableArguments {
     @Flag(help: "Publish without confirms: nothing tells then whether the broker took a message.")
     var noConfirms = false
 
+    @Option(
+        name: .letter("m"),
+        help: "Publish in transactions of so many messages, without confirms; a commit is the confirm of them all."
+    )
+    var txSize: Int?
+
     @Flag(help: "Mark messages persistent; queues are durable in any case.")
     var persistent = false
 
@@ -77,6 +83,13 @@ struct PublishOptions: ParsableArguments {
         }
         guard 1...(1 << 22) ~= self.confirms ?? 1 else { throw ValidationError("--confirms takes 1 to \(1 << 22).") }
         try self.size.checked()
+        guard 1...1_000_000 ~= self.txSize ?? 1 else { throw ValidationError("--tx-size takes 1 to 1000000.") }
+        guard self.txSize == nil || self.confirms == nil && !self.noConfirms else {
+            throw ValidationError("A channel has confirms or transactions: leave --confirms and --no-confirms out.")
+        }
+        guard self.txSize == nil || !self.mandatory else {
+            throw ValidationError("--mandatory is for confirms: a commit does not tell which messages came back.")
+        }
         guard self.rate == nil || self.rateProfile == nil else {
             throw ValidationError("--rate and --rate-profile cannot go together.")
         }

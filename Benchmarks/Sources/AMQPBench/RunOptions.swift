@@ -60,6 +60,10 @@ struct RunOptions: Codable, Hashable, Sendable {
     var isOpenLoop = false
     /// Nil without confirms.
     var confirms: Int?
+    /// Messages that a producer commits together.
+    var transactionSize: Int?
+    /// Messages whose acknowledgements a consumer commits together.
+    var consumerTransactionSize: Int?
     var persistent = false
     var mandatory = false
     /// Headers of each message.
@@ -104,6 +108,9 @@ extension RunOptions {
     /// Whether connections that are lost are made again.
     var resumes: Bool { self.fault?.kind == .kill || self.reconnects == true }
 
+    /// Whether the broker says that it took each message: by confirms or by commits.
+    var isConfirmed: Bool { self.confirms != nil || self.transactionSize != nil }
+
     /// Whether consumers ask for each message.
     var isPolling: Bool { self.pollingInterval != nil }
 
@@ -144,6 +151,7 @@ extension RunOptions {
             self.prefetch = consume.polling ? nil : Int(consume.prefetch)
             self.ackEvery = consume.autoAck ? nil : consume.ackEvery
             self.autoAck = consume.autoAck
+            self.consumerTransactionSize = consume.consumerTxSize
             self.nackRequeues = consume.nack ? consume.requeue : nil
             self.consumerWork = consume.consumerWork?.seconds
             self.consumerArguments = Label.dictionary(consume.consumerArg)
@@ -181,7 +189,8 @@ extension RunOptions {
         if fileSize == nil, publish.size.high > publish.size.low { self.sizeMax = publish.size.high }
         self.bodyFile = publish.body
         let window = publish.confirms ?? min(1024, Self.mostUnconfirmed / publish.producers)
-        self.confirms = publish.noConfirms ? nil : window
+        self.transactionSize = publish.txSize
+        self.confirms = publish.noConfirms || publish.txSize != nil ? nil : window
         self.rate = publish.rate?.perSecond
         if let profile = publish.rateProfile {
             self.rateProfile = profile
@@ -232,6 +241,12 @@ extension RunOptions {
 }
 
 extension RunOptions {
+    /// How the broker says that it took a message, in words.
+    var confirmsText: String {
+        if let size = self.transactionSize { return "transactions of \(size)" }
+        return self.confirms.map { "confirms ≤ \($0)" } ?? "no confirms"
+    }
+
     /// The channels in words; nil for one each.
     var channelsText: String? {
         let (ofProducer, ofConsumer) = (self.channelsOfProducer, self.channelsOfConsumer)

@@ -48,7 +48,7 @@ struct RunText: Sendable {
             parts.append(Text.rate(rate))
         }
         if options.persistent { parts.append("persistent") }
-        if options.producers > 0 { parts.append(options.confirms.map { "confirms ≤ \($0)" } ?? "no confirms") }
+        if options.producers > 0 { parts.append(options.confirmsText) }
         if options.consumers > 0 {
             let ahead = options.isPolling ? "basic.get" : "prefetch \(options.prefetch ?? 0)"
             parts.append(
@@ -82,7 +82,7 @@ struct RunText: Sendable {
         if options.producers > 0 { columns.append(TextColumn(name: "in flight", width: 12, narrow: 10, weight: 3)) }
         columns.append(TextColumn(name: "client", width: 9, narrow: 8, weight: 2))
         columns.append(TextColumn(name: "broker", width: 9, narrow: 8, weight: 1))
-        if options.confirms != nil {
+        if options.isConfirmed {
             columns.append(
                 TextColumn(name: "confirm p50 / p99", short: "p50 / p99", width: 22, narrow: 18, weight: 7)
             )
@@ -106,13 +106,13 @@ struct RunText: Sendable {
         var cells = [Text.decimal(interval.time, places: places) + " s"]
         if options.producers > 0 {
             cells.append(Text.rate(interval.published))
-            cells.append(options.confirms == nil ? "–" : Text.rate(interval.confirmed))
+            cells.append(!options.isConfirmed ? "–" : Text.rate(interval.confirmed))
         }
         if options.consumers > 0 { cells.append(Text.rate(interval.consumed)) }
         if options.producers > 0 { cells.append(Text.count(interval.inFlight)) }
         cells.append(Text.percent(interval.clientCPUPercent))
         cells.append(interval.brokerCPUPercent.map { Text.percent($0) } ?? "–")
-        if options.confirms != nil {
+        if options.isConfirmed {
             let p50 = interval.confirmP50.map { Text.milliseconds($0) } ?? "–"
             let p99 = interval.confirmP99.map { Text.milliseconds($0) } ?? "–"
             cells.append(grid.isNarrow ? "\(p50)/\(p99) ms" : p50 + " /" + Text.right(p99, 7) + " ms")
@@ -170,7 +170,7 @@ struct RunText: Sendable {
         if options.producers > 0 {
             let octets = totals.publishedOctetsPerSecond
             line("published", totals.published, totals.publishedPerSecond, octets, steadiness)
-            if options.confirms != nil {
+            if options.isConfirmed {
                 let refused = "nacked \(Text.count(totals.nacked))   returned \(Text.count(totals.returned))"
                 line("confirmed", totals.confirmed, totals.confirmedPerSecond, nil, refused)
             }
@@ -214,7 +214,7 @@ struct RunText: Sendable {
         let seconds = { (value: Double?) in value.map { "\(Text.decimal($0, places: 3)) s" } ?? "never" }
         var text = "  fault      \(fault.kind) at \(Text.decimal(recovery.at, places: 1)) s"
         text += "   broker back after \(seconds(recovery.brokerBack))"
-        if report.options.producers > 0, report.options.confirms != nil {
+        if report.options.producers > 0, report.options.isConfirmed {
             text += "   first confirm after \(seconds(recovery.confirmed))"
         }
         if report.options.consumers > 0 { text += "   first delivery after \(seconds(recovery.consumed))" }

@@ -32,6 +32,9 @@ struct OptionsTests {
         ["sweep", "--over", "size=1,2", "--command", "latency"], ["rpc", "--rate", "0"], ["--rate", "auto"],
         ["publish", "--rate", "auto"], ["rpc", "--rate", "auto"], ["churn", "--rate", "-1"],
         ["-X", "0"], ["-Y", "101"], ["--polling-interval", "1s"], ["--polling", "--queue-type", "stream"],
+        ["--tx-size", "0"], ["--tx-size", "5", "--confirms", "5"], ["-m", "5", "--no-confirms"],
+        ["-m", "5", "--mandatory"],
+        ["-n", "5", "--auto-ack"], ["-n", "513"],
         ["--polling", "--consumer-arg", "x-priority=1"],
         ["sweep", "--over", "size=big"], ["sweep", "--over", "uri=amqp://a"],
     ]
@@ -49,6 +52,7 @@ struct OptionsTests {
         ["-C", "10", "-x", "2", "-y", "2", "-s", "1k", "-c", "10", "-q", "10", "-A", "10", "-a", "-u", "orders"],
         ["--property", "priority=255", "--property", "contentType=text/plain"], ["--consumer-arg", "x-priority=10"],
         ["--exchange", "e", "--exchange-type", "fanout"],
+        ["-m", "100", "-n", "50"], ["-n", "1000", "--polling"],
         ["-X", "3", "-Y", "2", "--channels", "4"], ["--polling", "--polling-interval", "10ms", "-A", "1000"],
         ["publish", "--no-confirms"], ["consume", "--size", "1k"], ["--size", "64:4k"], ["--verify", "--size", "40"],
         ["--broker", "docker:3.13-management"], ["--broker", "rabbitmq:4.3"], ["--broker", "rabbitmq:forky"],
