@@ -151,6 +151,8 @@ struct CommonOptions: ParsableArguments {
     @Option(help: "Queues; producers and consumers are spread over them in turn.")
     var queues = 1
 
+    @OptionGroup var named: QueueOptions
+
     @Option(help: "What kind of queue to make: classic, quorum or stream.")
     var queueType = QueueType.classic
 
@@ -231,6 +233,9 @@ struct CommonOptions: ParsableArguments {
         guard 1...1000 ~= self.runs else { throw ValidationError("--runs takes 1 to 1000.") }
         guard 1...1000 ~= self.queues, self.queue == nil || self.queues == 1 else {
             throw ValidationError("--queues takes 1 to 1000, and 1 beside --queue.")
+        }
+        guard try self.named.names() == nil || self.queue == nil && self.queues == 1 else {
+            throw ValidationError("--queue-pattern and --queue-file take the place of --queue and --queues.")
         }
         guard 1...1000 ~= self.connections ?? 1 else { throw ValidationError("--connections takes 1 to 1000.") }
         guard 1...100 ~= self.channels else { throw ValidationError("--channels takes 1 to 100.") }

@@ -80,6 +80,10 @@ struct Explanation: Sendable {
         var rows: Rows = []
         if let queue = self.options.queue {
             rows.append(("--queue \(queue)", "is used as it is, made if missing, and stays"))
+        } else if self.options.queueNames != nil {
+            let fate =
+                "are used as they are, made if missing, and stay; producers and consumers are spread over them in turn"
+            rows.append((self.options.queuesText, fate))
         } else if self.options.predeclared != true {
             rows.append(
                 (

@@ -69,7 +69,7 @@ struct Consume: AsyncParsableCommand {
     func options() throws -> RunOptions {
         var options = RunOptions(command: "consume", common: self.common, publish: nil, consume: self.consuming)
         try self.size.checked()
-        if options.queue == nil {
+        if !options.isQueueNamed {
             guard options.instances == nil else {
                 throw ValidationError("--instances of consume needs a --queue that is filled.")
             }

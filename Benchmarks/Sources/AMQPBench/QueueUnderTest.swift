@@ -19,12 +19,13 @@ struct QueueUnderTest: Sendable {
     {
         if options.predeclared == true {
             try await Self.requireAll(options, on: connection)
-            return QueueUnderTest(names: options.queue.map { [$0] } ?? [], isGenerated: false)
+            return QueueUnderTest(names: options.namesOfQueues, isGenerated: false)
         }
         var queues: QueueUnderTest
-        if let name = options.queue {
-            try await Self.find(name, options, on: connection)
-            queues = QueueUnderTest(names: [name], isGenerated: false)
+        if options.isQueueNamed {
+            let names = options.namesOfQueues
+            for name in names { try await Self.find(name, options, on: connection) }
+            queues = QueueUnderTest(names: names, isGenerated: false)
         } else {
             let names = (0..<options.queues).map { "amqp-bench-\(id)" + (options.queues == 1 ? "" : "-\($0)") }
             try await connection.withChannel { channel in
@@ -66,7 +67,7 @@ struct QueueUnderTest: Sendable {
 
     /// Makes sure that what nobody declares is there: the broker confirms messages that no queue takes.
     private static func requireAll(_ options: RunOptions, on connection: AMQPConnection) async throws {
-        if let queue = options.queue, try await !connection.queueExists(queue) {
+        for queue in options.namesOfQueues where try await !connection.queueExists(queue) {
             throw BenchFailure(
                 description: "there is no queue \(queue), and --predeclared makes none",
                 status: ExitStatus.failed

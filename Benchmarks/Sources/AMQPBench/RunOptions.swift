@@ -8,6 +8,8 @@ struct RunOptions: Codable, Hashable, Sendable {
     var producers = 0
     var consumers = 0
     var queue: String?
+    /// The queues that have names, where there are several.
+    var queueNames: [String]?
     var queues = 1
     var queueType = QueueType.classic
     /// Arguments of the queues that are made.
@@ -108,6 +110,19 @@ extension RunOptions {
     /// Whether connections that are lost are made again.
     var resumes: Bool { self.fault?.kind == .kill || self.reconnects == true }
 
+    /// The queues that were named; empty where they are made for the run.
+    var namesOfQueues: [String] { self.queueNames ?? self.queue.map { [$0] } ?? [] }
+    var isQueueNamed: Bool { self.queue != nil || self.queueNames != nil }
+
+    /// The queues in words.
+    var queuesText: String {
+        if let names = self.queueNames, let first = names.first, let last = names.last {
+            return "\(names.count) queues \(first) to \(last)"
+        }
+        return self.queue.map { "queue \($0)" }
+            ?? "\(self.queues) \(self.queueType) queue\(self.queues == 1 ? "" : "s")"
+    }
+
     /// Whether the broker says that it took each message: by confirms or by commits.
     var isConfirmed: Bool { self.confirms != nil || self.transactionSize != nil }
 
@@ -124,8 +139,10 @@ extension RunOptions {
 
     init(command: String, common: CommonOptions, publish: PublishOptions?, consume: ConsumeOptions?) {
         self.init(command: command, warmup: 0, interval: 0)
-        self.queue = common.queue
-        self.queues = common.queues
+        let names = (try? common.named.names()) ?? common.queue.map { [$0] } ?? []
+        self.queue = names.count == 1 ? names[0] : nil
+        self.queueNames = names.count > 1 ? names : nil
+        self.queues = max(common.queues, names.count)
         self.queueType = common.queueType
         self.queueArguments = Label.dictionary(common.queueArg)
         self.predeclared = common.predeclared ? true : nil
@@ -165,12 +182,12 @@ extension RunOptions {
     /// Bounds what may be in the queues: a queue that grows measures the memory of the broker.
     private mutating func bound(_ common: CommonOptions, _ consume: ConsumeOptions?) {
         guard self.producers > 0 else { return }
-        if let consume, self.command == "both", self.instances == nil, self.queue == nil, self.exchange == nil {
+        if let consume, self.command == "both", self.instances == nil, !self.isQueueNamed, self.exchange == nil {
             let perConsumer = max(Int(consume.prefetch), 1) * Backlog.prefetches
             let limit = consume.backlog?.messages ?? perConsumer * self.subscribers
             self.backlog = limit > 0 ? limit : nil
         }
-        let isGenerated = self.queue == nil && self.predeclared != true && self.queueType != .stream
+        let isGenerated = !self.isQueueNamed && self.predeclared != true && self.queueType != .stream
         if consume == nil, self.command == "publish", isGenerated, self.queueArguments == nil,
             self.count ?? .max > Self.sinkSize
         {
@@ -229,8 +246,10 @@ extension RunOptions {
         }
         if self.exchange != nil, self.queues > 1 { return "--exchange goes with one queue." }
         if self.predeclared == true {
-            if self.exchange == nil, self.queue == nil { return "--predeclared needs --queue or --exchange." }
-            if self.consumers > 0, self.queue == nil { return "--predeclared needs --queue where there are consumers." }
+            if self.exchange == nil, !self.isQueueNamed { return "--predeclared needs --queue or --exchange." }
+            if self.consumers > 0, !self.isQueueNamed {
+                return "--predeclared needs --queue where there are consumers."
+            }
         }
         if self.isPolling, self.queueType == .stream || self.consumerArguments != nil {
             return "--polling is not for streams, which have no basic.get, nor for --consumer-arg: nobody subscribes."

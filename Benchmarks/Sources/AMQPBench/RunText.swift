@@ -26,9 +26,9 @@ struct RunText: Sendable {
     private func shape(_ options: RunOptions) -> String {
         if options.operation != nil { return self.operationShape(options) }
         func number(_ count: Int, _ noun: String) -> String { "\(count) \(noun)\(count == 1 ? "" : "s")" }
-        var queue = options.queue.map { "queue \($0)" } ?? number(options.queues, "\(options.queueType) queue")
+        var queue = options.queuesText
         if let exchange = options.exchange { queue = "exchange \(exchange) → " + queue }
-        if options.predeclared == true, options.queue == nil { queue = "exchange \(options.exchange ?? "")" }
+        if options.predeclared == true, !options.isQueueNamed { queue = "exchange \(options.exchange ?? "")" }
         var stations: [String] = []
         if options.producers > 0 { stations.append(number(options.producers, "producer")) }
         stations.append(queue)

@@ -35,6 +35,10 @@ struct OptionsTests {
         ["--tx-size", "0"], ["--tx-size", "5", "--confirms", "5"], ["-m", "5", "--no-confirms"],
         ["-m", "5", "--mandatory"],
         ["-n", "5", "--auto-ack"], ["-n", "513"],
+        ["--queue-pattern", "q"], ["--queue-pattern", "q-%d"], ["--queue-pattern", "q-%s", "--queue-to", "3"],
+        ["--queue-to", "3"], ["--queue-pattern", "q-%d", "--queue-to", "0"],
+        ["--queue-pattern", "q-%d", "--queue-to", "3", "--queue", "a"], ["--queue-file", "/no/such/file"],
+        ["rpc", "--queue-pattern", "q-%d", "--queue-to", "3"],
         ["--polling", "--consumer-arg", "x-priority=1"],
         ["sweep", "--over", "size=big"], ["sweep", "--over", "uri=amqp://a"],
     ]
@@ -52,6 +56,7 @@ struct OptionsTests {
         ["-C", "10", "-x", "2", "-y", "2", "-s", "1k", "-c", "10", "-q", "10", "-A", "10", "-a", "-u", "orders"],
         ["--property", "priority=255", "--property", "contentType=text/plain"], ["--consumer-arg", "x-priority=10"],
         ["--exchange", "e", "--exchange-type", "fanout"],
+        ["--queue-pattern", "perf-%03d", "--queue-from", "5", "--queue-to", "9"],
         ["-m", "100", "-n", "50"], ["-n", "1000", "--polling"],
         ["-X", "3", "-Y", "2", "--channels", "4"], ["--polling", "--polling-interval", "10ms", "-A", "1000"],
         ["publish", "--no-confirms"], ["consume", "--size", "1k"], ["--size", "64:4k"], ["--verify", "--size", "40"],

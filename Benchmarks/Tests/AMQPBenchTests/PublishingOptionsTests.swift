@@ -2,6 +2,7 @@
 import AMQP091
 import AMQP091Testing
 import ArgumentParser
+import Foundation
 import Testing
 
 @testable import AMQPBench
@@ -74,6 +75,36 @@ struct PublishingOptionsTests {
             )
             // The last message waits for nine intervals at least.
             #expect(paced.wholeRun.consumed == 10 && (paced.latency.endToEnd?.max ?? 0) >= 350_000)
+        }
+    }
+
+    @Test("Queues of a pattern and of a file are made, used in turn, and stay")
+    func queuesWithNames() async throws {
+        try await InProcessBroker.withBroker { broker in
+            try await Tool.withDirectory { directory in
+                try "perf-03\n\n perf-01 \n".write(toFile: directory + "/queues", atomically: true, encoding: .utf8)
+                let pattern = ["--queue-pattern", "perf-%02d", "--queue-from", "1", "--queue-to", "3"]
+                let report = try await Self.run(
+                    try Publish.parse(["-C", "90", "-x", "3", "-r", "1k"] + pattern).options(),
+                    on: broker
+                )
+                #expect(report.wholeRun.confirmed == 90)
+                try await AMQPConnection.withConnection(broker.configuration) { connection in
+                    try await connection.withChannel { channel in
+                        var counts: [Int] = []
+                        for name in ["perf-01", "perf-02", "perf-03"] {
+                            counts.append(try await channel.inspectQueue(name).messageCount)
+                        }
+                        #expect(counts.allSatisfy { $0 > 0 } && counts.reduce(0, +) == 90)
+                        let count = counts[0] + counts[2]
+                        let consume = ["-C", "\(count)", "-y", "2", "--queue-file", directory + "/queues"]
+                        let taken = try await Self.run(try Consume.parse(consume).options(), on: broker)
+                        #expect(Int(taken.wholeRun.consumed) == count && taken.isSound)
+                        let left = try await channel.inspectQueue("perf-02").messageCount
+                        #expect(left == counts[1])
+                    }
+                }
+            }
         }
     }
 
