@@ -115,6 +115,13 @@ struct Arrived: Sendable {
                 doubt: isConsumed ? nil : "the broker does not count the messages of a stream exactly"
             )
         }
+        if self.options.isAutoDelete == true {
+            return Self.verdict(
+                missing: missing,
+                inQueue: 0,
+                doubt: "the broker deleted the queue with its last consumer"
+            )
+        }
         var (inQueue, consumers) = try await queue.state(on: connection)
         if self.isLeft {
             // Messages that closed channels return may take a moment.

@@ -25,6 +25,8 @@ struct ConsumeOptions: ParsableArguments {
     @Option(name: .letter("A"), help: "Acknowledge each time this many have arrived.")
     var ackEvery = 64
 
+    @OptionGroup var start: ConsumerStartOptions
+
     @Option(name: .letter("L"), help: "Work on each message for this long: 1ms.")
     var consumerWork: Seconds?
 

@@ -14,6 +14,8 @@ struct ConsumerFindings: Sendable {
 /// One consumer of a run.
 struct Consumer: Sendable {
     let subscription: Subscription
+    /// Seconds until it subscribes; nil when it has.
+    let startDelay: Double?
     let options: RunOptions
     let ledger: Ledger
     /// The streams whose times are those of this machine's clock.
@@ -42,8 +44,14 @@ struct Consumer: Sendable {
     /// Consumes until the subscription is cancelled or the budget is spent.
     func consume() async throws -> ConsumerFindings {
         var progress = Progress(entries: ConsumerLedger(self.ledger))
+        var isStarted = self.startDelay == nil
         while true {
             do {
+                if !isStarted {
+                    guard try await self.waitForStart() else { break }
+                    try await self.subscription.start()
+                    isStarted = true
+                }
                 let channel = self.subscription.channel
                 if let deliveries = self.subscription.deliveries {
                     try await self.consume(deliveries, on: channel, &progress)
@@ -55,11 +63,21 @@ struct Consumer: Sendable {
                 progress.hasLost = true
                 progress.entries.flush()
                 try await self.subscription.renew()
+                isStarted = true
             }
         }
         progress.entries.flush()
         progress.findings.reordered = progress.entries.order.reordered
         return progress.findings
+    }
+
+    /// Waits until the consumer may subscribe; false when nothing is wanted any more.
+    private func waitForStart() async throws -> Bool {
+        let end = ContinuousClock.now + .seconds(self.startDelay ?? 0)
+        while !self.subscription.isEnded, case let left = end - .now, left > .zero {
+            try await Task.sleep(for: min(left, .milliseconds(100)), tolerance: .zero)
+        }
+        return !self.subscription.isEnded
     }
 
     /// Acknowledges, or rejects, all up to a delivery.

@@ -101,6 +101,16 @@ struct Explanation: Sendable {
                 )
             )
         }
+        if self.options.isExclusive == true {
+            rows.append(
+                ("--exclusive", "the queues belong to one connection, on which all consumers have their channels")
+            )
+        }
+        if self.options.isAutoDelete == true {
+            rows.append(
+                ("--auto-delete", "the broker deletes the queues with their last consumers, and what is in them")
+            )
+        }
         if self.options.predeclared == true { rows.append(("--predeclared", "nothing is declared, bound or deleted")) }
         let sum = self.options.producers + self.options.consumers
         rows.append(
@@ -148,6 +158,11 @@ struct Explanation: Sendable {
     private var consuming: Rows {
         guard self.options.consumers > 0 else { return [] }
         var rows: Rows = [("--consumers \(self.options.consumers)", "consume")]
+        if let delay = self.options.consumerStartDelay {
+            let text = Text.decimal(delay, places: 1)
+            rows.append(("--consumer-start-delay \(text)s", "the queues fill until then, and latency counts it"))
+        }
+        if self.options.startsSlowly == true { rows.append(("--slow-start", "one consumer subscribes each second")) }
         if let interval = self.options.pollingInterval {
             let pause = interval > 0 ? ", \(Text.decimal(interval * 1000, places: 1)) ms after the one before" : ""
             rows.append(("--polling", "each message is asked for\(pause): a message costs a round trip"))

@@ -39,10 +39,12 @@ struct Load: Sendable {
     ///
     /// - Parameters:
     ///   - queues: The queues, over which both are spread in turn.
+    ///   - shared: The connection that all consumers use; nil for their own.
     ///   - connect: Makes a connection of a name.
     /// - Throws: `AMQPError` or ``BenchFailure``; what was connected before stays in `links`.
     mutating func prepare(
         queues: [String],
+        shared: Link? = nil,
         connect: @escaping @Sendable (String) async throws -> AMQPConnection
     ) async throws {
         if let count = self.options.connections {
@@ -50,10 +52,12 @@ struct Load: Sendable {
         }
         let taken = Budget(self.options.producers == 0 ? self.options.count : nil)
         for number in 0..<self.options.consumers {
-            let link = try await self.link(for: number, "consumer \(number)", connect)
+            let link: Link =
+                if let shared { shared } else { try await self.link(for: number, "consumer \(number)", connect) }
+            let delay = self.options.startDelay(ofConsumer: number)
             for channel in 0..<self.options.channelsOfConsumer {
                 let queue = queues[(number * self.options.channelsOfConsumer + channel) % queues.count]
-                try await self.addConsumer(queue: queue, budget: taken, on: link)
+                try await self.addConsumer(queue: queue, delay: delay, budget: taken, on: link)
             }
         }
         self.meters.published = (0..<self.options.publishers).map { _ in Counter() }
@@ -91,10 +95,11 @@ struct Load: Sendable {
         return try await self.addLink(name, connect)
     }
 
-    private mutating func addConsumer(queue: String, budget: Budget, on link: Link) async throws {
+    private mutating func addConsumer(queue: String, delay: Double?, budget: Budget, on link: Link) async throws {
         let own = self.options.publishers
         let consumer = Consumer(
-            subscription: try await Subscription(queue: queue, options: self.options, on: link),
+            subscription: try await Subscription(queue: queue, options: self.options, isLate: delay != nil, on: link),
+            startDelay: delay,
             options: self.options,
             ledger: self.ledger,
             ownStreams: UInt32(self.instance * own)..<UInt32((self.instance + 1) * own),

@@ -97,6 +97,7 @@ extension LoadRun {
                     return .watched
                 }
             }
+            let lastStart = ContinuousClock.now + .seconds(self.options.lastConsumerStart)
             if load.producers.isEmpty { self.addEnd(ofConsuming: load, queue, to: &group) }
 
             for await ended in group {
@@ -112,6 +113,7 @@ extension LoadRun {
                     if producersLeft == 0 {
                         let hasFailed = outcome.failure != nil
                         group.addTask {
+                            if !hasFailed { await self.wait(until: lastStart) }
                             await self.drain(load, hasFailed: hasFailed, others: others)
                             return .drained
                         }
@@ -231,6 +233,13 @@ extension LoadRun {
             if arrived > before { deadline = ContinuousClock.now + Self.patience }
             before = arrived
             try? await Task.sleep(for: .milliseconds(5))
+        }
+    }
+
+    /// Waits until the last consumer has subscribed, unless a signal comes.
+    private func wait(until start: ContinuousClock.Instant) async {
+        while ContinuousClock.now < start, !Task.isCancelled, self.interruption.signal == nil {
+            try? await Task.sleep(for: .milliseconds(20))
         }
     }
 

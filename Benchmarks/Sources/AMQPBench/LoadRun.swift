@@ -120,7 +120,8 @@ struct LoadRun: Sendable {
         var load = Load(options: self.options, mark: self.mark, instance: others?.index ?? 0, nodes: self.nodes)
         let outcome: Outcome
         do {
-            try await load.prepare(queues: queue.names, connect: self.connect)
+            let shared = self.options.isExclusive == true ? control : nil
+            try await load.prepare(queues: queue.names, shared: shared, connect: self.connect)
             try await others?.meet("start")
             outcome = await self.perform(load, queue: queue, others: others)
             try Task.checkCancellation()

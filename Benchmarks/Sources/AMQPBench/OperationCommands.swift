@@ -54,8 +54,12 @@ struct RPC: AsyncParsableCommand {
         else {
             throw ValidationError("--fault, --instances, --queue, --queues and --predeclared are not for this command.")
         }
-        guard common.named.queuePattern == nil, common.named.queueFile == nil else {
-            throw ValidationError("--queue-pattern and --queue-file are not for this command.")
+        guard common.named.queuePattern == nil, common.named.queueFile == nil, !common.named.exclusive,
+            !common.named.autoDelete
+        else {
+            throw ValidationError(
+                "--queue-pattern, --queue-file, --exclusive and --auto-delete are not for this command."
+            )
         }
         guard !common.reconnect, common.faultCommand == nil else {
             throw ValidationError("--reconnect and --fault-command are not for this command.")

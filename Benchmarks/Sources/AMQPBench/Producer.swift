@@ -51,6 +51,9 @@ struct Producer: Sendable {
     /// - Throws: `AMQPError`.
     func publish(from start: UInt64) async throws {
         var pace = self.pace(from: start)
+        if let delay = self.options.producerStartDelay {
+            try await self.sleep(until: .now + .seconds(Double.random(in: 0..<delay)))
+        }
         try await self.resuming { station in
             if let size = self.options.transactionSize {
                 try await self.publishInTransactions(&pace, station, size: size)

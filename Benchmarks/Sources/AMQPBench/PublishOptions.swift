@@ -28,6 +28,9 @@ struct PublishOptions: ParsableArguments {
     )
     var rate: RateChoice?
 
+    @Option(help: "Start each producer at a time between none and this, at random: 5s.")
+    var producerRandomStartDelay: Seconds?
+
     @Option(help: "Rates one after the other, as 1k:10s,5k:10s; takes the place of --rate and --time.")
     var rateProfile: RateProfile?
 
@@ -89,6 +92,9 @@ struct PublishOptions: ParsableArguments {
         }
         guard self.txSize == nil || !self.mandatory else {
             throw ValidationError("--mandatory is for confirms: a commit does not tell which messages came back.")
+        }
+        guard self.producerRandomStartDelay?.seconds ?? 1 > 0 else {
+            throw ValidationError("--producer-random-start-delay must be longer than nothing.")
         }
         guard self.rate == nil || self.rateProfile == nil else {
             throw ValidationError("--rate and --rate-profile cannot go together.")

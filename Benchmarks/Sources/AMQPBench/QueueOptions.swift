@@ -20,6 +20,15 @@ struct QueueOptions: ParsableArguments {
     @Option(help: "Use the queues of this file, one name per line; they stay.")
     var queueFile: String?
 
+    @Flag(
+        name: [.customShort("E"), .long],
+        help: "Make the queues exclusive to one connection, which all consumers share."
+    )
+    var exclusive = false
+
+    @Flag(help: "Make queues that the broker deletes with their last consumer.")
+    var autoDelete = false
+
     /// The largest number of queues with names.
     private static let most = 10_000
 

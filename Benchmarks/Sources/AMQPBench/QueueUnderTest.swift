@@ -99,7 +99,14 @@ struct QueueUnderTest: Sendable {
         if let sink = options.sink { arguments.append(.int32(Int32(sink)), named: "x-max-length") }
         if !isClassic { arguments.append(.string(options.queueType.rawValue), named: "x-queue-type") }
         // Durable, whatever the messages are: RabbitMQ 4.3 refuses a transient queue that several connections use.
-        try await channel.declareQueue(name, durable: true, arguments: arguments)
+        let isExclusive = options.isExclusive == true
+        try await channel.declareQueue(
+            name,
+            durable: !isExclusive,
+            exclusive: isExclusive,
+            autoDelete: options.isAutoDelete == true,
+            arguments: arguments
+        )
     }
 
     /// Messages that nobody holds.

@@ -14,6 +14,10 @@ struct RunOptions: Codable, Hashable, Sendable {
     var queueType = QueueType.classic
     /// Arguments of the queues that are made.
     var queueArguments: [String: String]?
+    /// Whether the queues are exclusive to the connection that all consumers share.
+    var isExclusive: Bool?
+    /// Whether the broker deletes the queues with their last consumers.
+    var isAutoDelete: Bool?
     /// True when nothing is declared.
     var predeclared: Bool?
     /// Nil for the default exchange.
@@ -83,6 +87,12 @@ struct RunOptions: Codable, Hashable, Sendable {
     var consumerWork: Double?
     /// Seconds from one `basic.get` to the next, where queues are polled.
     var pollingInterval: Double?
+    /// Seconds from the first message until consumers subscribe.
+    var consumerStartDelay: Double?
+    /// True when one consumer subscribes each second.
+    var startsSlowly: Bool?
+    /// Seconds in which producers start at random.
+    var producerStartDelay: Double?
     var exitWhen: ExitWhen?
     /// Whether messages carry a checksum.
     var verify = false
@@ -145,6 +155,8 @@ extension RunOptions {
         self.queues = max(common.queues, names.count)
         self.queueType = common.queueType
         self.queueArguments = Label.dictionary(common.queueArg)
+        self.isExclusive = common.named.exclusive ? true : nil
+        self.isAutoDelete = common.named.autoDelete ? true : nil
         self.predeclared = common.predeclared ? true : nil
         self.connections = common.connections
         self.channels = common.channels
@@ -172,6 +184,8 @@ extension RunOptions {
             self.nackRequeues = consume.nack ? consume.requeue : nil
             self.consumerWork = consume.consumerWork?.seconds
             self.consumerArguments = Label.dictionary(consume.consumerArg)
+            self.consumerStartDelay = consume.start.consumerStartDelay?.seconds
+            self.startsSlowly = consume.start.slowStart ? true : nil
             self.exitWhen = consume.exitWhen
         }
         self.bound(common, consume)
@@ -184,7 +198,9 @@ extension RunOptions {
         guard self.producers > 0 else { return }
         if let consume, self.command == "both", self.instances == nil, !self.isQueueNamed, self.exchange == nil {
             let perConsumer = max(Int(consume.prefetch), 1) * Backlog.prefetches
-            let limit = consume.backlog?.messages ?? perConsumer * self.subscribers
+            // Consumers that start later find what has come until then.
+            let usual = self.lastConsumerStart > 0 ? 0 : perConsumer * self.subscribers
+            let limit = consume.backlog?.messages ?? usual
             self.backlog = limit > 0 ? limit : nil
         }
         let isGenerated = !self.isQueueNamed && self.predeclared != true && self.queueType != .stream
@@ -206,6 +222,7 @@ extension RunOptions {
         if fileSize == nil, publish.size.high > publish.size.low { self.sizeMax = publish.size.high }
         self.bodyFile = publish.body
         let window = publish.confirms ?? min(1024, Self.mostUnconfirmed / publish.producers)
+        self.producerStartDelay = publish.producerRandomStartDelay?.seconds
         self.transactionSize = publish.txSize
         self.confirms = publish.noConfirms || publish.txSize != nil ? nil : window
         self.rate = publish.rate?.perSecond
@@ -250,6 +267,22 @@ extension RunOptions {
             if self.consumers > 0, !self.isQueueNamed {
                 return "--predeclared needs --queue where there are consumers."
             }
+        }
+        if let start = self.startContradiction { return start }
+        if self.isExclusive == true || self.isAutoDelete == true {
+            if self.queueType != .classic || self.predeclared == true {
+                return "--exclusive and --auto-delete are for classic queues that are made: brokers have no others."
+            }
+        }
+        if self.isExclusive == true,
+            self.isQueueNamed || self.resumes || self.instances != nil || self.connections != nil
+        {
+            return
+                "--exclusive is for queues that are made for the run, on one connection that stays: it does not go with "
+                + "--queue, --reconnect, --fault kill, --connections or --instances."
+        }
+        if self.isAutoDelete == true, self.consumers == 0 {
+            return "--auto-delete needs consumers: the queue goes with the last of them."
         }
         if self.isPolling, self.queueType == .stream || self.consumerArguments != nil {
             return "--polling is not for streams, which have no basic.get, nor for --consumer-arg: nobody subscribes."

@@ -60,6 +60,11 @@ struct RunText: Sendable {
             parts.append("backlog ≤ \(Text.count(UInt64(backlog)))")
         }
         if let sink = options.sink { parts.append("the queue keeps the last \(Text.count(UInt64(sink)))") }
+        if options.isExclusive == true { parts.append("exclusive") }
+        if options.isAutoDelete == true { parts.append("auto-delete") }
+        if options.lastConsumerStart > 0 {
+            parts.append("consumers from \(Text.decimal(options.lastConsumerStart, places: 1)) s on")
+        }
         if options.verify { parts.append("verified") }
         return parts.joined(separator: "   ")
     }

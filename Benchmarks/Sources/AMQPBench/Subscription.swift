@@ -10,7 +10,7 @@ final class Subscription: Sendable {
     private struct State {
         var connection: AMQPConnection
         var channel: AMQPChannel
-        /// Nil where the queue is polled.
+        /// Nil where the queue is polled, or before a late start.
         var deliveries: AMQPDeliveries?
         var isEnded = false
     }
@@ -20,41 +20,64 @@ final class Subscription: Sendable {
     private let options: RunOptions
     private let state: Mutex<State>
 
-    init(queue: String, options: RunOptions, on link: Link) async throws {
+    /// A channel for a consumer.
+    ///
+    /// - Parameters:
+    ///   - queue: The queue.
+    ///   - options: What the run was told.
+    ///   - isLate: True to subscribe only when ``start()`` is called.
+    ///   - link: The connection.
+    /// - Throws: `AMQPError`.
+    init(queue: String, options: RunOptions, isLate: Bool = false, on link: Link) async throws {
         self.queue = queue
         self.link = link
         self.options = options
         let connection = link.connection
-        let (channel, deliveries) = try await Self.open(queue, options, on: connection)
+        let channel = try await Self.open(options, on: connection)
+        let deliveries = isLate ? nil : try await Self.subscribe(queue, options, on: channel)
         self.state = Mutex(State(connection: connection, channel: channel, deliveries: deliveries))
     }
 
-    private static func open(
-        _ queue: String,
-        _ options: RunOptions,
-        on connection: AMQPConnection
-    ) async throws -> (AMQPChannel, AMQPDeliveries?) {
+    private static func open(_ options: RunOptions, on connection: AMQPConnection) async throws -> AMQPChannel {
         let channel = try await connection.openChannel()
         if let prefetch = options.prefetch, !options.autoAck {
             try await channel.setPrefetch(count: UInt16(prefetch))
         }
-        if options.isPolling { return (channel, nil) }
+        return channel
+    }
+
+    /// Subscribes; nil where the queue is polled.
+    private static func subscribe(
+        _ queue: String,
+        _ options: RunOptions,
+        on channel: AMQPChannel
+    ) async throws -> AMQPDeliveries? {
+        if options.isPolling { return nil }
         // A stream that was filled before is read from its beginning; by default only what comes next is sent.
         let isFilled = options.queueType == .stream && options.producers == 0
         var arguments = FieldTable(typing: options.consumerArguments ?? [:])
         if isFilled, options.consumerArguments?["x-stream-offset"] == nil {
             arguments.append(.string("first"), named: "x-stream-offset")
         }
-        let deliveries = try await channel.deliveries(
+        return try await channel.deliveries(
             from: queue,
             acknowledgement: options.autoAck ? .automatic : .manual,
             arguments: arguments
         )
-        return (channel, deliveries)
     }
 
     var channel: AMQPChannel { self.state.withLock { $0.channel } }
     var deliveries: AMQPDeliveries? { self.state.withLock { $0.deliveries } }
+
+    /// Subscribes, after a late start.
+    func start() async throws {
+        guard let deliveries = try await Self.subscribe(self.queue, self.options, on: self.channel) else { return }
+        let (channel, isEnded) = self.state.withLock { state in
+            state.deliveries = deliveries
+            return (state.channel, state.isEnded)
+        }
+        if isEnded { try? await channel.cancel(deliveries) }
+    }
 
     /// True when nothing more is wanted.
     var isEnded: Bool { self.state.withLock { $0.isEnded } }
@@ -68,7 +91,8 @@ final class Subscription: Sendable {
             let connection = lost.isOpen ? lost : try await self.link.renewed(after: lost)
             do {
                 try await QueueUnderTest.restore(self.queue, self.options, on: connection)
-                let (channel, deliveries) = try await Self.open(self.queue, self.options, on: connection)
+                let channel = try await Self.open(self.options, on: connection)
+                let deliveries = try await Self.subscribe(self.queue, self.options, on: channel)
                 self.state.withLock { ($0.connection, $0.channel, $0.deliveries) = (connection, channel, deliveries) }
                 return
             } catch let error as AMQPError where error.isLoss {

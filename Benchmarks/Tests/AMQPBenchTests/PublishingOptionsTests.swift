@@ -108,6 +108,60 @@ struct PublishingOptionsTests {
         }
     }
 
+    @Test("Late consumers find what has come, and its latency counts the wait")
+    func lateConsumers() async throws {
+        try await InProcessBroker.withBroker { broker in
+            let arguments = ["-C", "100", "-r", "1k", "-y", "2", "--consumer-start-delay", "400ms"]
+            let report = try await Self.run(try Both.parse(arguments).options(), on: broker)
+            #expect(report.wholeRun.consumed == 100 && report.lost == 0 && report.isSound)
+            // The last message was due 300 ms before anybody subscribed.
+            #expect((report.latency.endToEnd?.p50 ?? 0) >= 300_000)
+        }
+    }
+
+    @Test("Consumers subscribe one second apart, and nothing is missing at the end")
+    func slowStart() async throws {
+        try await InProcessBroker.withBroker { broker in
+            let arguments = ["-C", "40", "-r", "1k", "-y", "2", "--queues", "2", "-X", "2", "-S"]
+            let report = try await Self.run(try Both.parse(arguments).options(), on: broker)
+            #expect(report.wholeRun.consumed == 40 && report.lost == 0 && report.isSound)
+            // Half of the messages were due within 40 ms, and waited for the second consumer.
+            #expect((report.latency.endToEnd?.max ?? 0) >= 900_000)
+        }
+    }
+
+    @Test("Producers that start at random publish all")
+    func randomStarts() async throws {
+        try await InProcessBroker.withBroker { broker in
+            let arguments = ["-C", "400", "-x", "4", "--producer-random-start-delay", "100ms"]
+            let report = try await Self.run(try Both.parse(arguments).options(), on: broker)
+            #expect(report.wholeRun.consumed == 400 && report.isSound)
+        }
+    }
+
+    @Test("Exclusive queues are consumed on one connection, and queues that go with their consumers are gone")
+    func exclusiveAndAutoDelete() async throws {
+        try await InProcessBroker.withBroker { broker in
+            for arguments in [
+                ["-E", "-y", "2", "--queues", "2"], ["--auto-delete"], ["-E", "--auto-delete", "--polling"],
+            ] {
+                let report = try await Self.run(
+                    try Both.parse(["-C", "200", "--verify", "-x", "2"] + arguments).options(),
+                    on: broker
+                )
+                #expect(report.wholeRun.consumed == 200 && report.lost == 0 && report.isSound, "\(arguments)")
+            }
+            _ = try await Self.run(
+                try Both.parse(["-C", "5", "--queue", "gone", "--auto-delete"]).options(),
+                on: broker
+            )
+            try await AMQPConnection.withConnection(broker.configuration) { connection in
+                let isThere = try await connection.queueExists("gone")
+                #expect(!isThere)
+            }
+        }
+    }
+
     @Test("A message that comes back again and again is timed once")
     func redelivered() async throws {
         try await InProcessBroker.withBroker { broker in
