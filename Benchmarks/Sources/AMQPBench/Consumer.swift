@@ -35,7 +35,7 @@ struct Consumer: Sendable {
     let sentLatency: LatencyMeter
 
     /// What goes on over a lost connection.
-    private struct Progress {
+    struct Progress {
         var findings = ConsumerFindings()
         var entries: ConsumerLedger
         var hasLost = false
@@ -53,10 +53,14 @@ struct Consumer: Sendable {
                     isStarted = true
                 }
                 let channel = self.subscription.channel
-                if let deliveries = self.subscription.deliveries {
+                let deliveries = self.subscription.deliveries
+                if let deliveries, self.options.consumerTransactionSize == nil {
                     try await self.consume(deliveries, on: channel, &progress)
+                } else if let deliveries {
+                    try await self.consumeInSteps(deliveries, on: channel, &progress)
                 } else {
-                    try await self.consume(PolledDeliveries(self.subscription, self.options), on: channel, &progress)
+                    let polled = PolledDeliveries(self.subscription, self.options)
+                    try await self.consumeInSteps(polled, on: channel, &progress)
                 }
                 break
             } catch let error as AMQPError where self.subscription.resumes(after: error) {
@@ -90,7 +94,7 @@ struct Consumer: Sendable {
     }
 
     /// Works on a message; long work ends early when nobody waits for it any more.
-    private func work(for seconds: Double) async throws {
+    func work(for seconds: Double) async throws {
         guard seconds > Self.shortWork else { return try await Task.sleep(for: .seconds(seconds), tolerance: .zero) }
         await Fault.sleep(seconds, until: self.hurry)
         try Task.checkCancellation()
@@ -99,65 +103,23 @@ struct Consumer: Sendable {
     /// Seconds.
     private static let shortWork = 0.05
 
-    @inline(__always)
-    private func consume<Deliveries: AsyncSequence>(
-        _ deliveries: Deliveries,
+    private func consume(
+        _ deliveries: AMQPDeliveries,
         on channel: AMQPChannel,
         _ progress: inout Progress
-    ) async throws where Deliveries.Element == AMQPDelivery {
-        let isNumbered = self.options.isNumbered
-        let isVerified = self.options.verify
-        // A consumer takes from the budget what it has received: what it took before would be missing to the others.
-        let isLimited = self.options.count != nil && self.options.producers == 0
+    ) async throws {
+        let how = Checks(self.options)
         let work = self.options.consumerWork.flatMap { $0 > 0 ? $0 : nil }
         let ackEvery = self.options.ackEvery ?? .max
-        var transaction = self.options.consumerTransactionSize.map { SettlingTransaction(size: $0) }
-        var limit = min(ackEvery, transaction?.left ?? .max)
         var unacked = 0
         var last: AMQPDelivery?
         for try await delivery in deliveries {
-            if self.hurry.isSet {
-                self.hasLeft.set()
-                break
-            }
-            if isLimited, self.budget.take(upTo: 1) == 0 { break }
-            let isRedelivered = delivery.redelivered
-            if isRedelivered { self.redelivered.add() }
-            if progress.hasLost {
-                self.recovered.set()
-                self.subscription.noteDelivery()
-                progress.hasLost = false
-            }
-            if isNumbered {
-                let body = delivery.body.bytes
-                if isVerified, let header = MessageHeader(body), header.run == self.ledger.run,
-                    !Checksum.isRight(body)
-                {
-                    progress.findings.corrupted += 1
-                } else if let header = MessageHeader(body),
-                    case let isAgain = isRedelivered && progress.entries.hasArrived(header),
-                    progress.entries.insert(header, isRedelivered: isRedelivered)
-                {
-                    // Its first arrival was timed.
-                    if header.due > 0, !isAgain, self.ownStreams.contains(header.stream) {
-                        let now = MonotonicClock.now
-                        self.latency.record(now - min(now, header.due), due: header.due)
-                        if header.sent > 0 { self.sentLatency.record(now - min(now, header.sent), due: header.due) }
-                    }
-                } else {
-                    self.foreign.add()
-                }
-            }
+            guard self.take(delivery, how, &progress) else { break }
             if let work { try await self.work(for: work) }
             self.consumed.add()
             unacked += 1
-            if unacked >= limit {
-                if transaction != nil {
-                    try await self.settle(delivery, of: unacked, in: &transaction, on: channel)
-                    limit = min(ackEvery, transaction?.left ?? .max)
-                } else {
-                    try self.settle(delivery)
-                }
+            if unacked >= ackEvery {
+                try self.settle(delivery)
                 unacked = 0
                 last = nil
                 progress.entries.flush()
@@ -165,10 +127,55 @@ struct Consumer: Sendable {
                 last = delivery
             }
         }
-        if unacked > 0, self.options.ackEvery != nil, let last, channel.isOpen {
-            if transaction == nil { try self.settle(last) }
-            transaction?.points.append(last)
+        if unacked > 0, self.options.ackEvery != nil, let last, channel.isOpen { try self.settle(last) }
+    }
+
+    /// How each message is checked.
+    struct Checks {
+        let isNumbered: Bool
+        let isVerified: Bool
+        /// A consumer takes from the budget what it has received: what it took before would be missing to the others.
+        let isLimited: Bool
+
+        init(_ options: RunOptions) {
+            self.isNumbered = options.isNumbered
+            self.isVerified = options.verify
+            self.isLimited = options.count != nil && options.producers == 0
         }
-        try await self.commit(&transaction, on: channel)
+    }
+
+    /// Takes a message into the ledger and the latencies; false when it is not wanted any more.
+    @inline(__always)
+    func take(_ delivery: AMQPDelivery, _ how: Checks, _ progress: inout Progress) -> Bool {
+        if self.hurry.isSet {
+            self.hasLeft.set()
+            return false
+        }
+        if how.isLimited, self.budget.take(upTo: 1) == 0 { return false }
+        let isRedelivered = delivery.redelivered
+        if isRedelivered { self.redelivered.add() }
+        if progress.hasLost {
+            self.recovered.set()
+            self.subscription.noteDelivery()
+            progress.hasLost = false
+        }
+        guard how.isNumbered else { return true }
+        let body = delivery.body.bytes
+        if how.isVerified, let header = MessageHeader(body), header.run == self.ledger.run, !Checksum.isRight(body) {
+            progress.findings.corrupted += 1
+        } else if let header = MessageHeader(body),
+            case let isAgain = isRedelivered && progress.entries.hasArrived(header),
+            progress.entries.insert(header, isRedelivered: isRedelivered)
+        {
+            // Its first arrival was timed.
+            if header.due > 0, !isAgain, self.ownStreams.contains(header.stream) {
+                let now = MonotonicClock.now
+                self.latency.record(now - min(now, header.due), due: header.due)
+                if header.sent > 0 { self.sentLatency.record(now - min(now, header.sent), due: header.due) }
+            }
+        } else {
+            self.foreign.add()
+        }
+        return true
     }
 }

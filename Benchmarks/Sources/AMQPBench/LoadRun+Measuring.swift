@@ -98,7 +98,7 @@ extension LoadRun {
                 }
             }
             let lastStart = ContinuousClock.now + .seconds(self.options.lastConsumerStart)
-            if load.producers.isEmpty { self.addEnd(ofConsuming: load, queue, to: &group) }
+            if load.producers.isEmpty { self.addEnd(ofConsuming: load, queue, after: lastStart, to: &group) }
 
             for await ended in group {
                 switch ended {
@@ -165,14 +165,21 @@ extension LoadRun {
     // MARK: - The end of a run
 
     /// What ends a run without producers before its time.
-    private func addEnd(ofConsuming load: Load, _ queue: QueueUnderTest, to group: inout TaskGroup<Ended>) {
+    private func addEnd(
+        ofConsuming load: Load,
+        _ queue: QueueUnderTest,
+        after start: ContinuousClock.Instant,
+        to group: inout TaskGroup<Ended>
+    ) {
         if let exit = self.options.exitWhen {
             group.addTask { [stop = load.stop] in
+                await self.wait(until: start)
                 await self.waitUntil(exit, load, queue, unless: stop)
                 return .drained
             }
         } else if let count = self.options.count {
             group.addTask { [stop = load.stop] in
+                await self.wait(until: start)
                 if queue.isGenerated {
                     await self.drain(UInt64(count), load)
                 } else {

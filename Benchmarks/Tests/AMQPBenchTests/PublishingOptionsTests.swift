@@ -64,7 +64,7 @@ struct PublishingOptionsTests {
         try await InProcessBroker.withBroker { broker in
             for arguments in [["--polling", "-y", "2"], ["--polling", "--auto-ack"]] {
                 let report = try await Self.run(
-                    try Both.parse(["-C", "300", "--verify"] + arguments).options(),
+                    try Both.parse(["-C", "300", "--verify", "--drain", "60s"] + arguments).options(),
                     on: broker
                 )
                 #expect(report.wholeRun.consumed == 300 && report.lost == 0 && report.isSound)
@@ -127,6 +127,16 @@ struct PublishingOptionsTests {
             #expect(report.wholeRun.consumed == 40 && report.lost == 0 && report.isSound)
             // Half of the messages were due within 40 ms, and waited for the second consumer.
             #expect((report.latency.endToEnd?.max ?? 0) >= 900_000)
+        }
+    }
+
+    @Test("A queue is not idle before somebody takes from it")
+    func lateIdle() async throws {
+        try await InProcessBroker.withBroker { broker in
+            _ = try await Self.run(try Publish.parse(["-C", "10", "--queue", "q"]).options(), on: broker)
+            let arguments = ["--queue", "q", "--exit-when", "idle", "--consumer-start-delay", "1500ms", "-z", "20s"]
+            let report = try await Self.run(try Consume.parse(arguments).options(), on: broker)
+            #expect(report.wholeRun.consumed == 10)
         }
     }
 
