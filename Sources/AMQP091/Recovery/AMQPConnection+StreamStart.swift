@@ -33,19 +33,37 @@ extension AMQPConnection {
         if text != "next", let found = try await self.offsets(of: queue, from: text, prefetch: 1, timeout: timeout) {
             return found.lowerBound
         }
-        // A stream that ever had a message keeps its last segment: one without any begins at 0.
-        let last = try await self.offsets(of: queue, from: "last", prefetch: .max, timeout: timeout)
+        return try await self.streamEnd(of: queue, timeout: timeout)
+    }
+
+    /// The offset after the last message of a stream; 0 for a stream that never had one.
+    ///
+    /// A stream that ever had a message keeps its last segment.
+    ///
+    /// - Parameters:
+    ///   - queue: A stream.
+    ///   - emptyDelay: Time without a message after which the stream is taken for empty.
+    ///   - timeout: Time for each reply.
+    /// - Returns: The offset.
+    /// - Throws: ``AMQPError``, as a consumer would.
+    func streamEnd(
+        of queue: String,
+        emptyDelay: Duration = AMQPConnection.emptyStreamDelay,
+        timeout: Duration?
+    ) async throws(AMQPError) -> UInt64 {
+        let last = try await self.offsets(of: queue, from: "last", prefetch: .max, emptyDelay, timeout: timeout)
         return last.map { $0.upperBound &+ 1 } ?? 0
     }
 
     /// How long a stream that has messages may take to deliver the first: usually it comes with `consume-ok`.
-    private static let emptyStreamDelay = Duration.milliseconds(500)
+    static let emptyStreamDelay = Duration.milliseconds(500)
 
     /// The offsets delivered at once to a consumer that begins there; nil if there are none.
     private func offsets(
         of queue: String,
         from start: String,
         prefetch: UInt16,
+        _ emptyDelay: Duration = AMQPConnection.emptyStreamDelay,
         timeout: Duration?
     ) async throws(AMQPError) -> ClosedRange<UInt64>? {
         let channel = try await self.openChannel(timeout: timeout)
@@ -62,7 +80,7 @@ extension AMQPConnection {
             let hasBegun = ObservedValue(false)
             // Cancelled while its deliveries are read: more than the buffer takes would keep the reply from being read.
             let cancelling = Task {
-                _ = try? await hasBegun.wait(until: .now + Self.emptyStreamDelay) { $0 ? true : nil }
+                _ = try? await hasBegun.wait(until: .now + emptyDelay) { $0 ? true : nil }
                 do throws(AMQPError) {
                     try await channel.core.cancel(inbox, timeout: timeout)
                 } catch {

@@ -66,16 +66,22 @@ extension ConnectionLink {
     func lookAfterQueues(_ cancelled: Broadcast<String>.Subscription, of connection: AMQPConnection) async {
         while let queue = await cancelled.next() {
             guard self.topology.queues.contains(where: { $0.name == queue }) else { continue }
-            guard await self.isDeleted(queue, on: connection) else { continue }
+            guard await self.isDeleted(queue, on: connection, patience: 5) else { continue }
             _ = try? await self.declareTopologyAgain(on: connection)
         }
     }
 
     /// Whether a queue of the topology is gone, whose consumer the broker has cancelled.
     ///
-    /// A queue that is being deleted is there for some milliseconds after that.
-    func isDeleted(_ queue: String, on connection: AMQPConnection) async -> Bool {
-        for delay in [0, 20, 100, 400] {
+    /// A queue that is being deleted is there for some milliseconds after that, a stream of a busy RabbitMQ for a second.
+    ///
+    /// - Parameters:
+    ///   - queue: The queue.
+    ///   - connection: A connection of this link.
+    ///   - patience: How often it is looked for again, at most 5 times in 7.5 s.
+    /// - Returns: Whether it is gone.
+    func isDeleted(_ queue: String, on connection: AMQPConnection, patience: Int = 3) async -> Bool {
+        for delay in [0, 20, 100, 400, 2000, 5000].prefix(patience + 1) {
             if delay > 0 { try? await connection.driver.loop.sleep(for: .milliseconds(delay)) }
             guard connection.isOpen, !Task.isCancelled else { return false }
             let begun = self.repair.begun

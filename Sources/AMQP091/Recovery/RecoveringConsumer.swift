@@ -73,6 +73,8 @@ final class RecoveringConsumer: Sendable {
         var position: StreamPosition
         /// Which making of its queue the position is in.
         var incarnation: Int
+        /// The broker has cancelled the consumer: another stream may have its name by now.
+        var mayBeAnotherStream = false
         /// When the first consumer was about to start.
         var startedAt: MonotonicTime?
         /// Endings in a row without a delivery in between.
@@ -299,6 +301,7 @@ final class RecoveringConsumer: Sendable {
         var declarations = 0
         if let cancelled {
             declarations += 1
+            self.state.withLock { $0.mayBeAnotherStream = $0.position.isStream }
             await self.lookForDeletion(on: connection)
             try await self.declareAgain(on: connection, cancelled, timeout: timeout)
         }
@@ -306,13 +309,16 @@ final class RecoveringConsumer: Sendable {
         while true {
             let begun = self.link.repair.begun
             self.restartIfMadeAgain()
-            let arguments = try await self.arguments(on: connection, timeout: timeout)
+            var isGuess = false
             do throws(AMQPError) {
+                try await self.restartIfAnother(on: connection, timeout: timeout)
+                let arguments = try await self.arguments(on: connection, timeout: timeout)
+                isGuess = arguments.isGuess
                 let channel = try await self.channel(channel, on: connection, timeout: timeout)
                 return try await self.startConsumer(on: channel, arguments.table, timeout: timeout)
             } catch {
                 channel = nil
-                if arguments.isGuess, error.scope == .channel, error.replyCode == .preconditionFailed {
+                if isGuess, error.scope == .channel, error.replyCode == .preconditionFailed {
                     self.state.withLock { $0.position.isNoStream() }
                 } else if error.isMissingEntity, declarations < 3, self.isOfTopology {
                     // An automatically deleted queue may go again in between.
@@ -339,8 +345,25 @@ final class RecoveringConsumer: Sendable {
         self.state.withLock { state in
             guard state.incarnation != incarnation else { return }
             state.incarnation = incarnation
+            state.mayBeAnotherStream = false
             state.position.restart()
         }
+    }
+
+    /// After the broker has cancelled the consumer of a stream whose deletion nobody saw: a stream that ends before the
+    /// position is another one.
+    ///
+    /// A stream that is being deleted can be there for seconds, and RabbitMQ 3.10 closes the connection of whoever consumes
+    /// from it then; by the next connection it has been made again.
+    private func restartIfAnother(on connection: AMQPConnection, timeout: Duration?) async throws(AMQPError) {
+        let (isOpen, next) = self.state.withLock { ($0.mayBeAnotherStream, $0.position.next) }
+        guard isOpen else { return }
+        if let next, next > 0 {
+            let queue = self.options.queue.name
+            let end = try await connection.streamEnd(of: queue, emptyDelay: .seconds(2), timeout: timeout)
+            if end < next { self.state.withLock { $0.position.restart() } }
+        }
+        self.state.withLock { $0.mayBeAnotherStream = false }
     }
 
     /// Whether the queue is declared by the client, as a classic one.
