@@ -55,6 +55,7 @@ struct StreamConsumerTests {
 
     @Test(
         "A stream of the topology that is deleted and made again is read from its first message",
+        .enabled(if: TestBroker.isAlone, "a busy RabbitMQ 3.10 closes connections while a stream is deleted or made"),
         arguments: ["first", "next"],
         [false, true]
     )
