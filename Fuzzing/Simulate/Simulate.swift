@@ -123,7 +123,7 @@ struct Simulate {
         #endif
     }
 
-    /// Runs each world twice, and prints one digest of all: equal in every process, build and machine.
+    /// Runs each world twice, and prints one digest of all: equal in every process of one build.
     private func compareRuns() async throws {
         var digest: UInt64 = 0
         let last = self.first + (self.count ?? 100) - 1
